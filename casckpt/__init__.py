@@ -1,0 +1,1 @@
+"""casckpt: a content-addressed store for machine-learning checkpoints, with history, refs and verified restores."""

@@ -1,0 +1,257 @@
+"""The exception tree of casckpt, cut by what a caller can do next.
+
+Every class names its facts once, in templates: `what` happened, `why`, and what to try (`hint`). The message is
+built from the facts given to the constructor, so no message is assembled at the place that raises, every error
+pickles, and the command line, `--json` and Python show the same words.
+
+    UsageError      the call is wrong: change it            also ValueError
+    NotFoundError   nothing has that name                   also LookupError
+    ConflictError   someone else was first: read, retry
+    BusyError       a lock was not free within the wait     also TimeoutError
+    IntegrityError  stored bytes are not what was written
+    FormatError     a version, feature or encoding this release does not know
+    StorageError    the disk or the network failed; `.transient` says whether waiting may help   also OSError
+    StateError      a value cannot be stored or restored    also ValueError
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class _Facts(dict[str, Any]):
+    def __missing__(self, key: str) -> str:
+        return "?"
+
+
+def _rebuild(cls: type[CasckptError], facts: dict[str, Any]) -> CasckptError:
+    return cls(**facts)
+
+
+class CasckptError(Exception):
+    """Base of everything casckpt raises on purpose.
+
+    Args:
+        facts: values named in the class's templates; kept in `.facts` and shown by `--json` as details.
+    """
+
+    code: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 70
+    what: ClassVar[str] = "casckpt failed"
+    why: ClassVar[str] = ""
+    hint: ClassVar[str] = ""
+
+    def __init__(self, **facts: Any) -> None:
+        self.facts = facts
+        super().__init__(self.message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.facts)
+
+    def __str__(self) -> str:
+        return self.message
+
+    def _fill(self, template: str) -> str:
+        return template.format_map(_Facts(self.facts))
+
+    @property
+    def summary(self) -> str:
+        """What happened, one lower-case clause without a final period."""
+        return self._fill(self.what)
+
+    @property
+    def reason(self) -> str:
+        """Why it happened; empty if the summary says it all."""
+        return self._fill(self.why)
+
+    @property
+    def advice(self) -> str:
+        """What to do next; empty if nothing can be done."""
+        return self._fill(self.hint)
+
+    @property
+    def message(self) -> str:
+        return "; ".join(part for part in (self.summary, self.reason, self.advice) if part)
+
+
+class UsageError(CasckptError, ValueError):
+    code, exit_code = "usage", 2
+    what = "{problem}"
+
+
+class InvalidName(UsageError):
+    code = "usage.name"
+    what = "{kind} name {name!r} cannot be used"
+    why = "{problem}"
+
+
+class InvalidRevision(UsageError):
+    code = "rev.syntax"
+    what = "cannot read {text!r} as a revision"
+    why = "{problem}"
+    hint = "see: casckpt show --help"
+
+
+class AmbiguousRevision(UsageError):
+    code = "rev.ambiguous"
+    what = "{text!r} matches {count} commits"
+    why = "{candidates}"
+    hint = "give more digits of the id"
+
+
+class NotFoundError(CasckptError, LookupError):
+    code, exit_code = "not-found", 3
+    what = "{thing} not found"
+
+
+class StoreNotFound(NotFoundError):
+    code = "store.not-found"
+    what = "no casckpt store at {path}"
+    why = "{problem}"
+    hint = "casckpt init, or name a store with -C PATH or CASCKPT_STORE"
+
+
+class RevisionNotFound(NotFoundError):
+    code = "rev.not-found"
+    what = "no revision named {text!r}"
+    why = "{problem}"
+    hint = "casckpt log --all lists the commits"
+
+
+class PathNotFound(NotFoundError):
+    code = "path.not-found"
+    what = "no {path!r} in commit {commit}"
+    hint = "casckpt show REV --tree lists the paths"
+
+
+class ConflictError(CasckptError):
+    code, exit_code = "ref.moved", 5
+    what = "{ref} moved while this commit was being written"
+    why = "expected {expected}, found {actual}; nothing was changed, the data is stored"
+    hint = "read the ref again and retry"
+
+
+class RefExists(ConflictError):
+    code = "ref.exists"
+    what = "{ref} exists already"
+    why = "it names {actual} and never moves"
+    hint = "choose another name"
+
+
+class StoreExists(ConflictError):
+    code = "store.exists"
+    what = "{path} is a casckpt store already"
+    hint = "open it with casckpt.open, or choose another folder"
+
+
+class TargetExists(ConflictError):
+    code = "checkout.exists"
+    what = "{path} exists already"
+    why = "checkout never overwrites what it cannot restore"
+    hint = "choose a target that is absent"
+
+
+class BusyError(CasckptError, TimeoutError):
+    code, exit_code = "lock.busy", 6
+    what = "lock {lock} was not free within {wait_s:g} s"
+    why = "held by {holder}"
+    hint = "wait for that process or end it, then repeat"
+
+
+class IntegrityError(CasckptError):
+    code, exit_code = "data.damaged", 4
+    what = "{object} is damaged"
+    why = "{problem}"
+    hint = "casckpt fsck names every commit hit; casckpt fsck --repair heals what has a second copy"
+
+
+class DamagedObject(IntegrityError):
+    what = "{kind} {id} is damaged or missing"
+    why = "{problem} ({location})"
+
+
+class DamagedLeaf(IntegrityError):
+    code = "data.damaged-leaf"
+    what = "{path} of commit {commit} cannot be read"
+    why = "{problem}"
+
+
+class DamagedFile(IntegrityError):
+    code = "data.damaged-file"
+    what = "{file} is damaged"
+    why = "{problem}"
+
+
+class FormatError(CasckptError):
+    code, exit_code = "format.unsupported", 11
+    what = "{object} cannot be read by this release"
+    why = "{problem}"
+    hint = "pip install -U casckpt"
+
+
+class NewerFormat(FormatError):
+    code = "store.newer-format"
+    what = "this store needs a newer casckpt to {operation}"
+    why = "{problem}; nothing was changed"
+
+
+class StorageError(CasckptError, OSError):
+    code, exit_code = "storage.failed", 9
+    what = "cannot {operation} {path}"
+    why = "{problem}"
+    transient: ClassVar[bool] = False
+
+    def __init__(self, **facts: Any) -> None:
+        super().__init__(**facts)
+        self.errno = facts.get("errno")
+
+
+class StoreFull(StorageError):
+    code = "space.low"
+    what = "no space left to {operation} {path}"
+    why = "{problem}; earlier commits are intact"
+    hint = "free space on the disk, then repeat"
+    transient = True
+
+
+class ReadOnlyStore(StorageError):
+    code, exit_code = "store.read-only", 5
+    what = "cannot write to {path}"
+    why = "{problem}"
+    hint = "open a writable copy, or ask its owner"
+
+
+class StateError(CasckptError, ValueError):
+    code, exit_code = "state", 2
+    what = "{path}: {problem}"
+
+
+class UnsupportedType(StateError):
+    code = "state.type"
+    what = "{path}: values of type {type} cannot be stored"
+    why = "{problem}"
+    hint = "drop the key or convert the value to a tensor, array, number, string, list or dict"
+
+
+class UnsupportedKey(StateError):
+    code = "state.key"
+    what = "{path}: keys of type {type} cannot be stored"
+    hint = "allowed keys: str, int, bool, None, float, bytes and tuples of these"
+
+
+class StateCycle(StateError):
+    code = "state.cycle"
+    what = "{path}: the container contains itself"
+    why = "it is also at {outer}"
+
+
+class StateTooDeep(StateError):
+    code = "state.depth"
+    what = "{path}: nested more than {limit} levels deep"
+
+
+class StateChanged(StateError):
+    code = "state.changed"
+    what = "{path}: changed while it was being committed"
+    why = "another thread wrote to the memory; nothing was committed"
+    hint = "commit between optimizer steps"

@@ -1,0 +1,5 @@
+"""Named bytes: where files live and how they become durable.
+
+Start with `base` (the interface every durable call goes through), then `local` (a folder on disk) and `memory`
+(for tests and throw-away stores). Imports only `units` and `errors`.
+"""

@@ -1,0 +1,45 @@
+"""Sizes, counts and times as people read them; no other room formats a number."""
+
+from __future__ import annotations
+
+KiB = 1 << 10
+MiB = 1 << 20
+GiB = 1 << 30
+
+_BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def format_bytes(count: int) -> str:
+    """A byte count in IEC units with at most one decimal, as `61.3 GiB`."""
+    value = float(count)
+    for unit in _BYTE_UNITS:
+        if abs(value) < 1024 or unit == _BYTE_UNITS[-1]:
+            break
+        value /= 1024
+    return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def format_count(count: int) -> str:
+    """A count with thousands separators, as `12,345`."""
+    return f"{count:,}"
+
+
+def format_ratio(logical: int, stored: int) -> str:
+    """How many logical bytes one stored byte stands for, as `2.4x`."""
+    return "-" if stored == 0 else f"{logical / stored:.1f}x"
+
+
+def format_age(seconds: float) -> str:
+    """A duration since something happened, as `3 h ago`; negative ones read as `just now`."""
+    if seconds < 1:
+        return "just now"
+    for limit, size, unit in ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h")):
+        if seconds < limit:
+            return f"{int(seconds // size)} {unit} ago"
+    return f"{int(seconds // 86400)} d ago"
+
+
+def parse_int(text: str) -> int | None:
+    """The decimal integer written in `text`, None if it is anything else (no `_`, no spaces)."""
+    digits = text[1:] if text[:1] == "-" else text
+    return int(text) if digits.isascii() and digits.isdigit() else None
