@@ -1,0 +1,1 @@
+"""The tests of casckpt, cut by what they protect; `tests/unit` mirrors the package."""
