@@ -80,7 +80,7 @@ class Storage(Protocol):
         """An existing file for reading."""
 
     def rename(self, source: str, target: str) -> None:
-        """Give `source` the name `target`, atomically replacing what had it. Durable after `sync_dir` of both folders."""
+        """Name `source` `target`, atomically replacing what had it. Durable after `sync_dir` of both folders."""
 
     def unlink(self, name: str) -> None:
         """Remove a file's name; FileNotFoundError if absent."""
@@ -92,10 +92,10 @@ class Storage(Protocol):
         """Sorted names in a folder; empty if the folder is absent."""
 
     def size(self, name: str) -> int | None:
-        """Length of a file in bytes, None if absent."""
+        """Length of a file in bytes, None if absent or a folder."""
 
     def unlink_abandoned(self, name: str) -> bool:
-        """Remove a file made by `create` whose writer is gone; False if a live writer still holds it."""
+        """Remove a file made by `create` whose writer is gone, if still there; False if a live writer holds it."""
 
     def lock(self, name: str, *, exclusive: bool, wait_s: float) -> AbstractContextManager[None]:
         """Hold the advisory lock `lock/<name>`; released when the context ends or the process dies.
@@ -103,6 +103,17 @@ class Storage(Protocol):
         Raises:
             BusyError: not free within `wait_s` seconds; names the holder.
         """
+
+
+def check_name(name: str) -> str:
+    """`name` itself, if it can name a file or folder below the root.
+
+    Raises:
+        ValueError: it is empty, absolute, or has an empty, `.` or `..` part or a NUL: a mistake of the program.
+    """
+    if "\0" in name or not {"", ".", ".."}.isdisjoint(name.split("/")):
+        raise ValueError(f"{name!r} is not a storage name")
+    return name
 
 
 def write_all(file: WriteFile, data: Buffer, offset: int) -> None:

@@ -1,0 +1,97 @@
+"""Where the bytes of each blob of a component are: the map from blob numbers to entries of the id column.
+
+The id column of a component holds, in this order: one id per group, then for each large blob in blob order its
+entries (chunk ids, or page ids for a blob of more than 64 chunks).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from casckpt.errors import IntegrityError
+from casckpt.format import chunking
+from casckpt.format.objects import Component, Structure
+
+
+@dataclass(frozen=True, slots=True)
+class Tiny:
+    """Inside the component object, at `offset` of its tiny bytes."""
+
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grouped:
+    """Bytes [offset, offset + size of the blob) of the chunk in entry `entry`, which has `length` plain bytes."""
+
+    entry: int
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Large:
+    """Entries [entry, entry + entries): `chunks` chunks, or their pages if `paged`."""
+
+    entry: int
+    entries: int
+    chunks: int
+    paged: bool
+    explicit: int | None
+    """First entry of its spans if the chunk lengths are listed, None for the fixed layout."""
+
+
+Place = Tiny | Grouped | Large
+
+
+def places(structure: Structure, component: Component) -> list[Place]:
+    """The place of every blob, by blob number.
+
+    Raises:
+        IntegrityError: if the structure and the component contradict each other: groups that miss a small blob,
+            hold another or overflow a chunk, or columns of the wrong length.
+    """
+    found: list[Place | None] = [None] * len(structure.sizes)
+    for entry, group in enumerate(structure.groups):
+        length = sum(structure.sizes[blob] for blob in group if 0 <= blob < len(found))
+        if length > chunking.CHUNK:
+            raise _error("a group is longer than a chunk")
+        offset = 0
+        for blob in group:
+            if not 0 <= blob < len(found) or found[blob] is not None or not chunking.is_small(structure.sizes[blob]):
+                raise _error("a group holds a blob that does not belong there")
+            found[blob] = Grouped(entry, offset, length)
+            offset += structure.sizes[blob]
+    tiny, entry, span = 0, len(structure.groups), 0
+    counts = iter(component.counts)
+    for blob, size in enumerate(structure.sizes):
+        if found[blob] is not None:
+            continue
+        if blob in structure.layouts:
+            chunks, entries = next(counts, (0, 0))
+            if not entries or (entries != chunks if chunks <= chunking.INLINE_CHUNKS else entries > chunks):
+                raise _error("the counts of a blob with its own layout do not fit")
+            found[blob] = Large(entry, entries, chunks, chunks > chunking.INLINE_CHUNKS, span)
+            span += entries
+        elif chunking.is_tiny(size):
+            found[blob] = Tiny(tiny)
+            tiny += size
+            continue
+        elif chunking.is_small(size):
+            raise _error("a small blob is in no group")
+        else:
+            chunks, entries = chunking.chunk_count(size), chunking.entry_count(size)
+            found[blob] = Large(entry, entries, chunks, chunks > chunking.INLINE_CHUNKS, None)
+        entry += entries
+    if (
+        entry * 32 != len(component.digests)
+        or tiny != len(component.tiny)
+        or span * 8 != len(component.spans)
+        or next(counts, None) is not None
+    ):
+        raise _error("a column is longer or shorter than its blobs")
+    return [place for place in found if place is not None]
+
+
+def _error(problem: str) -> IntegrityError:
+    return IntegrityError(object="a component object", problem=problem)

@@ -1,0 +1,293 @@
+"""The objects of format v1 above chunks: structure, component, tree, commit. Each knows its canonical bytes.
+
+A tree is a Merkle node: it names one component object per part of the state. A component splits what rarely
+changes (the *structure*: names, dtypes, shapes, groups) from what changes at every step (inline values, tiny blobs
+and one flat column of ids), so that the structure is one shared object over a whole run and the column is a plain
+byte string for fast gc and diff. A commit adds the story: parents, run, step, metrics.
+
+    commit -> tree -> component (root and one per part) -> structure
+                                                        -> chunks, pages -> chunks
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from casckpt.errors import IntegrityError
+from casckpt.format import limits
+from casckpt.format.canonical import Fields, decode, encode, encode_sorted
+from casckpt.format.ids import CommitId, ObjectId, TreeId
+
+Node = Any
+"""Nested lists as described in docs/reference/format-v1.md, section 5."""
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """What a component looks like, without its contents.
+
+    Invariants (checked when decoded): as many element codes as sizes; every small blob is in exactly one group.
+    """
+
+    node: Node
+    sizes: tuple[int, ...]
+    elements: bytes
+    groups: tuple[tuple[int, ...], ...]
+    layouts: Mapping[int, dict[str, Any]] = field(default_factory=dict)
+    """Blobs that are not cut at fixed offsets: shards (`shape`, `boxes`) and files (`cut`), by blob number."""
+
+    def encode(self) -> bytes:
+        # The node holds no maps, and the other fields are written in canonical key order: no walk is needed.
+        value = {
+            "node": self.node,
+            "sizes": self.sizes,
+            "types": self.elements,
+            "groups": self.groups,
+        }
+        if self.layouts:
+            return encode({**value, "layouts": dict(self.layouts)})
+        return encode_sorted({key: value[key] for key in ("node", "sizes", "types", "groups")})
+
+    @classmethod
+    def decode(cls, data: bytes) -> Structure:
+        what = "a structure object"
+        fields = Fields(decode(data, what), what)
+        fields.unknown(frozenset(("node", "sizes", "types", "groups", "layouts")))
+        sizes = fields.need("sizes", list)
+        elements = fields.need("types", bytes)
+        groups = fields.need("groups", list)
+        layouts = fields.get("layouts", dict, {})
+        if len(elements) != len(sizes) or not all(
+            type(size) is int and 0 < size <= limits.MAX_BLOB_BYTES for size in sizes
+        ):
+            raise fields.error("sizes and types of the blobs do not fit")
+        if not all(type(group) is list and group and all(type(blob) is int for blob in group) for group in groups):
+            raise fields.error("a group is not a list of blob numbers")
+        if not all(type(key) is int and 0 <= key < len(sizes) and type(item) is dict for key, item in layouts.items()):
+            raise fields.error("a layout is not a map for one of the blobs")
+        return cls(fields.need("node", (list, type(None))), tuple(sizes), elements, tuple(map(tuple, groups)), layouts)
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """The contents of one part of a state: inline values, tiny blobs, and the ids of everything larger."""
+
+    structure: ObjectId
+    values: list[Any]
+    tiny: bytes
+    digests: bytes
+    counts: tuple[tuple[int, int], ...] = ()
+    """(chunks, entries) of each blob with a layout of its own, in blob order."""
+    spans: bytes = b""
+    """Plain bytes (u64, little-endian) of each entry of those blobs."""
+
+    def encode(self) -> bytes:
+        value: dict[str, Any] = {
+            "tiny": self.tiny,
+            "values": self.values,
+            "digests": self.digests,
+            "structure": self.structure,
+        }
+        if self.counts:
+            value |= {"counts": self.counts, "spans": self.spans}
+        return encode(value)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Component:
+        what = "a component object"
+        fields = Fields(decode(data, what), what)
+        fields.unknown(frozenset(("tiny", "values", "digests", "structure", "counts", "spans")))
+        structure = fields.id("structure")
+        digests = fields.need("digests", bytes)
+        counts = fields.get("counts", list, [])
+        if structure is None or len(digests) % 32:
+            raise fields.error("no structure, or an id column that is not a multiple of 32 bytes")
+        if not all(
+            type(pair) is list and len(pair) == 2 and all(type(n) is int and 0 < n < 1 << 40 for n in pair)
+            for pair in counts
+        ):
+            raise fields.error("a count is not a pair of positive numbers")
+        return cls(
+            ObjectId(structure),
+            fields.need("values", list),
+            fields.need("tiny", bytes),
+            digests,
+            tuple((pair[0], pair[1]) for pair in counts),
+            fields.get("spans", bytes, b""),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A whole state: the root component, one component per part, and which blobs are the same memory."""
+
+    root: ObjectId
+    parts: tuple[tuple[str, ObjectId], ...]
+    links: tuple[tuple[tuple[int, int], ...], ...] = ()
+    """Groups of (component, blob) that share memory; component 0 is the root, k + 1 is parts[k]."""
+
+    @property
+    def components(self) -> tuple[tuple[str, ObjectId], ...]:
+        """(name, id) of every component, the root first under the name ""."""
+        return (("", self.root), *self.parts)
+
+    def encode(self) -> bytes:
+        value: dict[str, Any] = {"root": self.root, "parts": self.parts}
+        if self.links:
+            value["links"] = self.links
+        return encode(value)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Tree:
+        what = "a tree object"
+        fields = Fields(decode(data, what), what)
+        fields.unknown(frozenset(("root", "parts", "links")))
+        root = fields.id("root")
+        parts = fields.need("parts", list)
+        links = fields.get("links", list, [])
+        if root is None or len(parts) > limits.MAX_PARTS:
+            raise fields.error("no root component, or too many parts")
+        for part in parts:
+            if type(part) is not list or len(part) != 2 or type(part[0]) is not str or not _is_id(part[1]):
+                raise fields.error("a part is not a pair of name and id")
+        if len({name for name, _ in parts}) != len(parts):
+            raise fields.error("two parts have one name")
+        for group in links:
+            if type(group) is not list or len(group) < 2 or not all(_is_link(pair, len(parts)) for pair in group):
+                raise fields.error("a link is not a list of (component, blob)")
+        return cls(
+            ObjectId(root),
+            tuple((name, ObjectId(identity)) for name, identity in parts),
+            tuple(tuple((pair[0], pair[1]) for pair in group) for group in links),
+        )
+
+
+def _is_id(value: Any) -> bool:
+    return type(value) is bytes and len(value) == 32
+
+
+def _is_link(pair: Any, parts: int) -> bool:
+    return (
+        type(pair) is list
+        and len(pair) == 2
+        and all(type(number) is int and number >= 0 for number in pair)
+        and pair[0] <= parts
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One checkpoint: which tree, in which run, at which step, from which parents.
+
+    Times are nanoseconds since the Unix epoch, UTC. `epoch` counts passes over the data and may be fractional.
+    `config`, `environment`, `code` and `data` are ids of metadata objects shared between commits.
+    """
+
+    tree: TreeId
+    parents: tuple[CommitId, ...]
+    run: str
+    time_ns: int
+    step: int | None = None
+    epoch: int | float | None = None
+    kind: str = "step"
+    status: str = "completed"
+    metrics: Mapping[str, int | float] = field(default_factory=dict)
+    message: str = ""
+    author: str = ""
+    schema: tuple[str, int] | None = None
+    config: ObjectId | None = None
+    environment: ObjectId | None = None
+    code: ObjectId | None = None
+    data: ObjectId | None = None
+    nbytes: int = 0
+    """Plain bytes of all blobs of the tree."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of newer releases, kept as they are."""
+
+    def encode(self) -> bytes:
+        optional = {
+            "step": self.step,
+            "epoch": self.epoch,
+            "config": self.config,
+            "environment": self.environment,
+            "code": self.code,
+            "data": self.data,
+            "schema": self.schema,
+            "metrics": self.metrics or None,
+            "message": self.message or None,
+            "author": self.author or None,
+        }
+        value: dict[str, Any] = {
+            **self.extra,
+            **{key: item for key, item in optional.items() if item is not None},
+            "tree": self.tree,
+            "parents": self.parents,
+            "run": self.run,
+            "time": self.time_ns,
+            "kind": self.kind,
+            "status": self.status,
+            "bytes": self.nbytes,
+        }
+        return encode(value)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Commit:
+        what = "a commit object"
+        fields = Fields(decode(data, what), what)
+        tree = fields.id("tree")
+        if tree is None:
+            raise fields.error("no tree")
+        parents = fields.ids("parents")
+        metrics = fields.get("metrics", dict, {})
+        schema = fields.get("schema", list)
+        if not all(type(key) is str and type(value) in (int, float) for key, value in metrics.items()):
+            raise fields.error("a metric is not a number with a text name")
+        if schema is not None and [type(item) for item in schema] != [str, int]:
+            raise fields.error("the schema is not a name and a version")
+        commit = cls(
+            tree=TreeId(ObjectId(tree)),
+            parents=tuple(CommitId(ObjectId(parent)) for parent in parents),
+            run=fields.need("run", str),
+            time_ns=fields.need("time", int),
+            step=fields.get("step", int),
+            epoch=fields.get("epoch", (int, float)),
+            kind=fields.need("kind", str),
+            status=fields.need("status", str),
+            metrics=metrics,
+            message=fields.get("message", str, ""),
+            author=fields.get("author", str, ""),
+            schema=None if schema is None else (schema[0], schema[1]),
+            config=_optional(fields.id("config")),
+            environment=_optional(fields.id("environment")),
+            code=_optional(fields.id("code")),
+            data=_optional(fields.id("data")),
+            nbytes=fields.get("bytes", int, 0),
+            extra=fields.unknown(_COMMIT_FIELDS),
+        )
+        commit.check()
+        return commit
+
+    def check(self) -> None:
+        """Raise IntegrityError if a limit of the format is broken."""
+        sizes = (
+            (len(self.parents), limits.MAX_PARENTS),
+            (len(self.metrics), limits.MAX_METRICS),
+            (len(self.run.encode()), limits.MAX_NAME_BYTES),
+            (len(self.message.encode()), limits.MAX_MESSAGE_BYTES),
+        )
+        if any(size > limit for size, limit in sizes):
+            raise IntegrityError(object="a commit object", problem="a field is longer than the format allows")
+
+
+_COMMIT_FIELDS = frozenset(
+    (
+        *("tree", "parents", "run", "time", "step", "epoch", "kind", "status", "metrics", "message", "author"),
+        *("schema", "config", "environment", "code", "data", "bytes"),
+    )
+)
+
+
+def _optional(identity: bytes | None) -> ObjectId | None:
+    return None if identity is None else ObjectId(identity)
