@@ -1,7 +1,6 @@
-"""Stored forms of a record: plain bytes in, stored bytes out, and back under strict checks.
+"""zstd under strict checks, and the numbers of all codecs (`decode` dispatches on them).
 
-The encoding belongs to the record, never to the id. This release writes raw and zstd; it reads every codec of
-format v1 (planes and deltas are decoded in `planes`).
+The encoding belongs to the record, never to the id. This release writes raw and zstd; it reads every codec.
 
 Hostile input: a zstd frame must declare exactly the plain length of its record, which was checked against the limit
 of its kind, so it can neither allocate more nor yield more; bytes after the frame are refused.
@@ -13,7 +12,7 @@ from enum import IntEnum
 
 import zstandard
 
-from casckpt.errors import FormatError, IntegrityError
+from casckpt.errors import IntegrityError
 from casckpt.format import limits
 
 
@@ -67,29 +66,3 @@ def decompress(frame: _Data, length: int) -> bytes:
     if len(plain) != length:
         raise IntegrityError(object=what, problem="it holds another length than declared")
     return plain
-
-
-def decode(codec: int, stored: _Data, length: int, element: int = 0) -> _Data:
-    """Plain bytes of a record without bases.
-
-    Args:
-        length: plain length of the record, checked by the caller against the limit of its kind.
-        element: element type code, the word width of plane codecs.
-
-    Raises:
-        FormatError: a codec this release does not know.
-        IntegrityError: stored bytes that do not decode to `length` bytes.
-    """
-    if codec == Codec.RAW:
-        if len(stored) != length:
-            raise IntegrityError(object="a raw record", problem="its stored and plain lengths differ")
-        return stored
-    if codec == Codec.ZSTD:
-        return decompress(stored, length)
-    if codec in (Codec.PLANES, Codec.ALIGNED_PLANES):
-        from casckpt.format import planes
-
-        return planes.decode(codec, stored, length, element)
-    if codec in (Codec.DELTA_PLANES, Codec.RESIDUAL_2BIT, Codec.RESIDUAL_4BIT):
-        raise IntegrityError(object="a delta record", problem="it names no base")
-    raise FormatError(object="a record", problem=f"unknown codec {codec}")
