@@ -6,6 +6,7 @@ BLAKE3's key derivation with the context `casckpt v1 <kind>`, so that no object 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import NewType
 
@@ -55,6 +56,11 @@ def pack_id(header: _Data, footer: _Data) -> PackId:
 
 def checksum(*parts: _Data) -> bytes:
     """Plain BLAKE3-256 of the parts joined: for frames, tables and checks, which are not content."""
+    return checksum_of(parts)
+
+
+def checksum_of(parts: Iterable[_Data]) -> bytes:
+    """Like `checksum`, of parts that are made one by one."""
     hasher = blake3()
     for part in parts:
         hasher.update(part)

@@ -1,0 +1,326 @@
+"""What a store contains at this moment: refs, commits and objects, by id.
+
+A database is the index, plus what the journal gained since in memory (`MemoryTables` over it). Readers call
+`refresh` and replay the tail; nobody waits for anybody. The index is brought up to date by whoever has a reason:
+a pack was added, 256 frames are pending, or the store is closed.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+import threading
+from collections.abc import Callable, Iterator
+
+from casckpt.errors import BusyError, DamagedObject, FormatError, IntegrityError, StorageError
+from casckpt.format.entry import Entry, PackRef
+from casckpt.format.ids import CommitId, Kind, ObjectId, PackId
+from casckpt.format.objects import Commit
+from casckpt.format.pack import Record
+from casckpt.odb import tables as t
+from casckpt.odb.fold import fold
+from casckpt.odb.index import Index
+from casckpt.odb.journal import Journal, Placed, Position, Rewound, Tail, file_name
+from casckpt.odb.pack_reader import PackReader
+from casckpt.odb.pack_writer import pack_name
+from casckpt.storage.base import Storage
+
+_LOG = logging.getLogger("casckpt")
+_POSITION = struct.Struct("<QQQ32s?")
+PENDING_FRAMES = 256
+INDEX_WAIT_S = 10.0
+_Data = bytes | bytearray | memoryview
+
+
+class Database:
+    """Objects, refs and commits of one store. Thread-safe for reading; writing goes through `session`.
+
+    Invariant: the tables are the fold of all valid frames up to `tail.position`.
+    """
+
+    def __init__(self, storage: Storage, uuid: bytes) -> None:
+        self.storage = storage
+        self.journal = Journal(storage, uuid)
+        self.packs = PackReader(storage)
+        self._mutex = threading.RLock()
+        self._index: Index | None = None
+        self._pending = 0
+        self.rebuilt = False
+        """Whether opening had to build the index anew."""
+        self.tables = t.MemoryTables()
+        self.tail = Tail([], Position(0, 0, -1, bytes(32)), [], "clean")
+        self._attach()
+
+    # -- keeping up with the journal
+
+    def _reattach(self) -> None:
+        if self._index is not None:
+            self._index.close()
+        self._attach()
+
+    def _attach(self) -> None:
+        """Find a trustworthy index or make one, and start from the position it has; without one, replay in memory."""
+        self._index = self._find_index()
+        position = None if self._index is None else _read_position(self._index)
+        self.tables = t.MemoryTables(self._index)
+        self._pending = 0
+        if position is None:
+            self.tail = self.journal.read_all()
+            self._fold(self.tables, self.tail.frames)
+        else:
+            self.tail = Tail([], position, [], "clean")
+            self._replay()
+
+    def _find_index(self) -> Index | None:
+        if self.storage.path is None:
+            return None
+        folder = self.storage.path / "index"
+        index = self._trusted(Index.open(folder, read_only=self.storage.read_only))
+        if index is not None or self.storage.read_only:
+            return index
+        try:
+            with self.storage.lock("index", exclusive=True, wait_s=INDEX_WAIT_S):
+                index = self._trusted(Index.open(folder))
+                if index is None:
+                    self.rebuilt = True
+                    Index.remove_unfinished(folder)
+                    index = Index.build(folder, self._fill)
+                return index
+        except (BusyError, StorageError) as error:
+            _LOG.warning("working without the index: %s", error)
+            return None
+
+    def _trusted(self, index: Index | None) -> Index | None:
+        """The index, if the journal still has the frame it is up to."""
+        if index is None:
+            return None
+        position = _read_position(index)
+        if position is not None and self.journal.holds(position):
+            return index
+        _LOG.warning("the index knows a frame that the journal does not have; it is rebuilt")
+        index.close()
+        return None
+
+    def _fill(self, tables: t.WritableTables) -> None:
+        tail = self.journal.read_all()
+        self._fold(tables, tail.frames)
+        _write_position(tables, tail.position)
+
+    def _fold(self, tables: t.WritableTables, frames: list[Placed]) -> None:
+        for placed in frames:
+            try:
+                entry = Entry.decode(placed.frame.payload)
+            except IntegrityError as error:
+                raise FormatError(object=f"frame {placed.frame.seq} of the journal", problem=str(error)) from error
+            fold(tables, entry, placed.file, placed.payload_offset, self.packs)
+
+    def refresh(self) -> None:
+        """Take in what any process appended to the journal since the last look."""
+        with self._mutex:
+            if self._index is not None:
+                if not self._index.is_current():
+                    self._reattach()
+                    return
+                position = _read_position(self._index)
+                ahead = -1 if position is None else position.seq - self.tail.position.seq
+                if position is not None and (ahead > 0 or (ahead == 0 and self._pending)):
+                    self._restart(position)
+            try:
+                self._replay()
+            except Rewound:
+                self._reattach()
+
+    def _restart(self, position: Position) -> None:
+        """Forget what memory holds: the index has it all."""
+        self.tables = t.MemoryTables(self._index)
+        self.tail = Tail([], position, [], "clean")
+        self._pending = 0
+
+    def _replay(self) -> None:
+        self.tail = self.journal.read(self.tail.position)
+        self.take_in(self.tail)
+
+    def take_in(self, tail: Tail) -> None:
+        """Fold frames that were just read or written."""
+        with self._mutex:
+            self._fold(self.tables, tail.frames)
+            self._pending += len(tail.frames)
+            self.tail = Tail([], tail.position, tail.gaps, tail.kind)
+
+    def absorb(self, *, at_least: int = 1) -> None:
+        """Bring the index up to date if so many frames are pending; skipped when another process is at it."""
+        with self._mutex:
+            if self._index is None or self._pending < at_least or self.storage.read_only:
+                return
+            try:
+                with self.storage.lock("index", exclusive=True, wait_s=0):
+                    if self._index.is_current():
+                        self._index.update(self._catch_up)
+            except BusyError:
+                return
+            except Rewound:
+                self._reattach()
+                return
+            except Exception as error:  # the index is a view: a failure to update it must never fail a commit
+                _LOG.warning("the index was not brought up to date: %s", error)
+                return
+            self.refresh()
+
+    def _catch_up(self, tables: t.WritableTables) -> None:
+        position = _read_position(tables)
+        tail = self.journal.read_all() if position is None else self.journal.read(position)
+        self._fold(tables, tail.frames)
+        _write_position(tables, tail.position)
+
+    def close(self) -> None:
+        """Bring the index up to date and let go of all files."""
+        self.absorb()
+        self.release()
+
+    def release(self) -> None:
+        """Let go of all files at once."""
+        with self._mutex:
+            self.journal.close()
+            self.packs.close()
+            if self._index is not None:
+                self._index.close()
+                self._index = None
+
+    # -- looking up
+
+    def row(self, identity: bytes) -> t.Row | None:
+        """Where an object is, if its pack is in the pack set."""
+        value = self.tables.get(t.ROWS, identity)
+        row = None if value is None else t.Row.decode(identity, value)
+        return row if row is not None and self.file_of(row) is not None else None
+
+    def file_of(self, row: t.Row) -> str | None:
+        """Name of the file a row points into; None if its pack left the pack set."""
+        if row.pack & t.IN_JOURNAL:
+            return file_name(row.pack & ~t.IN_JOURNAL)
+        pack = self.pack_of(row)
+        return None if pack is None else pack_name(pack.id)
+
+    def pack_of(self, row: t.Row) -> PackRef | None:
+        """The pack a row points into; None for the journal and for packs that left the pack set."""
+        identity = self.tables.get(t.NUMBERS, t.number_key(row.pack))
+        listed = None if identity is None else self.tables.get(t.PACKS, identity)
+        if identity is None or listed is None:
+            return None
+        nbytes = t.decode_pack(listed)[1]
+        return PackRef(PackId(identity), nbytes) if nbytes else None
+
+    def pack_set(self) -> Iterator[PackRef]:
+        """All packs of the store."""
+        for identity, value in self.tables.scan(t.PACKS):
+            nbytes = t.decode_pack(value)[1]
+            if nbytes:
+                yield PackRef(PackId(identity), nbytes)
+
+    def read(self, identity: ObjectId, kind: Kind, target: memoryview | None = None) -> _Data:
+        """Plain, verified bytes of an object.
+
+        Args:
+            target: if given, as many writable bytes as the object has; undefined after an error.
+
+        Raises:
+            DamagedObject: it is nowhere, or no copy of it is whole.
+        """
+        row = self.row(identity)
+        if row is None:
+            self.refresh()
+            row = self.row(identity)
+        try:
+            if row is None or row.kind != kind:
+                raise _missing(identity, kind, "no pack of the store lists it")
+            return self._read_row(identity, row, target)
+        except DamagedObject as first:
+            return self._read_copy(identity, kind, target, first)
+
+    def _read_row(self, identity: ObjectId, row: t.Row, target: memoryview | None) -> _Data:
+        name = self.file_of(row)
+        if name is None or (target is not None and len(target) != row.length):
+            raise _missing(identity, row.kind, "its length or pack is not as listed")
+        record = Record(identity, row.offset, row.length, row.stored, row.kind, row.codec, row.element, row.flags)
+        return self.packs.read_record(name, record, target)
+
+    def _read_copy(self, identity: ObjectId, kind: Kind, target: memoryview | None, first: DamagedObject) -> _Data:
+        """Try every other copy of an object: the slow path of damage. Raises `first` if there is none."""
+        for name, record in self.copies(identity):
+            if record.kind == kind and (target is None or len(target) == record.length):
+                try:
+                    return self.packs.read_record(name, record, target)
+                except (DamagedObject, FormatError):
+                    continue
+        raise first
+
+    def copies(self, identity: ObjectId) -> Iterator[tuple[str, Record]]:
+        """Every place that claims to hold an object, from the packs' own tables and the journal files.
+
+        Cost: reads the footers of all packs.
+        """
+        for pack in list(self.pack_set()):
+            try:
+                records = self.packs.records(pack)
+            except (IntegrityError, FormatError, StorageError, FileNotFoundError):
+                continue
+            yield from ((pack_name(pack.id), record) for record in records if record.id == identity)
+        for placed, entry in self.history():
+            for record, _ in entry.objects:
+                if record.id == identity:
+                    yield file_name(placed.file), record._replace(offset=placed.payload_offset + record.offset)
+
+    # -- refs and commits
+
+    def ref(self, name: str) -> CommitId | None:
+        """The commit a ref names."""
+        value = self.tables.get(t.REFS, name.encode())
+        return None if value is None else CommitId(ObjectId(value))
+
+    def refs(self, prefix: str = "") -> dict[str, CommitId]:
+        """All refs whose name starts with `prefix`, sorted by name."""
+        found = sorted(self.tables.scan(t.REFS, prefix.encode()))
+        return {name.decode(): CommitId(ObjectId(value)) for name, value in found}
+
+    def commit(self, identity: CommitId) -> Commit | None:
+        """A commit by its full id, None if the store has none."""
+        value = self.tables.get(t.COMMITS, identity)
+        return None if value is None else Commit.decode(t.decode_commit(value)[1])
+
+    def added(self, identity: CommitId) -> int | None:
+        """Bytes a commit added to the store when it was made; None if unknown."""
+        value = self.tables.get(t.COMMITS, identity)
+        return None if value is None else t.decode_commit(value)[0]
+
+    def commits(self, prefix: bytes = b"") -> Iterator[tuple[CommitId, Commit]]:
+        """All commits whose id starts with `prefix`, in no promised order."""
+        for key, value in self.tables.scan(t.COMMITS, prefix):
+            yield CommitId(ObjectId(key)), Commit.decode(t.decode_commit(value)[1])
+
+    def children(self, identity: CommitId) -> list[CommitId]:
+        """Commits that name this one as a parent, sorted by id."""
+        return sorted(CommitId(ObjectId(key[32:])) for key, _ in self.tables.scan(t.CHILDREN, identity))
+
+    def history(self, notice: Callable[[Tail], None] | None = None) -> Iterator[tuple[Placed, Entry]]:
+        """All entries of all journal files that are left, oldest first; `notice` receives what each file's scan saw."""
+        for number in self.journal.files():
+            tail = self.journal.read_file(number)
+            if notice is not None:
+                notice(tail)
+            for placed in tail.frames:
+                yield placed, Entry.decode(placed.frame.payload)
+
+
+def _missing(identity: bytes, kind: int, problem: str) -> DamagedObject:
+    name = Kind(kind).name.lower() if kind in {int(known) for known in Kind} else "object"
+    short = identity.hex()[:12]
+    return DamagedObject(object=f"{name} {short}", kind=name, id=short, problem=problem, location="index")
+
+
+def _read_position(tables: t.Tables) -> Position | None:
+    value = tables.get(t.META, b"position")
+    return None if value is None or len(value) != _POSITION.size else Position(*_POSITION.unpack(value))
+
+
+def _write_position(tables: t.WritableTables, position: Position) -> None:
+    tables.put(t.META, b"position", _POSITION.pack(*position))

@@ -1,0 +1,267 @@
+"""The index: the tables in LMDB, a view of the journal that may be lost or deleted at any time.
+
+LMDB maps its file into memory and trusts every byte of it: a damaged file can end the process by a signal. So no file
+is opened that was not checked. After every change, still under the index lock, the writer records length and BLAKE3
+of the data file in `clean`; an opener compares them first. A file that differs (bit rot, a crash between the change
+and the record) is rebuilt from the journal if it is small. A large one is first tried in a child process, so that
+only the child can die; files over HASH_BYTES are recorded by length and time stamp alone.
+
+Nothing here goes through the storage door, because nothing here must survive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import lmdb
+
+from casckpt.format.ids import checksum_of
+from casckpt.odb import tables as t
+
+MAP_BYTES = 1 << 36
+HASH_BYTES = 64 << 20
+CHILD_CHECK_BYTES = 16 << 20
+_OPTIONS = {"subdir": True, "max_dbs": len(t.TABLES), "map_size": MAP_BYTES, "mode": 0o600, "max_readers": 1024}
+_CHILD = "import sys; from casckpt.odb.index import walk; walk(sys.argv[1])"
+
+
+class _Shared:
+    """One open environment of this process: LMDB allows each file to be open once."""
+
+    def __init__(self, env: lmdb.Environment, identity: tuple[int, int]) -> None:
+        self.env = env
+        self.identity = identity
+        self.users = 1
+        self.tables = {table: env.open_db(table.encode()) for table in t.TABLES}
+
+
+_open: dict[tuple[int, int], _Shared] = {}
+_open_mutex = threading.Lock()
+
+
+def _after_fork() -> None:
+    """Forget inherited environments without closing them: LMDB forbids both use and close in a child."""
+    global _open_mutex
+    _inherited.extend(_open.values())
+    _open.clear()
+    _open_mutex = threading.Lock()
+
+
+_inherited: list[_Shared] = []
+os.register_at_fork(after_in_child=_after_fork)
+
+
+class Index:
+    """The tables of one store in LMDB. Reads are safe from several threads; writers hold the index lock.
+
+    An index is bound to the process that opened it: after a fork, open another.
+    """
+
+    def __init__(self, folder: Path, shared: _Shared) -> None:
+        self._folder = folder
+        self._shared = shared
+        self.pid = os.getpid()
+
+    @classmethod
+    def open(cls, folder: Path, *, read_only: bool = False) -> Index | None:
+        """The index in a folder, None if there is none that can be trusted."""
+        if not is_clean(folder):
+            return None
+        return cls._attach(folder, read_only=read_only)
+
+    @classmethod
+    def _attach(cls, folder: Path, *, read_only: bool = False) -> Index | None:
+        try:
+            status = os.stat(folder / "data.mdb")
+        except FileNotFoundError:
+            return None
+        identity = (status.st_dev, status.st_ino)
+        with _open_mutex:
+            shared = _open.get(identity)
+            if shared is not None:
+                shared.users += 1
+                return cls(folder, shared)
+            try:
+                env = lmdb.open(str(folder), readonly=read_only, lock=not read_only, metasync=False, **_OPTIONS)
+                env.reader_check()
+                shared = _open[identity] = _Shared(env, identity)
+            except lmdb.Error:
+                return None
+        return cls(folder, shared)
+
+    @classmethod
+    def build(cls, folder: Path, fill: Callable[[t.WritableTables], None]) -> Index | None:
+        """A new index filled by `fill`, put in place of whatever was there. The caller holds the index lock.
+
+        None if LMDB cannot work here (then the tables live in memory).
+        """
+        fresh = folder.parent / "tmp" / f"index-{os.getpid()}-{os.urandom(4).hex()}"
+        try:
+            fresh.mkdir(mode=0o700, parents=True)
+            with lmdb.open(str(fresh), sync=False, **_OPTIONS) as env:
+                databases = {table: env.open_db(table.encode()) for table in t.TABLES}
+                with env.begin(write=True) as transaction:
+                    fill(_Transaction(transaction, databases))
+                env.sync(True)
+            record_clean(fresh)
+            if folder.exists():
+                old = folder.parent / "tmp" / f"index-{os.getpid()}-{os.urandom(4).hex()}"
+                os.rename(folder, old)
+                shutil.rmtree(old, ignore_errors=True)
+            os.rename(fresh, folder)
+        except (lmdb.Error, OSError):
+            shutil.rmtree(fresh, ignore_errors=True)
+            return None
+        return cls._attach(folder)
+
+    @staticmethod
+    def remove_unfinished(folder: Path) -> None:
+        """Remove what builders that died left in tmp/. The caller holds the index lock."""
+        for left in (folder.parent / "tmp").glob("index-*"):
+            shutil.rmtree(left, ignore_errors=True)
+
+    def close(self) -> None:
+        """Let go of the environment; it closes with its last user in this process."""
+        if self.pid != os.getpid():
+            return
+        with _open_mutex:
+            self._shared.users -= 1
+            if self._shared.users == 0 and _open.pop(self._shared.identity, None) is not None:
+                self._shared.env.close()
+
+    def is_current(self) -> bool:
+        """Whether this is still the index in its folder, and of this process."""
+        try:
+            status = os.stat(self._folder / "data.mdb")
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) == self._shared.identity and self.pid == os.getpid()
+
+    def get(self, table: str, key: bytes) -> bytes | None:
+        with self._shared.env.begin(db=self._shared.tables[table]) as transaction:
+            return transaction.get(key)  # type: ignore[no-any-return]
+
+    def scan(self, table: str, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        # Batches, so that no read transaction stays open while the caller works on what it got.
+        start, batch = prefix, 1000
+        while True:
+            with self._shared.env.begin(db=self._shared.tables[table]) as transaction:
+                found = _from(transaction, start, prefix, batch)
+            yield from found
+            if len(found) < batch:
+                return
+            start = found[-1][0] + b"\0"
+
+    def count(self, table: str) -> int:
+        with self._shared.env.begin() as transaction:
+            return int(transaction.stat(self._shared.tables[table])["entries"])
+
+    def update(self, change: Callable[[t.WritableTables], None]) -> None:
+        """Run `change` in one durable transaction. The caller holds the index lock.
+
+        Raises:
+            lmdb.Error: the index could not be changed; it is as before.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._folder / "clean")
+        with self._shared.env.begin(write=True) as transaction:
+            change(_Transaction(transaction, self._shared.tables))
+        record_clean(self._folder)
+
+
+class _Transaction:
+    """Writable tables of one LMDB transaction."""
+
+    def __init__(self, transaction: lmdb.Transaction, tables: dict[str, object]) -> None:
+        self._transaction = transaction
+        self._tables = tables
+
+    def get(self, table: str, key: bytes) -> bytes | None:
+        return self._transaction.get(key, db=self._tables[table])  # type: ignore[no-any-return]
+
+    def scan(self, table: str, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        with self._transaction.cursor(self._tables[table]) as cursor:
+            if not cursor.set_range(prefix):
+                return
+            for key, value in cursor:
+                if not key.startswith(prefix):
+                    return
+                yield key, value
+
+    def count(self, table: str) -> int:
+        return int(self._transaction.stat(self._tables[table])["entries"])
+
+    def put(self, table: str, key: bytes, value: bytes) -> None:
+        self._transaction.put(key, value, db=self._tables[table])
+
+    def delete(self, table: str, key: bytes) -> None:
+        self._transaction.delete(key, db=self._tables[table])
+
+
+def _from(transaction: lmdb.Transaction, start: bytes, prefix: bytes, most: int) -> list[tuple[bytes, bytes]]:
+    found: list[tuple[bytes, bytes]] = []
+    with transaction.cursor() as cursor:
+        if not cursor.set_range(start):
+            return found
+        for key, value in cursor:
+            if not key.startswith(prefix) or len(found) == most:
+                break
+            found.append((key, value))
+    return found
+
+
+def _fingerprint(data: Path) -> str:
+    """Length and content of the data file: by hash, or by time stamp where hashing would take too long."""
+    status = os.stat(data)
+    if status.st_size > HASH_BYTES:
+        return f"{status.st_size} time {status.st_mtime_ns}"
+    with data.open("rb") as file:
+        digest = checksum_of(iter(lambda: file.read(1 << 20), b""))
+    return f"{status.st_size} hash {digest.hex()}"
+
+
+def record_clean(folder: Path) -> None:
+    """Note that the data file is as its writer left it."""
+    text = _fingerprint(folder / "data.mdb")
+    fresh = folder / f"clean-{os.getpid()}"
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)
+    os.rename(fresh, folder / "clean")
+
+
+def is_clean(folder: Path) -> bool:
+    """Whether the data file is as its last writer left it, or a large one survives a walk in a child process."""
+    try:
+        noted = (folder / "clean").read_text("ascii", "replace")
+        return noted == _fingerprint(folder / "data.mdb")
+    except OSError:
+        pass
+    try:
+        size = os.stat(folder / "data.mdb").st_size
+    except OSError:
+        return False
+    if size < CHILD_CHECK_BYTES:
+        return False
+    done = subprocess.run([sys.executable, "-c", _CHILD, str(folder)], check=False, capture_output=True, timeout=600)
+    return done.returncode == 0
+
+
+def walk(folder: str) -> None:
+    """Read every row of an index of unknown condition; raises or dies if that is not possible."""
+    with lmdb.open(folder, readonly=True, lock=False, max_dbs=len(t.TABLES), map_size=MAP_BYTES) as env:
+        for table in t.TABLES:
+            database = env.open_db(table.encode(), create=False)
+            with env.begin(db=database) as transaction, transaction.cursor() as cursor:
+                for key, value in cursor:
+                    if table == t.ROWS and t.Row.decode(key, value) is None:
+                        raise ValueError("a row does not match its check")

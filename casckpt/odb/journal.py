@@ -1,0 +1,266 @@
+"""The journal on disk: `journal/<n>.log`, append-only files of frames; the highest number is the active one.
+
+Ordering law: packs durable, then the frame that names them durable, then the acknowledgement. A frame is durable
+when `append` returns. Appending and sealing happen under the journal lock; reading needs no lock.
+
+A file is sealed when it holds 1 000 frames or 16 MiB: file n + 1 starts with a snapshot (an entry with `reset`, and
+ordinary entries behind it if it is long) and gets its name only when it is durable, so file n stays the active one
+until then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from casckpt.errors import CasckptError, DamagedFile
+from casckpt.format.frame import HEADER_BYTES, NO_HASH, OVERHEAD, Frame, Scan, encode_frame, scan
+from casckpt.storage.base import Storage, WriteFile, read_exact, write_all
+
+FOLDER = "journal"
+SEAL_FRAMES = 1000
+SEAL_BYTES = 16 << 20
+
+
+class Rewound(Exception):
+    """The frame before a position is not there any more: its writer failed to make it durable and cut it off."""
+
+
+class Position(NamedTuple):
+    """A place between two frames: everything before it is known. `hash` is that of the frame before."""
+
+    file: int
+    offset: int
+    seq: int
+    hash: bytes
+    after_damage: bool = False
+    """Whether bytes that hold no frame lie between that frame and this place."""
+
+
+class Placed(NamedTuple):
+    """A frame and the number of the file it is in."""
+
+    file: int
+    frame: Frame
+
+    @property
+    def payload_offset(self) -> int:
+        return self.frame.offset + HEADER_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """What was found behind a position: frames, the new position, and what lies behind that (see format.frame)."""
+
+    frames: list[Placed]
+    position: Position
+    gaps: list[tuple[int, int, int]]
+    """(file, start, end) of bytes that hold no valid frame though frames or damage follow."""
+    kind: str
+
+
+def file_name(number: int) -> str:
+    """Name of a journal file."""
+    return f"{FOLDER}/{number}.log"
+
+
+class Journal:
+    """Reads and extends the journal. Not thread-safe; `append` and `seal` only under the journal lock."""
+
+    def __init__(self, storage: Storage, uuid: bytes) -> None:
+        self._storage = storage
+        self._uuid = uuid
+        self._writer: tuple[int, WriteFile] | None = None
+        self._first = (-1, 0)
+
+    def close(self) -> None:
+        """Let go of the file that was appended to."""
+        if self._writer is not None:
+            self._writer[1].close()
+            self._writer = None
+
+    def files(self) -> list[int]:
+        """Numbers of the journal files, ascending."""
+        names = (name.removesuffix(".log") for name in self._storage.list(FOLDER) if name.endswith(".log"))
+        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+    def holds(self, position: Position) -> bool:
+        """Whether the journal still has the frame before `position`."""
+        try:
+            return position.offset >= OVERHEAD and self._scan(position) is not None
+        except Rewound:
+            return False
+
+    def read_all(self) -> Tail:
+        """Everything from the newest snapshot on.
+
+        Raises:
+            DamagedFile: if there is no journal file.
+        """
+        numbers = self.files()
+        if not numbers:
+            raise DamagedFile(file="journal/", problem="there is no journal file")
+        for start in reversed(numbers):
+            tail = self.read(Position(start, 0, -1, NO_HASH))
+            # A file whose snapshot is damaged is read together with the one before it.
+            if (tail.frames and tail.frames[0].frame.offset == 0) or start == numbers[0]:
+                return tail
+        raise AssertionError("unreachable: the loop returns for the first number")
+
+    def read(self, position: Position) -> Tail:
+        """What was appended after `position`, through all later files."""
+        frames: list[Placed] = []
+        gaps: list[tuple[int, int, int]] = []
+        kind = "clean"
+        while True:
+            # Look for the next file first: once it exists, this one is complete.
+            later = self._storage.size(file_name(position.file + 1)) is not None
+            found = self._scan(position)
+            if found is not None:
+                if position.offset == 0 <= position.seq and found.frames and found.frames[0].seq != position.seq:
+                    gaps.append((position.file, 0, 0))
+                frames += (Placed(position.file, frame) for frame in found.frames)
+                gaps += ((position.file, start, end) for start, end in found.gaps)
+                kind = found.tail
+                last = found.frames[-1] if found.frames else None
+                position = Position(
+                    position.file,
+                    found.end,
+                    last.seq + 1 if last else position.seq,
+                    last.hash if last else position.hash,
+                    found.end != last.end if last else position.after_damage or found.tail == "damage",
+                )
+            if not later:
+                return Tail(frames, position, gaps, kind)
+            if kind == "torn":
+                gaps.append((position.file, position.offset, position.offset))
+            position = Position(position.file + 1, 0, position.seq, position.hash)
+
+    def read_file(self, number: int) -> Tail:
+        """Everything in one file."""
+        start = Position(number, 0, -1, NO_HASH)
+        found = self._scan(start)
+        if found is None:
+            return Tail([], start, [], "clean")
+        frames = [Placed(number, frame) for frame in found.frames]
+        gaps = [(number, start, end) for start, end in found.gaps]
+        return Tail(frames, start._replace(offset=found.end), gaps, found.tail)
+
+    def _scan(self, position: Position) -> Scan | None:
+        """Frames from `position` to the end of its file, None if the file is absent.
+
+        Raises:
+            Rewound: the bytes before the position are not what they were.
+        """
+        try:
+            file = self._storage.open_read(file_name(position.file))
+        except FileNotFoundError:
+            if position.offset:
+                raise Rewound from None
+            return None
+        try:
+            known = min(position.offset, 32) if position.seq >= 0 else 0
+            data = read_exact(file, position.offset - known, max(file.size() - position.offset, 0) + known)
+        finally:
+            file.close()
+        # Behind damage the bytes before a position are no hash, so only a frame's end can be compared.
+        if known and data[:known] != position.hash and not position.after_damage:
+            raise Rewound
+        # A file may start with any seq, since the end of the one before it can be lost; `read` compares them.
+        seq = None if position.offset == 0 else position.seq
+        return scan(memoryview(data)[known:], self._uuid, offset=position.offset, seq=seq, previous=position.hash)
+
+    def append(self, tail: Tail, payload: bytes) -> Placed:
+        """Make one more frame durable behind `tail`, which must be the result of a read under the same lock.
+
+        On failure the file is cut back to where it was, so that the frame is absent.
+
+        Raises:
+            StorageError: the disk failed or is full.
+        """
+        at = tail.position
+        writer = self._open(at.file)
+        if tail.kind == "torn":
+            self._cut(writer, at)
+        frame = encode_frame(self._uuid, at.seq, at.hash, payload)
+        try:
+            write_all(writer, frame, at.offset)
+            writer.sync()
+        except BaseException:
+            with contextlib.suppress(CasckptError):
+                writer.truncate(at.offset)
+            # An error of sync is final for this descriptor: the next append opens the file again.
+            self.close()
+            raise
+        body = memoryview(frame)[HEADER_BYTES:-32]
+        return Placed(at.file, Frame(at.seq, at.offset, body, frame[-32:]))
+
+    def _open(self, number: int) -> WriteFile:
+        if self._writer is None or self._writer[0] != number:
+            self.close()
+            self._writer = (number, self._storage.open_write(file_name(number)))
+        return self._writer[1]
+
+    def _cut(self, writer: WriteFile, at: Position) -> None:
+        """Cut off a torn tail; a copy goes to trash/, since it could be a damaged frame that looks torn."""
+        name = file_name(at.file)
+        file = self._storage.open_read(name)
+        try:
+            rest = read_exact(file, at.offset, file.size() - at.offset)
+        finally:
+            file.close()
+        if len(rest) > OVERHEAD:
+            with contextlib.suppress(CasckptError, FileExistsError):
+                copy = self._storage.create(f"trash/journal-{at.file}-{at.offset}-{os.urandom(4).hex()}.torn")
+                write_all(copy, rest, 0)
+                copy.close()
+        writer.truncate(at.offset)
+
+    def is_full(self, position: Position) -> bool:
+        """Whether the file of `position` is due to be sealed."""
+        if position.offset >= SEAL_BYTES:
+            return True
+        if self._first[0] != position.file:
+            file = self._storage.open_read(file_name(position.file))
+            try:
+                self._first = (position.file, int.from_bytes(read_exact(file, 8, 8), "little"))
+            finally:
+                file.close()
+        return position.seq - self._first[1] >= SEAL_FRAMES
+
+    def start_file(self, at: Position, payloads: Sequence[bytes], temporary: str) -> Tail:
+        """Begin the file behind that of `at` with these payloads, durable and complete before it gets its name.
+
+        Args:
+            temporary: a fresh name in tmp/.
+        """
+        name = file_name(at.file + 1)
+        frames: list[Placed] = []
+        offset, seq, previous = 0, at.seq, at.hash
+        file = self._storage.create(temporary)
+        try:
+            for payload in payloads:
+                frame = encode_frame(self._uuid, seq, previous, payload)
+                write_all(file, frame, offset)
+                body = memoryview(frame)[HEADER_BYTES:-32]
+                frames.append(Placed(at.file + 1, Frame(seq, offset, body, frame[-32:])))
+                offset, seq, previous = offset + len(frame), seq + 1, frame[-32:]
+            file.sync()
+            self._storage.rename(temporary, name)
+        except BaseException:
+            with contextlib.suppress(CasckptError, FileNotFoundError):
+                self._storage.unlink(temporary)
+            raise
+        finally:
+            file.close()
+        try:
+            self._storage.sync_dir(FOLDER)
+        except BaseException:
+            # A name that may not survive must not become the active file.
+            with contextlib.suppress(CasckptError, FileNotFoundError):
+                self._storage.unlink(name)
+            raise
+        return Tail(frames, Position(at.file + 1, offset, seq, previous), [], "clean")

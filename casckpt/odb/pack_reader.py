@@ -1,0 +1,212 @@
+"""Reading packs and journal files: footers, salvage, and verified objects by their place."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from casckpt.errors import DamagedObject, FormatError, IntegrityError, StorageError
+from casckpt.format import limits
+from casckpt.format import pack as p
+from casckpt.format.decode import decode
+from casckpt.format.entry import PackRef
+from casckpt.format.ids import Kind, object_id
+from casckpt.odb.pack_writer import pack_name
+from casckpt.storage.base import ReadFile, Storage, read_exact
+
+OPEN_FILES = 64
+KEPT_FOOTERS = 8
+SALVAGE_STEP = 4 << 20
+_DELTA_CODECS = 4
+_Data = bytes | bytearray | memoryview
+_Siblings = Callable[[], list[p.Record]]
+_KINDS = {int(kind): kind.name.lower() for kind in Kind}
+
+
+class PackReader:
+    """Open packs and journal files, and what their footers say. Thread-safe.
+
+    Invariant: nothing is returned by `read_*` that was not compared with its id.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._mutex = threading.Lock()
+        self._files: OrderedDict[str, ReadFile] = OrderedDict()
+        self._footers: OrderedDict[bytes, p.PackContents] = OrderedDict()
+
+    def close(self) -> None:
+        """Close all files."""
+        with self._mutex:
+            for file in self._files.values():
+                file.close()
+            self._files.clear()
+            self._footers.clear()
+
+    def forget(self, name: str) -> None:
+        """Drop an open file, so that the next read opens its name again."""
+        with self._mutex:
+            file = self._files.pop(name, None)
+        if file is not None:
+            file.close()
+
+    def open(self, name: str) -> ReadFile:
+        """An open file by name; kept open among the last 64 used. FileNotFoundError if absent."""
+        with self._mutex:
+            file = self._files.get(name)
+            if file is None:
+                file = self._files[name] = self._storage.open_read(name)
+                if len(self._files) > OPEN_FILES:
+                    # The reader that may still use it holds a reference; it closes when that one is dropped.
+                    self._files.popitem(last=False)
+            self._files.move_to_end(name)
+            return file
+
+    def contents(self, identity: bytes) -> p.PackContents:
+        """What the footer of a pack says; kept for the last 8 packs asked for.
+
+        Raises:
+            IntegrityError: if trailer, footer or header are damaged, or are of another pack.
+            FileNotFoundError: if there is no such file.
+        """
+        with self._mutex:
+            kept = self._footers.get(identity)
+        if kept is not None:
+            return kept
+        file = self.open(pack_name(identity))
+        size = file.size()
+        named, offset, length = p.decode_trailer(
+            read_exact(file, max(size - p.TRAILER_BYTES, 0), p.TRAILER_BYTES), size
+        )
+        if named != identity:
+            raise IntegrityError(object=f"pack {identity.hex()[:12]}", problem="its trailer names another pack")
+        footer = read_exact(file, offset, length)
+        found = p.decode_footer(read_exact(file, 0, p.BLOCK), footer, offset, named)
+        with self._mutex:
+            self._footers[identity] = found
+            if len(self._footers) > KEPT_FOOTERS:
+                self._footers.popitem(last=False)
+        return found
+
+    def records(self, pack: PackRef) -> list[p.Record]:
+        """All records of a pack: from its footer, else from its extent tables."""
+        try:
+            return self.contents(pack.id).records
+        except IntegrityError:
+            return self.salvage(pack.id)
+
+    def hints(self, pack: PackRef) -> dict[str, Any]:
+        """The hints in the footer of a pack, empty if that is damaged."""
+        try:
+            return self.contents(pack.id).hints
+        except IntegrityError:
+            return {}
+
+    def salvage(self, identity: bytes) -> list[p.Record]:
+        """Records of every intact extent table of a pack, in file order, whatever else is damaged.
+
+        Cost: reads the whole file once.
+        """
+        file = self.open(pack_name(identity))
+        size, found = file.size(), []
+        for start in range(0, size, SALVAGE_STEP):
+            block = memoryview(read_exact(file, start, SALVAGE_STEP))
+            for at in range(0, len(block), p.BLOCK):
+                length = p.extent_bytes(block[at : at + 64])
+                if not length:
+                    continue
+                try:
+                    table = read_exact(file, start + at, length)
+                    found += p.decode_extent(table, start + at, allow_bases=True)[0]
+                except IntegrityError:
+                    continue
+        return found
+
+    def read_plain(self, pack: PackRef, record: p.Record) -> bytes:
+        """Plain, verified bytes of a record of a pack."""
+        return bytes(self._plain(pack_name(pack.id), record, lambda: self.contents(pack.id).records))
+
+    def read_record(self, name: str, record: p.Record, target: memoryview | None = None) -> _Data:
+        """Plain, verified bytes of a record in a pack or journal file.
+
+        Args:
+            name: of the file.
+            record: where and what; bases are looked up in the pack's footer.
+            target: if given, `record.length` writable bytes that receive the plain bytes; undefined after an error.
+
+        Raises:
+            DamagedObject: the bytes are missing, do not decode, or do not have this id.
+        """
+
+        def siblings() -> list[p.Record]:
+            return self.contents(bytes.fromhex(name[6:70])).records
+
+        try:
+            plain = self._plain(name, record, siblings, target)
+        except (IntegrityError, FileNotFoundError, StorageError) as error:
+            problem = "the file is missing" if isinstance(error, FileNotFoundError) else _problem(error)
+            raise DamagedObject(
+                object=f"object {record.id.hex()[:12]}",
+                kind=_KINDS.get(record.kind, "object"),
+                id=record.id.hex()[:12],
+                problem=problem,
+                location=f"{name} at {record.offset}",
+            ) from error
+        return plain
+
+    def _plain(self, name: str, record: p.Record, siblings: _Siblings, target: memoryview | None = None) -> _Data:
+        limit = limits.MAX_OBJECT_BYTES.get(record.kind)
+        if limit is None:
+            raise FormatError(object=f"object {record.id.hex()[:12]}", problem=f"unknown kind {record.kind}")
+        if not 0 < record.length <= limit or record.stored > record.length + limits.MAX_STORED_EXCESS:
+            raise IntegrityError(object="a record", problem="its length is not allowed")
+        file = self.open(name)
+        if record.codec == 0 and target is not None:
+            if record.stored != record.length or file.read_into(target, record.offset) != record.length:
+                raise IntegrityError(object="a record", problem="the file ends before it")
+            plain: _Data = target
+        else:
+            plain = self._decode(file, record, siblings)
+            if target is not None:
+                target[:] = plain
+        if object_id(record.kind, plain) != record.id:
+            raise IntegrityError(object="a record", problem="its bytes do not match its id")
+        return plain
+
+    def _decode(self, file: ReadFile, record: p.Record, siblings: _Siblings) -> _Data:
+        """Plain bytes, not compared with the id. Bases of a delta are decoded first, by levels of at most 16."""
+        stored = read_exact(file, record.offset, record.stored)
+        if len(stored) != record.stored:
+            raise IntegrityError(object="a record", problem="the file ends before it")
+        if record.codec < _DELTA_CODECS:
+            return decode(record, stored)
+        rows = siblings()
+        number = next((n for n, row in enumerate(rows) if row.offset == record.offset and row.id == record.id), None)
+        if number is None:
+            raise IntegrityError(object="a record", problem="the footer of its pack does not list it")
+        return self._decode_closure(file, rows, number, {})
+
+    def _decode_closure(self, file: ReadFile, rows: list[p.Record], number: int, done: dict[int, _Data]) -> _Data:
+        """Decode record `number` after the bases it needs; at most MAX_DECODE_COST records in all."""
+        record = rows[number]
+        bases = []
+        for distance in (record.base_1, record.base_2):
+            if not distance:
+                continue
+            base = number - distance
+            if base not in done:
+                if len(done) >= limits.MAX_DECODE_COST or base < 0:
+                    raise IntegrityError(object="a delta record", problem="it needs more bases than the format allows")
+                done[base] = self._decode_closure(file, rows, base, done)
+            bases.append(done[base])
+        stored = read_exact(file, record.offset, record.stored)
+        if p.check_of(record.codec, record.id, record.kind, stored) != record.check:
+            raise IntegrityError(object="a delta record", problem="stored bytes of it or of a base are damaged")
+        return decode(record, stored, tuple(bases))
+
+
+def _problem(error: Exception) -> str:
+    facts = getattr(error, "facts", {})
+    return str(facts.get("problem", error))

@@ -1,0 +1,145 @@
+"""A repository: a folder that holds a store, opened. Creation, version fence, forks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from casckpt.errors import (
+    BusyError,
+    CasckptError,
+    ReadOnlyStore,
+    StoreExists,
+    StoreNotFound,
+    TargetExists,
+)
+from casckpt.format.config import StoreFormat
+from casckpt.format.entry import Entry
+from casckpt.format.frame import NO_HASH
+from casckpt.odb.database import Database
+from casckpt.odb.journal import Journal, Position, file_name
+from casckpt.odb.pack_writer import temporary_name
+from casckpt.odb.session import Session
+from casckpt.storage.base import Storage, read_exact, write_all
+
+FOLDERS = ("journal", "packs", "tmp", "lock", "trash")
+_OWN_NAMES = frozenset((*FOLDERS, "index", "format"))
+MAX_FORMAT_BYTES = 64 << 10
+
+
+def initialize(storage: Storage, *, time_ns: int, by: str) -> None:
+    """Make an empty store. It exists from the moment its `format` file has its name, and then wholly.
+
+    Raises:
+        StoreExists: there is one already.
+        TargetExists: the folder holds other files.
+        StorageError: the disk failed; what was made is no store yet, and initialising again works.
+    """
+    if storage.read_only:
+        raise ReadOnlyStore(path=str(storage.path or "the store"), problem="it is opened read-only")
+    storage.make_root()
+    foreign = [name for name in storage.list("") if name not in _OWN_NAMES]
+    if foreign:
+        raise TargetExists(path=f"{storage.path or 'the folder'}/{foreign[0]}")
+    storage.make_dir("lock")
+    with storage.lock("init", exclusive=True, wait_s=10):
+        if storage.size("format") is not None:
+            raise StoreExists(path=str(storage.path or "the folder"))
+        for folder in FOLDERS:
+            storage.make_dir(folder)
+        uuid = os.urandom(16)
+        journal = Journal(storage, uuid)
+        # What an interrupted init left is not part of a store yet.
+        for number in journal.files():
+            storage.unlink(file_name(number))
+        entry = Entry("init", time_ns, reset=uuid, by=by)
+        journal.start_file(Position(-1, 0, 0, NO_HASH), [entry.encode()], temporary_name("journal"))
+        storage.sync_dir("")
+        _write_format(storage, StoreFormat(uuid))
+
+
+def _write_format(storage: Storage, store_format: StoreFormat) -> None:
+    """Write the `format` file: the moment a store begins to exist."""
+    name = temporary_name("format")
+    file = storage.create(name)
+    try:
+        write_all(file, store_format.encode(), 0)
+        file.sync()
+        storage.rename(name, "format")
+    except BaseException:
+        with contextlib.suppress(CasckptError, FileNotFoundError):
+            storage.unlink(name)
+        raise
+    finally:
+        file.close()
+    storage.sync_dir("")
+
+
+class Repository:
+    """An open store: its storage, its format and its database. Usable from threads and in forked children.
+
+    A child of fork gets a database of its own at its first use; sessions must not be carried over a fork.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self.format = read_format(storage)
+        self.format.require("read")
+        self._pid = os.getpid()
+        self._cleaned = False
+        self._database = Database(storage, self.format.uuid)
+
+    @property
+    def database(self) -> Database:
+        """The database of this process."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._database = Database(self.storage, self.format.uuid)
+        return self._database
+
+    def session(self) -> Session:
+        """A new write session.
+
+        Raises:
+            ReadOnlyStore: the store cannot be written.
+            NewerFormat: a feature this release does not know forbids writing.
+        """
+        if self.storage.read_only:
+            raise ReadOnlyStore(path=str(self.storage.path or "the store"), problem="it is opened read-only")
+        self.format.require("write")
+        if not self._cleaned:
+            self._cleaned = True
+            self.remove_abandoned()
+        return Session(self.database, self.format.uuid)
+
+    def remove_abandoned(self) -> None:
+        """Remove unfinished files of writers that died; those of live ones stay."""
+        for folder in FOLDERS:
+            self.storage.make_dir(folder)
+        for name in self.storage.list("tmp"):
+            if not name.startswith("index-"):
+                with contextlib.suppress(CasckptError, FileNotFoundError):
+                    self.storage.unlink_abandoned(f"tmp/{name}")
+
+    def close(self) -> None:
+        """Bring the index up to date and let go of all files."""
+        with contextlib.suppress(BusyError):
+            self.database.close()
+
+
+def read_format(storage: Storage) -> StoreFormat:
+    """The `format` file of a store.
+
+    Raises:
+        StoreNotFound: there is none, so this is no store.
+        DamagedFile, NewerFormat: it cannot be read.
+    """
+    where = str(storage.path or "this storage")
+    try:
+        file = storage.open_read("format")
+    except FileNotFoundError as error:
+        raise StoreNotFound(path=where, problem="it holds no `format` file") from error
+    try:
+        return StoreFormat.decode(read_exact(file, 0, min(file.size(), MAX_FORMAT_BYTES)))
+    finally:
+        file.close()

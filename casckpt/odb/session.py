@@ -1,0 +1,217 @@
+"""A write session: objects go in, one frame makes them part of the store, or nothing happened.
+
+    packs durable -> journal frame durable -> acknowledge
+
+New objects of up to 64 KiB in all ride in the frame itself (one flush, no file); more go into packs. A session holds
+the commit lock, shared, from its first look-up to its frame, so that nothing it relied on can be collected meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self
+
+from casckpt.errors import DamagedObject, StateChanged, StorageError
+from casckpt.format import pack as p
+from casckpt.format.codec import Codec, compress
+from casckpt.format.entry import Entry, PackRef
+from casckpt.format.ids import Kind, ObjectId, object_id
+from casckpt.odb import locks
+from casckpt.odb import tables as t
+from casckpt.odb.database import PENDING_FRAMES, Database
+from casckpt.odb.journal import Position, Tail, file_name
+from casckpt.odb.pack_writer import PackWriter, pack_name
+from casckpt.odb.seal import seal
+
+_LOG = logging.getLogger("casckpt")
+FRAME_OBJECT_BYTES = 64 << 10
+"""New stored bytes up to here ride in the frame."""
+OWN_PACK_BYTES = 16 << 20
+"""A part of the state that adds this much ends its pack, so that it can be dropped by itself."""
+_Data = bytes | bytearray | memoryview
+
+
+class Session:
+    """One atomic step being prepared. One thread; a context manager, without effect unless `publish` returned."""
+
+    def __init__(self, database: Database, uuid: bytes) -> None:
+        self._database = database
+        self._uuid = uuid
+        self._stack = ExitStack()
+        self._known: set[ObjectId] = set()
+        self._small: list[tuple[p.Record, _Data]] = []
+        self._small_bytes = 0
+        self._writer: PackWriter | None = None
+        self._packs: list[PackRef] = []
+        self._relied: set[int] = set()
+        self._part_start = 0
+        self._was_new = True
+        self.added = 0
+        """Stored bytes of new objects so far."""
+        self.hints: dict[str, Any] = {}
+        """What a salvager of the packs would like to know; written into their footers."""
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(locks.committing(self._database.storage))
+        try:
+            self._database.refresh()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writer is not None:
+            self._writer.abandon()
+            self._writer = None
+        self._stack.close()
+
+    def has(self, identity: ObjectId, kind: Kind, length: int) -> bool:
+        """Whether the store (or this session) has an object; the session then relies on its pack."""
+        if identity in self._known:
+            return True
+        row = self._database.row(identity)
+        if row is None or row.kind != kind or row.length != length:
+            return False
+        self._relied.add(row.pack)
+        return True
+
+    def put(self, kind: Kind, data: bytes) -> ObjectId:
+        """Store a metadata object unless the store has it."""
+        identity = object_id(kind, data)
+        if not self.has(identity, kind, len(data)):
+            codec, stored = compress(data)
+            self._add(identity, kind, len(data), codec, stored, 0)
+        return identity
+
+    def put_chunk(self, data: memoryview, element: int, path: str) -> ObjectId:
+        """Store a chunk unless the store has it.
+
+        What is stored is a private copy, and that copy is what the id was made of: when the memory changes between
+        the look and the copy, nothing wrong is stored. Copies first while everything is new, so that it is hashed once.
+
+        Args:
+            data: 1 byte to 1 MiB, contiguous; not kept.
+            element: element type code.
+            path: of the leaf, for the error.
+
+        Raises:
+            StateChanged: another thread wrote to the memory meanwhile.
+        """
+        if self._was_new:
+            copy = bytes(data)
+            identity = object_id(Kind.CHUNK, copy)
+            self._was_new = not self.has(identity, Kind.CHUNK, len(copy))
+            if self._was_new:
+                self._add(identity, Kind.CHUNK, len(copy), Codec.RAW, copy, element)
+            return identity
+        identity = object_id(Kind.CHUNK, data)
+        if not self.has(identity, Kind.CHUNK, len(data)):
+            copy = bytes(data)
+            if object_id(Kind.CHUNK, copy) != identity:
+                raise StateChanged(path=path)
+            self._was_new = True
+            self._add(identity, Kind.CHUNK, len(copy), Codec.RAW, copy, element)
+        return identity
+
+    def _add(self, identity: ObjectId, kind: Kind, length: int, codec: Codec, stored: _Data, element: int) -> None:
+        check = p.check_of(codec, identity, kind, stored)
+        record = p.Record(identity, 0, length, len(stored), kind, codec, element, check=check)
+        self._known.add(identity)
+        self.added += len(stored)
+        if self._writer is None and not self._packs:
+            self._small.append((record, stored))
+            self._small_bytes += len(stored)
+            if self._small_bytes <= FRAME_OBJECT_BYTES:
+                return
+            self._writer = PackWriter(self._database.storage)
+            for small in self._small:
+                self._writer.add(*small)
+            self._small = []
+            return
+        if self._writer is None:
+            self._writer = PackWriter(self._database.storage)
+        self._writer.add(record, stored)
+
+    def end_leaf(self) -> None:
+        """Say that the chunks of a leaf end here (or 1 GiB of a longer one): packs are cut only at such places."""
+        if self._writer is not None and self._writer.end_leaf():
+            self._close_pack()
+
+    def begin_part(self) -> None:
+        """Say that a part of the state begins."""
+        self._part_start = self.added
+
+    def end_part(self) -> None:
+        """Say that it ends: if it added much, what follows goes into another pack."""
+        if self._writer is not None and self.added - self._part_start >= OWN_PACK_BYTES:
+            self._close_pack()
+
+    def _close_pack(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None and writer.records:
+            self._packs.append(writer.finish(self.hints))
+        elif writer is not None:
+            writer.abandon()
+
+    def publish(self, settle: Callable[[], tuple[Entry, list[tuple[ObjectId, Kind, bytes]]]]) -> None:
+        """Make everything durable and the step part of the store.
+
+        Args:
+            settle: called under the journal lock with the database refreshed; returns the entry, without packs and
+                objects, and objects to ride in it (the commit). What it raises ends the session without effect.
+
+        Raises:
+            StorageError: the disk failed or is full; the step did not happen.
+        """
+        self._close_pack()
+        database = self._database
+        with locks.journaling(database.storage):
+            database.refresh()
+            entry, riding = settle()
+            self._check_relied()
+            if database.journal.is_full(database.tail.position):
+                self._seal(entry)
+            objects = list(self._small)
+            for identity, kind, data in riding:
+                check = p.check_of(Codec.RAW, identity, kind, data)
+                objects.append((p.Record(identity, 0, len(data), len(data), kind, check=check), data))
+            entry = replace(entry, packs=(*entry.packs, *self._packs), objects=tuple(objects))
+            placed = database.journal.append(database.tail, entry.encode())
+            end = Position(placed.file, placed.frame.end, placed.frame.seq + 1, placed.frame.hash)
+            database.take_in(Tail([placed], end, [], "clean"))
+        self._stack.close()
+        database.absorb(at_least=1 if self._packs else PENDING_FRAMES)
+
+    def _seal(self, entry: Entry) -> None:
+        file = self._database.tail.position.file
+        try:
+            seal(self._database, uuid=self._uuid, time_ns=entry.time_ns, by=entry.by)
+        except StorageError as error:
+            # A longer journal file is no harm and the commit may well fit; but where the next file kept its name,
+            # readers have gone on to it, and a frame in this one would be lost.
+            if self._database.storage.size(file_name(file + 1)) is not None:
+                raise
+            _LOG.warning("the journal file was not sealed: %s", error)
+
+    def _check_relied(self) -> None:
+        """The packs that stand for known objects must still be there, whole: defence in depth under the commit lock."""
+        for number in self._relied:
+            row = t.Row(number, 0, 0, 0, 0, 0, 0, 0)
+            name = self._database.file_of(row)
+            pack = None if number & t.IN_JOURNAL else self._database.pack_of(row)
+            size = None if name is None else self._database.storage.size(name)
+            if size is None or (pack is not None and (size != pack.nbytes or name != pack_name(pack.id))):
+                raise DamagedObject(
+                    object="a pack",
+                    kind="pack",
+                    id=str(name),
+                    problem="it vanished or changed its length",
+                    location="packs/",
+                )
