@@ -193,7 +193,7 @@ assert storage.list('') == ['child', 'lock'], storage.list('')
 
 def test_a_forked_child_keeps_no_lock_and_no_unfinished_file(storage: LocalStorage) -> None:
     # To the child the locks are busy while the parent holds them, and free as soon as the parent lets go.
-    command = [sys.executable, "-c", FORK, str(storage.path)]
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK, str(storage.path)]
     root = Path(__file__).parents[2]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
