@@ -80,6 +80,14 @@ def root_key(seq: int) -> str:
     return f"root/{seq:020d}"
 
 
+def root_seq(key: object) -> int:
+    """The number of the root with this key; IntegrityError for a key of anything else."""
+    seq = int(check_key(key, "root")[5:])
+    if not 1 <= seq <= _MAX_SEQ:
+        raise IntegrityError(object="a key of a remote", problem=f"{seq} is not the number of a root")
+    return seq
+
+
 def segment_key(data: _Data, nonce: bytes) -> str:
     """The key of an index segment with these bytes."""
     return f"index/{checksum(data).hex()}.{nonce.hex()}"

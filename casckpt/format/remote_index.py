@@ -90,8 +90,11 @@ class Segment:
         """
         order = sorted(range(len(packs)), key=lambda number: packs[number])
         place = {number: position for position, number in enumerate(order)}
+        sorted_rows = sorted(rows)
+        if any(row.offset % UNIT for row in sorted_rows):
+            raise _error("an offset is not a multiple of 64")
         table = b"".join(
-            _ROW.pack(row.id, place.get(row.pack, len(packs)), row.offset // UNIT, *row[3:]) for row in sorted(rows)
+            _ROW.pack(row.id, place.get(row.pack, len(packs)), row.offset // UNIT, *row[3:]) for row in sorted_rows
         )
         segment = cls(tuple(packs[number] for number in order), table)
         segment._check()
