@@ -6,6 +6,7 @@ import threading
 from contextlib import ExitStack
 
 import pytest
+
 from casckpt.errors import BusyError, ReadOnlyStore, StorageError
 from casckpt.storage.base import Storage, read_exact, write_all
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
 from casckpt.errors import BusyError, ReadOnlyStore, StorageError, StoreFull
 from casckpt.storage.base import Storage, write_all
 from casckpt.storage.local import LocalStorage
