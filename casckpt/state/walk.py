@@ -1,0 +1,112 @@
+"""The leaves of a stored structure, for showing, comparing and naming them. Needs neither numpy nor torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from casckpt.state import paths
+from casckpt.state.checks import inconsistent
+from casckpt.state.flat import DEPTH_MAX, Node
+from casckpt.state.nodes import (
+    AnyNode,
+    ArrayNode,
+    MapNode,
+    NumbersNode,
+    PartNode,
+    SequenceNode,
+    TensorNode,
+    TextNode,
+    parse,
+)
+from casckpt.state.values import Scalar, decode_value
+
+
+@dataclass(frozen=True, slots=True)
+class LeafInfo:
+    """One leaf.
+
+    Args:
+        path: canonical full path.
+        kind: none, bool, int, float, complex, str, bytes, bytearray, scalar, array, tensor, numbers; part for a
+            component of the root; dict, odict, list and tuple if empty, since these are seen nowhere else.
+        dtype: of a scalar, array, tensor; the element type of numbers; else None.
+        shape: of an array, tensor, numbers; else None.
+        blob: number of the blob its bytes are in, None without bytes there.
+        offset: of its first element in the blob, in bytes.
+        value: an inline value, a scalar's bytes, a part's number; None for all others.
+    """
+
+    path: str
+    kind: str
+    dtype: str | None = None
+    shape: tuple[int, ...] | None = None
+    blob: int | None = None
+    offset: int = 0
+    value: object = None
+
+
+def walk(name: str, node: Node, values: Sequence[object]) -> Iterator[LeafInfo]:
+    """The leaves of one component in walk order; hostile input.
+
+    Args:
+        name, node, values: as in `flat.FlatComponent`.
+
+    Raises:
+        FormatError, IntegrityError: as `unflatten`; while iterating. What lies in blobs is not looked at.
+    """
+    taken = 0
+    start_depth = 1 if name else 0
+    stack: list[tuple[str, Node, int]] = [(name, node, start_depth)]
+    while stack:
+        path, node, depth = stack.pop()
+        if node is None:
+            if taken == len(values):
+                raise inconsistent(f"more places than {taken} values")
+            yield _inline(path, values[taken])
+            taken += 1
+            continue
+        found = parse(node, depth + 1)
+        if not isinstance(found, MapNode | SequenceNode):
+            yield _leaf(path, found)
+            continue
+        if depth >= DEPTH_MAX:
+            raise inconsistent(f"nested more than {DEPTH_MAX} levels deep")
+        children = list(_children(path, found))
+        if not children:
+            yield LeafInfo(path, found.kind)
+        stack += [(below, child, depth + 1) for below, child in reversed(children)]
+    if taken != len(values):
+        raise inconsistent(f"{len(values)} values for {taken} places")
+
+
+def _children(path: str, found: MapNode | SequenceNode) -> Iterator[tuple[str, Node]]:
+    prefix = f"{path}/" if path else ""
+    if isinstance(found, SequenceNode):
+        for index, child in enumerate(found.children):
+            yield f"{prefix}{index}", child
+        return
+    for key, child in zip(found.keys, found.children, strict=True):
+        yield prefix + paths.element(key), child
+    for child in found.metadata:
+        yield prefix + paths.METADATA, child
+
+
+def _inline(path: str, entry: object) -> LeafInfo:
+    value = decode_value(entry)
+    if isinstance(value, Scalar):
+        return LeafInfo(path, "scalar", dtype=value.dtype, value=value.data)
+    return LeafInfo(path, "none" if value is None else type(value).__name__, value=value)
+
+
+def _leaf(path: str, found: AnyNode) -> LeafInfo:
+    if isinstance(found, TensorNode | ArrayNode):
+        kind = "tensor" if isinstance(found, TensorNode) else "array"
+        return LeafInfo(path, kind, found.dtype, found.shape, found.blob, found.offset)
+    if isinstance(found, NumbersNode):
+        return LeafInfo(path, "numbers", found.element, (found.count,), found.blob)
+    if isinstance(found, TextNode):
+        return LeafInfo(path, found.kind, blob=found.blob)
+    if isinstance(found, PartNode):
+        return LeafInfo(path, "part", value=found.number)
+    raise AssertionError(found)
