@@ -1,1 +1,39 @@
-"""casckpt: a content-addressed store for machine-learning checkpoints, with history, refs and verified restores."""
+"""casckpt: a content-addressed store for machine-learning checkpoints, with history, refs and verified restores.
+
+import casckpt
+store = casckpt.init("ckpts")          # or casckpt.open("ckpts")
+store.commit(state, run="gpt", step=1200, metrics={"val/loss": 0.231})
+state = store.checkout("gpt/last")
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_FROM_STORE = (
+    "CommitInfo",
+    "Diff",
+    "FsckReport",
+    "LeafSummary",
+    "RunInfo",
+    "Status",
+    "Store",
+    "init",
+    "memory",
+    "open",
+)
+__all__ = [*_FROM_STORE, "errors"]  # noqa: PLE0604 - the names are literal above
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    # Late, so that `import casckpt` costs nothing until something is used.
+    if name in _FROM_STORE:
+        from casckpt import store
+
+        return getattr(store, name)
+    if name == "errors":
+        from casckpt import errors
+
+        return errors
+    raise AttributeError(f"module 'casckpt' has no attribute {name!r}")

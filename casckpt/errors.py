@@ -118,6 +118,13 @@ class RevisionNotFound(NotFoundError):
     hint = "casckpt log --all lists the commits"
 
 
+class CommitDropped(NotFoundError):
+    code = "commit.dropped"
+    what = "commit {commit} was dropped"
+    why = "by the rule {rule!r} at {when}; its place in the log, metrics and parents are kept"
+    hint = "casckpt log shows its neighbours that can be checked out"
+
+
 class PathNotFound(NotFoundError):
     code = "path.not-found"
     what = "no {path!r} in commit {commit}"

@@ -11,14 +11,16 @@ import logging
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from casckpt.errors import BusyError, DamagedObject, FormatError, IntegrityError, StorageError
-from casckpt.format.entry import Entry, PackRef
+from casckpt.format.canonical import decode
+from casckpt.format.entry import Drop, Entry, PackRef
 from casckpt.format.ids import CommitId, Kind, ObjectId, PackId
 from casckpt.format.objects import Commit
 from casckpt.format.pack import Record
 from casckpt.odb import tables as t
-from casckpt.odb.fold import fold
+from casckpt.odb.fold import decode_drop, fold
 from casckpt.odb.index import Index
 from casckpt.odb.journal import Journal, Placed, Position, Rewound, Tail, file_name
 from casckpt.odb.pack_reader import PackReader
@@ -172,6 +174,15 @@ class Database:
         self._fold(tables, tail.frames)
         _write_position(tables, tail.position)
 
+    def rebuild_index(self) -> None:
+        """Build the index anew from the journal and the packs, whatever it holds."""
+        with self._mutex:
+            if self._index is not None:
+                with self.storage.lock("index", exclusive=True, wait_s=INDEX_WAIT_S):
+                    self._index.discard()
+            self.packs.close()
+            self._reattach()
+
     def close(self) -> None:
         """Bring the index up to date and let go of all files."""
         self.absorb()
@@ -300,6 +311,20 @@ class Database:
     def children(self, identity: CommitId) -> list[CommitId]:
         """Commits that name this one as a parent, sorted by id."""
         return sorted(CommitId(ObjectId(key[32:])) for key, _ in self.tables.scan(t.CHILDREN, identity))
+
+    def totals(self) -> dict[str, tuple[int, int]]:
+        """(commits, their plain bytes) of every run."""
+        return {run.decode(): t.decode_total(value) for run, value in self.tables.scan(t.TOTALS)}
+
+    def run_settings(self, run: str) -> dict[str, Any]:
+        """Settings of a run, empty if it has none."""
+        value = self.tables.get(t.RUNS, run.encode())
+        return {} if value is None else dict(decode(value, "run settings"))
+
+    def drop(self, identity: CommitId) -> Drop | None:
+        """The record that a commit was dropped or thinned, None if it is whole."""
+        value = self.tables.get(t.DROPS, identity)
+        return None if value is None else decode_drop(identity, value)
 
     def history(self, notice: Callable[[Tail], None] | None = None) -> Iterator[tuple[Placed, Entry]]:
         """All entries of all journal files that are left, oldest first; `notice` receives what each file's scan saw."""

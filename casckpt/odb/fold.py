@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from casckpt.errors import FormatError, IntegrityError, StorageError
 from casckpt.format.canonical import decode, encode
-from casckpt.format.entry import Entry, PackRef
+from casckpt.format.entry import Drop, Entry, PackRef
 from casckpt.format.ids import CommitId, Kind, ObjectId, object_id
 from casckpt.format.objects import Commit
 from casckpt.format.pack import Record
@@ -45,10 +45,11 @@ def fold(tables: t.WritableTables, entry: Entry, file: int, payload_offset: int,
         _put_row(tables, record, t.IN_JOURNAL | file, payload_offset + record.offset)
         if record.kind == Kind.COMMIT and object_id(Kind.COMMIT, stored) == record.id:
             _put_commit(tables, record.id, bytes(stored), entry.added)
-    for pack in entry.packs:
-        _add_pack(tables, pack, source)
     for identity in entry.gone:
         _unlist(tables, identity)
+    # After what is gone, so that objects of a replaced pack get rows into its successor.
+    for pack in entry.packs:
+        _add_pack(tables, pack, source)
     for name, _, new in entry.refs:
         if new is None:
             tables.delete(t.REFS, name.encode())
@@ -63,6 +64,12 @@ def fold(tables: t.WritableTables, entry: Entry, file: int, payload_offset: int,
             tables.delete(t.DROPS, drop.commit)
         else:
             tables.put(t.DROPS, drop.commit, encode([drop.parts, drop.rule, drop.time_ns]))
+
+
+def decode_drop(commit: bytes, value: bytes) -> Drop:
+    """The drop record of a commit from the drops table."""
+    parts, rule, time_ns = decode(value, "a drop record")
+    return Drop(CommitId(ObjectId(commit)), None if parts is None else tuple(parts), rule, time_ns)
 
 
 def _forget(tables: t.WritableTables) -> None:
@@ -143,6 +150,10 @@ def _put_commit(tables: t.WritableTables, identity: ObjectId, data: bytes, added
     except IntegrityError as error:
         _LOG.warning("commit %s cannot be read: %s", identity.hex()[:12], error)
         return
+    if tables.get(t.COMMITS, identity) is not None:
+        return
     tables.put(t.COMMITS, identity, t.encode_commit(added, data))
+    count, nbytes = t.decode_total(tables.get(t.TOTALS, commit.run.encode()))
+    tables.put(t.TOTALS, commit.run.encode(), t.encode_total(count + 1, nbytes + commit.nbytes))
     for parent in commit.parents:
         tables.put(t.CHILDREN, parent + CommitId(identity), b"")

@@ -136,6 +136,12 @@ class Index:
             if self._shared.users == 0 and _open.pop(self._shared.identity, None) is not None:
                 self._shared.env.close()
 
+    def discard(self) -> None:
+        """Make every opener build the index anew. The caller holds the index lock."""
+        for name in ("clean", "data.mdb", "lock.mdb"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._folder / name)
+
     def is_current(self) -> bool:
         """Whether this is still the index in its folder, and of this process."""
         try:

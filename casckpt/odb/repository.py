@@ -121,6 +121,10 @@ class Repository:
                 with contextlib.suppress(CasckptError, FileNotFoundError):
                     self.storage.unlink_abandoned(f"tmp/{name}")
 
+    def rebuild_index(self) -> None:
+        """Build the index anew from the journal and the packs."""
+        self.database.rebuild_index()
+
     def close(self) -> None:
         """Bring the index up to date and let go of all files."""
         with contextlib.suppress(BusyError):

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from casckpt.format.canonical import decode
-from casckpt.format.entry import Drop, Entry, PackRef, RefMove
-from casckpt.format.ids import CommitId, ObjectId
+from casckpt.format.entry import Entry, PackRef, RefMove
+from casckpt.format.ids import ObjectId
 from casckpt.odb import tables as t
 from casckpt.odb.database import Database
+from casckpt.odb.fold import decode_drop
 from casckpt.odb.pack_writer import PackWriter, temporary_name
 
 SNAPSHOT_ITEMS = 20_000
@@ -69,12 +70,7 @@ def _snapshot(database: Database, sealed: list[PackRef], uuid: bytes, time_ns: i
     for runs in _slices(list(tables.scan(t.RUNS))):
         yield Entry("snapshot", time_ns, runs={run.decode(): decode(value, "run settings") for run, value in runs})
     for drops in _slices(list(tables.scan(t.DROPS))):
-        yield Entry("snapshot", time_ns, drops=tuple(_drop(key, value) for key, value in drops))
-
-
-def _drop(key: bytes, value: bytes) -> Drop:
-    parts, rule, when = decode(value, "a drop record")
-    return Drop(CommitId(ObjectId(key)), None if parts is None else tuple(parts), rule, when)
+        yield Entry("snapshot", time_ns, drops=tuple(decode_drop(key, value) for key, value in drops))
 
 
 def _slices(items: list[Any]) -> Iterator[list[Any]]:

@@ -4,6 +4,7 @@
     commits   commit id -> bytes added, commit object        numbers   pack number -> pack id
     children  parent id + child id -> nothing                runs      run name -> settings
     refs      ref name -> commit id                          drops     commit id -> drop record
+    totals    run name -> its commits and their plain bytes
     meta      `position` of the journal up to which the view is, `next` pack number
 
 A `MemoryTables` over a base holds what changed since the base was written; without a base it holds everything.
@@ -17,8 +18,8 @@ from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 ROWS, COMMITS, CHILDREN, REFS = "rows", "commits", "children", "refs"
-PACKS, NUMBERS, RUNS, DROPS, META = "packs", "numbers", "runs", "drops", "meta"
-TABLES = (ROWS, COMMITS, CHILDREN, REFS, PACKS, NUMBERS, RUNS, DROPS, META)
+PACKS, NUMBERS, RUNS, DROPS, TOTALS, META = "packs", "numbers", "runs", "drops", "totals", "meta"
+TABLES = (ROWS, COMMITS, CHILDREN, REFS, PACKS, NUMBERS, RUNS, DROPS, TOTALS, META)
 
 IN_JOURNAL = 0x8000_0000
 """Set in `Row.pack` when the object lies in a journal file; the other bits are the number of the file."""
@@ -27,6 +28,7 @@ UNKNOWN_BYTES = (1 << 64) - 1
 _ROW = struct.Struct("<IQIIBBBBI")
 _PACK = struct.Struct("<IQ")
 _ADDED = struct.Struct("<Q")
+_TOTAL = struct.Struct("<QQ")
 
 
 class Tables(Protocol):
@@ -143,3 +145,16 @@ def decode_commit(value: bytes) -> tuple[int | None, bytes]:
     """(bytes added, commit object) from the commits table."""
     added = _ADDED.unpack_from(value)[0]
     return (None if added == UNKNOWN_BYTES else added), value[_ADDED.size :]
+
+
+def encode_total(commits: int, nbytes: int) -> bytes:
+    """Value of the totals table."""
+    return _TOTAL.pack(commits, nbytes)
+
+
+def decode_total(value: bytes | None) -> tuple[int, int]:
+    """(commits, plain bytes) from the totals table."""
+    if value is None:
+        return 0, 0
+    commits, nbytes = _TOTAL.unpack(value)
+    return commits, nbytes

@@ -1,0 +1,204 @@
+"""commit: a state becomes durable, with its place in history.
+
+flatten -> chunks, trees (session) -> packs durable -> parents and refs settled under the journal lock
+        -> commit object and ref moves in one frame -> durable -> return
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from casckpt.errors import RefExists, RevisionNotFound, UsageError
+from casckpt.format import limits
+from casckpt.format.canonical import encode
+from casckpt.format.entry import Entry, RefMove
+from casckpt.format.ids import CommitId, Kind, ObjectId, object_id
+from casckpt.format.objects import Commit
+from casckpt.odb.database import Database
+from casckpt.odb.repository import Repository
+from casckpt.odb.session import Session
+from casckpt.ops.history import describe, resolve
+from casckpt.ops.save import save_state
+from casckpt.ops.values import CommitInfo
+from casckpt.plan.names import check_name, tag_ref
+from casckpt.plan.settle import parse_best, ref_moves, settle_parents
+from casckpt.state.flat import FlatState
+
+KINDS = ("step", "recovery", "final")
+STATUSES = ("completed", "started", "running", "failed", "cancelled", "preempted")
+
+
+@dataclass(frozen=True, slots=True)
+class CommitOptions:
+    """What a commit says besides its state. Checked when made.
+
+    `config`, `environment`, `code` and `data` are JSON-like values kept once for all commits that share them.
+    """
+
+    run: str = "main"
+    step: int | None = None
+    epoch: int | float | None = None
+    kind: str = "step"
+    status: str = "completed"
+    metrics: Mapping[str, int | float] = field(default_factory=dict)
+    message: str = ""
+    author: str = ""
+    parents: tuple[str, ...] | None = None
+    expect: str | None = None
+    best: str | None = None
+    schema: tuple[str, int] | None = None
+    config: Any = None
+    environment: Any = None
+    code: Any = None
+    data: Any = None
+
+    def __post_init__(self) -> None:
+        check_name("run", self.run)
+        if self.kind not in KINDS or self.status not in STATUSES:
+            allowed = f"kinds are {', '.join(KINDS)}; statuses are {', '.join(STATUSES)}"
+            raise UsageError(problem=f"kind {self.kind!r} with status {self.status!r} is not allowed: {allowed}")
+        if self.step is not None and (type(self.step) is not int or not 0 <= self.step < 1 << 63):
+            raise UsageError(problem=f"step must be a whole number of 0 or more, not {self.step!r}")
+        if len(self.message.encode("utf-8", "replace")) > limits.MAX_MESSAGE_BYTES:
+            raise UsageError(problem=f"the message has more than {limits.MAX_MESSAGE_BYTES} bytes")
+        if self.best is not None:
+            parse_best(self.best)
+
+
+def commit_state(repository: Repository, flat: FlatState, options: CommitOptions) -> CommitInfo:
+    """Commit a flat state; returns when it is durable.
+
+    Raises:
+        ConflictError: `expect` was given and the run's last is another commit; nothing was changed.
+        StateChanged: another thread wrote to the state meanwhile; nothing was changed.
+        StorageError: the disk failed or is full; nothing was changed.
+    """
+    database = repository.database
+    given = None if options.parents is None else tuple(_known(repository, text) for text in options.parents)
+    expect = None if options.expect is None else resolve(database, options.expect)
+    metrics = {name: _number(name, value) for name, value in options.metrics.items()}
+    with repository.session() as session:
+        session.hints = {"run": options.run, "step": options.step, "metrics": metrics, "time": time.time_ns()}
+        tree, nbytes = save_state(session, flat)
+        session.hints["tree"] = tree
+        draft = Commit(
+            tree=tree,
+            parents=(),
+            run=options.run,
+            time_ns=0,
+            step=options.step,
+            epoch=options.epoch,
+            kind=options.kind,
+            status=options.status,
+            metrics=metrics,
+            message=options.message,
+            author=options.author,
+            schema=options.schema,
+            nbytes=nbytes,
+            **_metadata(session, options),
+        )
+        identity = _publish(database, session, draft, given, expect, options)
+    return describe(database, identity)
+
+
+def _known(repository: Repository, text: str) -> CommitId:
+    return resolve(repository.database, text)
+
+
+def _number(name: str, value: Any) -> int | float:
+    """A metric as an int or float; 0-d tensors and numpy numbers are taken by value."""
+    if type(value) in (int, float):
+        return value  # type: ignore[no-any-return]
+    item = getattr(value, "item", None)
+    number = item() if callable(item) else value
+    if type(number) not in (int, float):
+        raise UsageError(problem=f"metric {name!r} must be a number, not {type(value).__name__}")
+    return number  # type: ignore[no-any-return]
+
+
+def _metadata(session: Session, options: CommitOptions) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in ("config", "environment", "code", "data"):
+        value = getattr(options, name)
+        if value is not None:
+            try:
+                data = encode(value)
+            except (TypeError, ValueError, OverflowError) as error:
+                raise UsageError(problem=f"{name} must be made of plain JSON-like values: {error}") from error
+            found[name] = session.put(Kind.META, data)
+    return found
+
+
+def _publish(
+    database: Database,
+    session: Session,
+    draft: Commit,
+    given: tuple[CommitId, ...] | None,
+    expect: CommitId | None,
+    options: CommitOptions,
+) -> CommitId:
+    made: list[CommitId] = []
+
+    def settle() -> tuple[Entry, list[tuple[ObjectId, Kind, bytes]]]:
+        parents = settle_parents(draft.run, given, expect, database.ref)
+        commit = replace(draft, parents=parents, time_ns=_time_after(database, parents))
+        commit.check()
+        data = commit.encode()
+        identity = CommitId(object_id(Kind.COMMIT, data))
+        made.append(identity)
+        settings = database.run_settings(draft.run)
+        runs: dict[str, dict[str, Any]] = {}
+        if options.best is not None and settings.get("best") != list(parse_best(options.best)):
+            settings = {**settings, "best": list(parse_best(options.best))}
+            runs[draft.run] = {"best": settings["best"]}
+        entry = Entry(
+            "commit",
+            time.time_ns(),
+            refs=ref_moves(identity, commit, settings, database.ref, database.commit),
+            runs=runs,
+            by=author_of_entries(),
+            added=session.added + len(data),
+        )
+        return entry, [(identity, Kind.COMMIT, data)]
+
+    session.publish(settle)
+    return made[-1]
+
+
+def _time_after(database: Database, parents: Sequence[CommitId]) -> int:
+    """Now, but after every parent: clocks of machines differ, history must not run backwards."""
+    times = [parent.time_ns + 1 for parent in map(database.commit, parents) if parent is not None]
+    return max(time.time_ns(), *times) if times else time.time_ns()
+
+
+def author_of_entries() -> str:
+    """Who writes a journal entry: host and process."""
+    return f"{os.uname().nodename}:{os.getpid()}"
+
+
+def tag(repository: Repository, name: str, revision: str) -> CommitInfo:
+    """Give a commit a name that never moves.
+
+    Raises:
+        RefExists: the tag names another commit.
+    """
+    check_name("tag", name)
+    database = repository.database
+    identity = resolve(database, revision)
+    with repository.session() as session:
+
+        def settle() -> tuple[Entry, list[tuple[ObjectId, Kind, bytes]]]:
+            old = database.ref(tag_ref(name))
+            if old is not None and old != identity:
+                raise RefExists(ref=f"tag {name!r}", actual=old.hex()[:12])
+            if database.commit(identity) is None:
+                raise RevisionNotFound(text=revision, problem="it vanished meanwhile")
+            moves = (RefMove(tag_ref(name), old, identity),)
+            return Entry("tag", time.time_ns(), refs=moves, by=author_of_entries()), []
+
+        session.publish(settle)
+    return describe(database, identity)

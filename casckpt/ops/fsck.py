@@ -1,0 +1,54 @@
+"""fsck: is everything there, and is it what was written? Damage names the file, the leaf and every commit it hits.
+
+    quick   the journal's chain, every pack's length and table of contents, every commit's tree down to its chunk ids
+    full    also every stored byte against its id, and every extent table
+
+Repair (ops.repair) rebuilds the index, rewrites damaged packs from what is whole or has a second copy, moves damaged
+files to trash/, and takes back in what a damaged journal lost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from casckpt.errors import UsageError
+from casckpt.odb.repository import Repository
+from casckpt.ops.repair import heal
+from casckpt.ops.survey import check
+from casckpt.ops.values import FsckReport
+
+DEPTHS = ("quick", "full")
+
+
+def fsck(repository: Repository, depth: str = "quick", *, repair: bool = False) -> FsckReport:
+    """Verify a store, and heal it if asked to.
+
+    Raises:
+        UsageError: an unknown depth.
+
+    Cost: quick reads footers and trees; full reads every byte once. Memory: one pack's records and 1 MiB.
+    """
+    if depth not in DEPTHS:
+        raise UsageError(problem=f"depth must be one of {', '.join(DEPTHS)}, not {depth!r}")
+    database = repository.database
+    database.refresh()
+    survey = check(database, full=depth == "full")
+    if repair:
+        before = survey.findings
+        done = heal(repository, survey)
+        survey = check(repository.database, full=depth == "full")
+        left = {(finding.what, finding.where) for finding in survey.findings}
+        healed = [
+            replace(finding, repaired=done.get(finding.where, "healed"))
+            for finding in before
+            if finding.severity == "damage" and (finding.what, finding.where) not in left
+        ]
+        survey.findings = [*survey.findings, *healed]
+    return FsckReport(
+        depth=depth,
+        packs=sum(1 for _ in repository.database.pack_set()),
+        objects=survey.objects,
+        commits=survey.commits,
+        nbytes=survey.nbytes,
+        findings=tuple(survey.findings),
+    )

@@ -1,0 +1,265 @@
+"""Looking at history: what a revision names, the log, one commit in full, runs, the store at a glance."""
+
+from __future__ import annotations
+
+import difflib
+import shutil
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from casckpt.errors import AmbiguousRevision, CommitDropped, RevisionNotFound
+from casckpt.format.canonical import decode
+from casckpt.format.ids import CommitId, Kind, ObjectId
+from casckpt.format.objects import Commit
+from casckpt.odb.database import Database
+from casckpt.odb.journal import file_name
+from casckpt.ops.load import Loader
+from casckpt.ops.values import CommitInfo, LeafSummary, RunInfo, Status, rfc3339
+from casckpt.plan.graph import ancestors, nth_ancestor
+from casckpt.plan.names import HEADS, head_ref, run_of, tag_ref
+from casckpt.plan.revision import Revision, Suffix, id_prefix, parse_revision
+
+_STEP_SEARCH = 1_000_000
+
+
+def resolve(database: Database, text: str) -> CommitId:
+    """The commit a revision names.
+
+    Raises:
+        InvalidRevision: the text is no revision.
+        AmbiguousRevision: an id prefix fits several commits.
+        RevisionNotFound: nothing has that name; close names are suggested.
+    """
+    database.refresh()
+    revision = parse_revision(text)
+    identity = _base(database, revision, text)
+    for suffix in revision.suffixes:
+        identity = _step(database, identity, suffix, text)
+    return identity
+
+
+def _base(database: Database, revision: Revision, text: str) -> CommitId:
+    base = revision.base
+    for name in _ref_names(database, base):
+        found = database.ref(name)
+        if found is not None:
+            return found
+    if base.endswith("/first"):
+        last = database.ref(head_ref(base.removesuffix("/first").removeprefix("runs/"), "last"))
+        if last is not None:
+            return list(ancestors([last], database.commit))[-1][0]
+    prefix = id_prefix(base)
+    if prefix is not None:
+        whole, half = prefix
+        matches = [
+            identity
+            for identity, _ in database.commits(whole)
+            if identity.hex()[len(whole) * 2 :][:1] == half or not half
+        ]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            listed = ", ".join(sorted(identity.hex()[:16] for identity in matches)[:5])
+            raise AmbiguousRevision(text=text, count=len(matches), candidates=listed)
+    raise RevisionNotFound(text=text, problem=_suggest(database, base))
+
+
+def _ref_names(database: Database, base: str) -> Iterator[str]:
+    """Refs a base can mean, the likeliest first: exact, tag, run, head of the current run."""
+    if base.startswith(("runs/", "tags/")):
+        yield base
+        yield f"{base}/last"
+        return
+    yield tag_ref(base)
+    yield head_ref(base, "last")
+    run, _, head = base.rpartition("/")
+    if run and head in HEADS:
+        yield head_ref(run, head)
+    if base == "@" or base in HEADS:
+        current = current_run(database)
+        if current is not None:
+            yield head_ref(current, "last" if base == "@" else base)
+
+
+def current_run(database: Database) -> str | None:
+    """The run whose last commit is the newest, None in an empty store."""
+    newest: tuple[int, str] | None = None
+    for name, identity in database.refs("runs/").items():
+        found, commit = run_of(name), database.commit(identity)
+        if found and found[1] == "last" and commit is not None:
+            newest = max(newest or (commit.time_ns, found[0]), (commit.time_ns, found[0]))
+    return None if newest is None else newest[1]
+
+
+def _suggest(database: Database, base: str) -> str:
+    names = {name.split("/", 1)[1] for name in database.refs()}
+    run, _, head = base.rpartition("/")
+    if head == "best" and head_ref(run, "last") in database.refs(f"runs/{run}/"):
+        return f"run {run!r} has no rule for best; commit with best='METRIC:min' to give it one"
+    names |= {name.removesuffix("/last") for name in names}
+    close = difflib.get_close_matches(base, sorted(names), 3)
+    known = f"did you mean {' or '.join(map(repr, close))}?" if close else "not a run, tag, ref or commit id here"
+    return known if names else "the store has no commits yet"
+
+
+def _step(database: Database, identity: CommitId, suffix: Suffix, text: str) -> CommitId:
+    found: CommitId | None = None
+    if suffix.kind == "back":
+        found = nth_ancestor(identity, int(suffix.number), database.commit)
+        problem = f"the line of {identity.hex()[:12]} has fewer than {suffix.number} ancestors"
+    elif suffix.kind == "parent":
+        commit = database.commit(identity)
+        parents = () if commit is None else commit.parents
+        number = int(suffix.number)
+        found = identity if number == 0 else parents[number - 1] if number <= len(parents) else None
+        problem = f"{identity.hex()[:12]} has {len(parents)} parents"
+    else:
+        near: list[int | float] = []
+        for ancestor, commit in islice(ancestors([identity], database.commit), _STEP_SEARCH):
+            value = getattr(commit, suffix.kind)
+            if value == suffix.number:
+                return ancestor
+            if value is not None:
+                near.append(value)
+        near.sort(key=lambda value: abs(value - suffix.number))
+        listed = " and ".join(str(value) for value in sorted(near[:2]))
+        problem = f"no commit at {suffix.kind} {suffix.number}" + (f"; nearest are {listed}" if listed else "")
+    if found is None or database.commit(found) is None:
+        raise RevisionNotFound(text=text, problem=problem)
+    return found
+
+
+def describe(database: Database, identity: CommitId, refs: dict[CommitId, list[str]] | None = None) -> CommitInfo:
+    """A commit as users see it.
+
+    Args:
+        refs: from `refs_by_commit`, where many commits are described.
+    """
+    commit = database.commit(identity)
+    if commit is None:
+        raise RevisionNotFound(text=identity.hex(), problem="the store has no such commit")
+    names = (refs_by_commit(database) if refs is None else refs).get(identity, [])
+    drop = database.drop(identity)
+    return CommitInfo(
+        id=identity.hex(),
+        run=commit.run,
+        step=commit.step,
+        epoch=commit.epoch,
+        kind=commit.kind,
+        status=commit.status,
+        time_ns=commit.time_ns,
+        metrics=dict(commit.metrics),
+        message=commit.message,
+        author=commit.author,
+        parents=tuple(parent.hex() for parent in commit.parents),
+        tree=commit.tree.hex(),
+        nbytes=commit.nbytes,
+        added=database.added(identity),
+        refs=tuple(names),
+        children=tuple(child.hex() for child in database.children(identity)),
+        dropped=drop.rule if drop is not None and drop.parts is None else None,
+    )
+
+
+def refs_by_commit(database: Database) -> dict[CommitId, list[str]]:
+    """Short names of refs by the commit they name: heads without their run, tags with `tag: `."""
+    found: dict[CommitId, list[str]] = {}
+    for name, identity in database.refs().items():
+        head = run_of(name)
+        found.setdefault(identity, []).append(head[1] if head else f"tag: {name.removeprefix('tags/')}")
+    return found
+
+
+def log(database: Database, revision: str | None = None, limit: int | None = None) -> Iterator[CommitInfo]:
+    """Commits newest first: the ancestors of a revision, or of every ref.
+
+    Cost: one index look-up a commit and parent; nothing is read ahead of what the caller takes.
+    """
+    if revision is None:
+        database.refresh()
+        starts = list(dict.fromkeys(database.refs().values()))
+    else:
+        starts = [resolve(database, revision)]
+    refs = refs_by_commit(database)
+    for identity, _ in islice(ancestors(starts, database.commit), limit):
+        yield describe(database, identity, refs)
+
+
+def require_tree(database: Database, identity: CommitId) -> Commit:
+    """The commit, if its tree can be asked for.
+
+    Raises:
+        CommitDropped: by which rule and when.
+    """
+    commit = database.commit(identity)
+    if commit is None:
+        raise RevisionNotFound(text=identity.hex(), problem="the store has no such commit")
+    drop = database.drop(identity)
+    if drop is not None and drop.parts is None:
+        raise CommitDropped(commit=identity.hex()[:12], rule=drop.rule, when=rfc3339(drop.time_ns))
+    return commit
+
+
+def leaves(database: Database, identity: CommitId) -> Iterator[LeafSummary]:
+    """Every leaf of a commit's state, without reading any chunk."""
+    loader = Loader(database, identity, require_tree(database, identity))
+    for loaded in loader.components(loader.tree()):
+        for leaf in loaded.leaves():
+            if leaf.kind != "part":
+                size = None if leaf.blob is None else loaded.structure.sizes[leaf.blob]
+                yield LeafSummary(leaf.path, leaf.kind, leaf.dtype, leaf.shape, size, leaf.value)
+
+
+def metadata(database: Database, identity: CommitId) -> dict[str, Any]:
+    """The config, environment, code and data values of a commit that has them."""
+    commit = database.commit(identity)
+    found = {}
+    for name in ("config", "environment", "code", "data"):
+        reference: ObjectId | None = getattr(commit, name)
+        if reference is not None:
+            found[name] = decode(database.read(reference, Kind.META), name)
+    return found
+
+
+def runs(database: Database) -> list[RunInfo]:
+    """All runs, the one with the newest commit first. Cost: a few index look-ups a run."""
+    database.refresh()
+    refs = refs_by_commit(database)
+    totals = database.totals()
+    found = []
+    for name, identity in database.refs("runs/").items():
+        head = run_of(name)
+        if head is None or head[1] != "last":
+            continue
+        best = database.ref(head_ref(head[0], "best"))
+        rule = database.run_settings(head[0]).get("best")
+        found.append(
+            RunInfo(
+                name=head[0],
+                commits=totals.get(head[0], (0, 0))[0],
+                last=describe(database, identity, refs),
+                best=None if best is None else describe(database, best, refs),
+                rule=":".join(rule) if rule else None,
+            )
+        )
+    return sorted(found, key=lambda run: -run.last.time_ns)
+
+
+def status(database: Database) -> Status:
+    """The store at a glance. Cost: an index scan of runs and packs."""
+    found = runs(database)
+    packs = list(database.pack_set())
+    storage = database.storage
+    files = [storage.size(file_name(number)) or 0 for number in database.journal.files()]
+    return Status(
+        path=str(storage.path or "memory"),
+        commits=sum(count for count, _ in database.totals().values()),
+        packs=len(packs),
+        stored=sum(pack.nbytes for pack in packs) + sum(files),
+        logical=sum(nbytes for _, nbytes in database.totals().values()),
+        free=None if storage.path is None else shutil.disk_usage(storage.path).free,
+        runs=tuple(found),
+        tags={name.removeprefix("tags/"): commit.hex() for name, commit in database.refs("tags/").items()},
+        journal_seq=database.tail.position.seq,
+    )

@@ -1,0 +1,171 @@
+"""From a tree back to bytes: components with their places, and verified reads of single blobs."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from casckpt.errors import DamagedLeaf, DamagedObject, IntegrityError
+from casckpt.format import chunking
+from casckpt.format.ids import ChunkId, CommitId, Kind, ObjectId, short_id
+from casckpt.format.layout import Grouped, Large, Place, Tiny, places
+from casckpt.format.objects import Commit, Component, Structure, Tree
+from casckpt.odb.database import Database
+from casckpt.state.walk import LeafInfo, walk
+
+MAPPED_FROM = 1 << 20
+
+
+class Span(NamedTuple):
+    """A run of a blob's bytes and the chunk that holds it: bytes [offset, offset + length) of the blob."""
+
+    chunk: ChunkId
+    chunk_length: int
+    start: int
+    """Where the run begins in the chunk."""
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedComponent:
+    """A component with everything but its chunks. Its column, tiny bytes and places agree (checked when loaded)."""
+
+    name: str
+    identity: ObjectId
+    structure: Structure
+    component: Component
+    places: list[Place]
+
+    def leaves(self) -> Iterator[LeafInfo]:
+        """Its leaves in walk order."""
+        return walk(self.name, self.structure.node, self.component.values)
+
+    def paths_of(self, blobs: set[int]) -> list[str]:
+        """Paths of the leaves whose bytes lie in any of these blobs."""
+        return [leaf.path for leaf in self.leaves() if leaf.blob in blobs]
+
+    def entry(self, number: int) -> ObjectId:
+        """An id of the column."""
+        return ObjectId(self.component.digests[number * 32 : number * 32 + 32])
+
+
+class Loader:
+    """Reads the tree of one commit. Damage names the commit and the leaves that it hits."""
+
+    def __init__(self, database: Database, commit_id: CommitId, commit: Commit) -> None:
+        self._database = database
+        self._commit = short_id(commit_id)
+        self._tree_id = commit.tree
+        self._group: tuple[ObjectId, bytes] | None = None
+
+    def tree(self) -> Tree:
+        """The tree object."""
+        return Tree.decode(self._object(self._tree_id, Kind.TREE, "the whole state"))
+
+    def components(self, tree: Tree) -> list[LoadedComponent]:
+        """All components, the root first."""
+        return [self.component(name, identity) for name, identity in tree.components]
+
+    def component(self, name: str, identity: ObjectId) -> LoadedComponent:
+        """One component, checked against its structure."""
+        where = name or "the root of the state"
+        component = Component.decode(self._object(identity, Kind.COMPONENT, where))
+        structure = Structure.decode(self._object(component.structure, Kind.STRUCTURE, where))
+        return LoadedComponent(name, identity, structure, component, places(structure, component))
+
+    def _object(self, identity: ObjectId, kind: Kind, where: str) -> bytes:
+        try:
+            return bytes(self._database.read(identity, kind))
+        except DamagedObject as error:
+            raise self._damage(where, error) from error
+
+    def _damage(self, path: str, error: IntegrityError) -> DamagedLeaf:
+        return DamagedLeaf(object=path, path=path, commit=self._commit, problem=f"{error.summary}: {error.reason}")
+
+    def spans(self, loaded: LoadedComponent, blob: int) -> Iterator[Span]:
+        """The chunks of a blob in order; nothing for a tiny one. Reads its pages if it has any."""
+        place, size = loaded.places[blob], loaded.structure.sizes[blob]
+        if isinstance(place, Grouped):
+            yield Span(ChunkId(loaded.entry(place.entry)), place.length, place.offset, 0, size)
+        elif isinstance(place, Large):
+            offset = 0
+            for identity, length in self._chunks(loaded, blob, place):
+                yield Span(ChunkId(identity), length, 0, offset, length)
+                offset += length
+            if offset != size:
+                raise IntegrityError(object=f"blob {blob} of {loaded.name!r}", problem="its chunks do not add up")
+
+    def _chunks(self, loaded: LoadedComponent, blob: int, place: Large) -> Iterator[tuple[ObjectId, int]]:
+        size = loaded.structure.sizes[blob]
+        number = 0
+        for position in range(place.entries):
+            identity = loaded.entry(place.entry + position)
+            lengths: list[int] | None = None
+            if place.explicit is not None:
+                at = (place.explicit + position) * 8
+                lengths = [int.from_bytes(loaded.component.spans[at : at + 8], "little")]
+            ids = [identity]
+            if place.paged:
+                where = ", ".join(loaded.paths_of({blob})) or loaded.name
+                page = self._object(identity, Kind.PAGE, where)
+                ids, lengths = _page(page, place.explicit is not None)
+            for index, chunk in enumerate(ids):
+                length = chunking.chunk_length(size, number) if lengths is None else lengths[index]
+                if not 0 < length <= chunking.CHUNK:
+                    raise IntegrityError(object=f"blob {blob} of {loaded.name!r}", problem="a chunk length is wrong")
+                yield chunk, length
+                number += 1
+
+    def fill(self, loaded: LoadedComponent, blob: int, target: memoryview) -> None:
+        """Read a blob into `target`, as many writable bytes as it has, every chunk compared with its id.
+
+        Raises:
+            DamagedLeaf: names the leaves of the blob; `target` is then undefined.
+        """
+        place = loaded.places[blob]
+        if isinstance(place, Tiny):
+            target[:] = loaded.component.tiny[place.offset : place.offset + len(target)]
+            return
+        try:
+            for span in self.spans(loaded, blob):
+                part = target[span.offset : span.offset + span.length]
+                if span.length == span.chunk_length:
+                    self._database.read(span.chunk, Kind.CHUNK, part)
+                else:
+                    part[:] = self._grouped(span)[span.start : span.start + span.length]
+        except DamagedObject as error:
+            paths = loaded.paths_of({blob})
+            raise self._damage(", ".join(paths[:3]) or loaded.name, error) from error
+
+    def _grouped(self, span: Span) -> bytes:
+        """The chunk of a group; the last one is kept, since its blobs are asked for one after the other."""
+        if self._group is None or self._group[0] != span.chunk:
+            self._group = (span.chunk, bytes(self._database.read(span.chunk, Kind.CHUNK)))
+        if len(self._group[1]) != span.chunk_length:
+            raise IntegrityError(object="a group", problem="its chunk has another length than its blobs")
+        return self._group[1]
+
+    def memory(self, loaded: LoadedComponent, blob: int) -> memoryview:
+        """A blob in fresh memory, writable and aligned to 16 bytes (to pages from 1 MiB on)."""
+        size = loaded.structure.sizes[blob]
+        target = memoryview(mmap.mmap(-1, size, flags=_PRIVATE) if size >= MAPPED_FROM else bytearray(size))
+        self.fill(loaded, blob, target)
+        return target
+
+
+_PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+
+
+def _page(page: bytes, explicit: bool) -> tuple[list[ObjectId], list[int] | None]:
+    """Ids and, where the layout is explicit, lengths of the chunks of one page."""
+    width = 36 if explicit else 32
+    count = len(page) // width
+    if len(page) % width or not 0 < count <= chunking.PAGE_IDS:
+        raise IntegrityError(object="a page", problem="its length does not fit its ids")
+    ids = [ObjectId(page[at : at + 32]) for at in range(0, count * 32, 32)]
+    if not explicit:
+        return ids, None
+    return ids, [int.from_bytes(page[at : at + 4], "little") for at in range(count * 32, len(page), 4)]

@@ -1,0 +1,141 @@
+"""Healing a store: nothing whole is ever removed, damaged files go to trash/, and one frame makes each change real."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import replace
+from typing import Any
+
+from casckpt.errors import CasckptError, DamagedObject, FormatError, IntegrityError
+from casckpt.format import pack as p
+from casckpt.format.codec import compress
+from casckpt.format.entry import Entry, PackRef, RefMove
+from casckpt.format.ids import CommitId, Kind, ObjectId, PackId, TreeId, object_id, short_id
+from casckpt.format.objects import Commit
+from casckpt.odb import locks
+from casckpt.odb.database import Database
+from casckpt.odb.pack_writer import PackWriter, pack_name
+from casckpt.odb.repository import Repository
+from casckpt.ops.commit import author_of_entries
+from casckpt.ops.survey import Survey
+from casckpt.plan.names import tag_ref
+
+_LOST = (DamagedObject, IntegrityError, FormatError, FileNotFoundError)
+
+
+def heal(repository: Repository, survey: Survey) -> dict[str, str]:
+    """Repair what a survey found; returns what was done, by file.
+
+    Damaged packs are rewritten from their whole objects and from second copies of the others; packs that a damaged
+    journal lost are taken back in, with a tag for the commit their hints describe; the index is built anew.
+    """
+    done: dict[str, str] = {}
+    for pack in survey.bad_packs:
+        done[pack_name(pack.id)] = _replace_pack(repository, pack)
+    if survey.gaps:
+        for name in survey.unlisted:
+            outcome = _take_in(repository, name)
+            if outcome:
+                done[f"packs/{name}"] = outcome
+    repository.rebuild_index()
+    return done
+
+
+def _replace_pack(repository: Repository, pack: PackRef) -> str:
+    """Write what can be read of a pack into a new one, swap them in one frame, and quarantine the old file."""
+    database = repository.database
+    with locks.committing(database.storage):
+        try:
+            records = database.packs.records(pack)
+        except _LOST:
+            records = []
+        new, lost = _copy_readable(database, pack, records)
+        _append(repository, Entry("repair", time.time_ns(), packs=tuple(new), gone=(pack.id,), by=author_of_entries()))
+        _quarantine(database, pack_name(pack.id))
+    kept = len(records) - lost
+    return f"{kept} of {len(records)} objects kept in a new pack" if new else "given up: nothing in it can be read"
+
+
+def _copy_readable(database: Database, pack: PackRef, records: list[p.Record]) -> tuple[list[PackRef], int]:
+    writer: PackWriter | None = None
+    lost = 0
+    try:
+        for record in records:
+            plain = _any_copy(database, pack, record)
+            if plain is None:
+                lost += 1
+                continue
+            codec, stored = (0, plain) if record.kind == Kind.CHUNK else compress(plain)
+            check = p.check_of(codec, record.id, record.kind, stored)
+            fresh = p.Record(
+                record.id, 0, len(plain), len(stored), record.kind, codec, record.element, record.flags, check
+            )
+            writer = writer or PackWriter(database.storage)
+            writer.add(fresh, stored)
+            writer.end_leaf()
+        if writer is None:
+            return [], lost
+        done, writer = writer, None
+        return [done.finish({"repaired": pack.id})], lost
+    finally:
+        if writer is not None:
+            writer.abandon()
+
+
+def _any_copy(database: Database, pack: PackRef, record: p.Record) -> bytes | None:
+    """Plain bytes of an object from this pack or any other file, None if no copy is whole."""
+    places = [(pack_name(pack.id), record)]
+    with contextlib.suppress(CasckptError):
+        return bytes(database.packs.read_record(*places[0]))
+    for name, other in database.copies(record.id):
+        with contextlib.suppress(CasckptError):
+            return bytes(database.packs.read_record(name, other))
+    return None
+
+
+def _take_in(repository: Repository, name: str) -> str | None:
+    """List a pack that lost its frame, and tag the commit that its hints describe; None if it is no whole pack."""
+    database = repository.database
+    try:
+        identity = PackId(bytes.fromhex(name.removesuffix(".pack")))
+        contents = database.packs.contents(identity)
+    except (*_LOST, ValueError):
+        return None
+    size = database.storage.size(f"packs/{name}") or 0
+    entry = Entry("repair", time.time_ns(), packs=(PackRef(identity, size),), by=author_of_entries())
+    commit = _from_hints(contents.hints)
+    if commit is None:
+        _append(repository, entry)
+        return "taken back into the pack set"
+    data = commit.encode()
+    commit_id = CommitId(object_id(Kind.COMMIT, data))
+    label = f"recovered-{short_id(commit_id)}"
+    _append(
+        repository, replace(entry, refs=(RefMove(tag_ref(label), None, commit_id),)), (commit_id, Kind.COMMIT, data)
+    )
+    return f"taken back into the pack set; its commit has the tag {label}"
+
+
+def _from_hints(hints: dict[str, Any]) -> Commit | None:
+    tree, run, step, time_ns = (hints.get(key) for key in ("tree", "run", "step", "time"))
+    if type(tree) is not bytes or len(tree) != 32 or type(run) is not str or type(time_ns) is not int:
+        return None
+    number = step if type(step) is int else None
+    return Commit(
+        TreeId(ObjectId(tree)), (), run, time_ns, number, message="recovered: its commit object was lost in the journal"
+    )
+
+
+def _append(repository: Repository, entry: Entry, *riding: tuple[ObjectId, Kind, bytes]) -> None:
+    """One more frame; it relies on no object of the store."""
+    with repository.session() as session:
+        session.publish(lambda: (entry, list(riding)))
+
+
+def _quarantine(database: Database, name: str) -> None:
+    database.packs.forget(name)
+    with contextlib.suppress(FileNotFoundError):
+        database.storage.rename(name, f"trash/{name.removeprefix('packs/')}")
+        database.storage.sync_dir("packs")
+        database.storage.sync_dir("trash")

@@ -1,0 +1,217 @@
+"""One pass over a store that changes nothing: what is damaged or missing, which leaves and commits that hits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from casckpt.errors import CasckptError, DamagedObject, FormatError, IntegrityError, StorageError
+from casckpt.format import pack as p
+from casckpt.format.entry import PackRef
+from casckpt.format.ids import Kind, ObjectId, short_id
+from casckpt.odb.database import Database
+from casckpt.odb.journal import Tail, file_name
+from casckpt.odb.pack_writer import pack_name
+from casckpt.ops.load import Loader
+from casckpt.ops.values import Finding
+from casckpt.storage.base import read_exact
+
+_READ_ERRORS = (IntegrityError, FormatError, StorageError, FileNotFoundError)
+
+
+@dataclass
+class Survey:
+    """What one pass over the store found, in the form a repair needs."""
+
+    findings: list[Finding] = field(default_factory=list)
+    bad_packs: dict[PackRef, str] = field(default_factory=dict)
+    """Packs that must be rewritten or given up, with what is wrong."""
+    unlisted: list[str] = field(default_factory=list)
+    """Pack files no journal frame names."""
+    gaps: int = 0
+    objects: int = 0
+    nbytes: int = 0
+    commits: int = 0
+    lost: dict[ObjectId, str] = field(default_factory=dict)
+    """Objects no copy of which is whole, with the file that should hold them."""
+
+    def note(self, severity: str, what: str, where: str) -> None:
+        """Add a finding."""
+        self.findings.append(Finding(severity, what, where))
+
+
+def check(database: Database, *, full: bool) -> Survey:
+    """Look at everything once.
+
+    Args:
+        full: also compare every stored byte with its id.
+    """
+    survey = Survey()
+    _check_journal(database, survey, full=full)
+    suspects: dict[ObjectId, str] = {}
+    for pack in sorted(database.pack_set()):
+        _check_pack(database, pack, survey, suspects, full=full)
+    for name in database.storage.list("packs"):
+        if name.endswith(".pack") and not _is_listed(database, name):
+            survey.unlisted.append(name)
+            survey.note("notice", "no journal frame names this pack: an interrupted commit left it", f"packs/{name}")
+    for identity, where in suspects.items():
+        if not _has_whole_copy(database, identity):
+            survey.lost[identity] = where
+    _check_commits(database, survey)
+    return survey
+
+
+def _is_listed(database: Database, name: str) -> bool:
+    return any(pack_name(pack.id) == f"packs/{name}" for pack in database.pack_set())
+
+
+def _check_journal(database: Database, survey: Survey, *, full: bool) -> None:
+    def notice(tail: Tail) -> None:
+        for file, start, end in tail.gaps:
+            survey.gaps += 1
+            what = f"bytes {start} to {end} hold no valid frame: what was acknowledged there is lost"
+            survey.note("damage", what, file_name(file))
+        if tail.kind == "torn":
+            survey.note("notice", "an unfinished frame at the end, never acknowledged", file_name(tail.position.file))
+
+    for placed, entry in database.history(notice):
+        for record, _ in entry.objects:
+            survey.objects += 1
+            if full:
+                moved = record._replace(offset=placed.payload_offset + record.offset)
+                try:
+                    database.packs.read_record(file_name(placed.file), moved)
+                    survey.nbytes += record.stored
+                except (DamagedObject, FormatError) as error:
+                    survey.note("damage", error.message, file_name(placed.file))
+
+
+def _check_pack(
+    database: Database, pack: PackRef, survey: Survey, suspects: dict[ObjectId, str], *, full: bool
+) -> None:
+    """Check one pack; objects that cannot be read from it go into `suspects`."""
+    name = pack_name(pack.id)
+    size = database.storage.size(name)
+    problem = "" if size == pack.nbytes else f"it has {size} bytes instead of {pack.nbytes}"
+    if size is None:
+        problem = "the file is missing"
+    try:
+        database.packs.forget(name)
+        records = [] if size is None else database.packs.contents(pack.id).records
+    except _READ_ERRORS as error:
+        problem = problem or getattr(error, "message", str(error))
+        records = []
+    survey.objects += len(records)
+    if problem:
+        survey.bad_packs[pack] = problem
+        survey.note("damage", f"pack {short_id(pack.id)}: {problem}", name)
+        return
+    if full:
+        _read_pack(database, pack, records, survey, suspects)
+
+
+def _read_pack(
+    database: Database, pack: PackRef, records: list[p.Record], survey: Survey, suspects: dict[ObjectId, str]
+) -> None:
+    name = pack_name(pack.id)
+    file = database.packs.open(name)
+    for record in records:
+        survey.nbytes += record.stored
+        try:
+            stored = read_exact(file, record.offset, record.stored)
+            if p.check_of(record.codec, record.id, record.kind, stored) != record.check:
+                raise IntegrityError(object="a record", problem="its stored bytes do not match their check")
+            database.packs.read_record(name, record)
+        except (*_READ_ERRORS, DamagedObject) as error:
+            suspects[record.id] = name
+            survey.bad_packs[pack] = f"object {short_id(record.id)} is damaged"
+            reason = error.facts.get("problem", error) if isinstance(error, CasckptError) else error
+            what = f"object {short_id(record.id)} at offset {record.offset}: {reason}"
+            survey.note("damage", what, name)
+    if len(database.packs.salvage(pack.id)) != len(records):
+        survey.bad_packs.setdefault(pack, "an extent table is damaged")
+        survey.note("damage", f"pack {short_id(pack.id)}: an extent table is damaged; the data is whole", name)
+
+
+def _has_whole_copy(database: Database, identity: ObjectId) -> bool:
+    for name, record in database.copies(identity):
+        try:
+            database.packs.read_record(name, record)
+            return True
+        except (DamagedObject, FormatError):
+            continue
+    return False
+
+
+def _check_commits(database: Database, survey: Survey) -> None:
+    """Follow every commit that is not dropped down to its chunk ids; gather hits by what is missing."""
+    for name, identity in database.refs().items():
+        if database.commit(identity) is None:
+            survey.note("damage", f"it names commit {short_id(identity)}, which is missing", f"ref {name}")
+    hits: dict[tuple[str, str, str], list[str]] = {}
+    seen: dict[ObjectId, list[tuple[str, str, str]]] = {}
+    for identity, commit in database.commits():
+        survey.commits += 1
+        drop = database.drop(identity)
+        if drop is not None and drop.parts is None:
+            continue
+        loader = Loader(database, identity, commit)
+        thinned = () if drop is None or drop.parts is None else drop.parts
+        for problem in _tree_problems(database, loader, thinned, survey.lost, seen):
+            hits.setdefault(problem, []).append(identity.hex())
+    for (leaf, what, where), commits in hits.items():
+        survey.findings.append(Finding("damage", what, where, leaf, tuple(sorted(commits))))
+
+
+def _tree_problems(
+    database: Database,
+    loader: Loader,
+    thinned: Iterable[str],
+    lost: dict[ObjectId, str],
+    seen: dict[ObjectId, list[tuple[str, str, str]]],
+) -> Iterator[tuple[str, str, str]]:
+    """(leaf, what, where) for everything of a tree that is missing or lost; a component seen before is not walked."""
+    try:
+        tree = loader.tree()
+    except IntegrityError as error:
+        yield "the whole state", error.message, "tree"
+        return
+    for name, identity in tree.components:
+        if name in thinned:
+            continue
+        if identity not in seen:
+            seen[identity] = list(_component_problems(database, loader, name, identity, lost))
+        yield from seen[identity]
+
+
+def _component_problems(
+    database: Database, loader: Loader, name: str, identity: ObjectId, lost: dict[ObjectId, str]
+) -> Iterator[tuple[str, str, str]]:
+    try:
+        loaded = loader.component(name, identity)
+    except (IntegrityError, FormatError) as error:
+        yield name or "the root of the state", error.message, "tree"
+        return
+    for blob in range(len(loaded.structure.sizes)):
+        try:
+            missing = [
+                span.chunk
+                for span in loader.spans(loaded, blob)
+                if span.chunk in lost or not _is_there(database, span.chunk)
+            ]
+        except (IntegrityError, FormatError) as error:
+            yield ", ".join(loaded.paths_of({blob})), error.message, "tree"
+            continue
+        for chunk in dict.fromkeys(missing):
+            paths = ", ".join(loaded.paths_of({blob})) or name
+            yield paths, f"chunk {short_id(chunk)} is damaged or missing", lost.get(chunk, "no pack")
+
+
+def _is_there(database: Database, chunk: ObjectId) -> bool:
+    """Whether a chunk has a row into a file that exists, or any other copy."""
+    row = database.row(chunk)
+    name = None if row is None else database.file_of(row)
+    if row is not None and row.kind == Kind.CHUNK and name is not None and database.storage.size(name) is not None:
+        return True
+    return next(iter(database.copies(chunk)), None) is not None

@@ -1,0 +1,98 @@
+"""Revisions: text that names a commit, parsed into meaning.
+
+    revision = base { suffix }
+    base     = hex prefix of an id (4 to 64 digits; `id:face` forces one)
+             | run [ "/" head ] | head | tag | "runs/" run [ "/" head ] | "tags/" tag | "@"
+    head     = "last" | "best" | "recovery" | "first"
+    suffix   = "~" [ n ]            n-th first parent
+             | "^" [ n ]            n-th parent
+             | "@step=" n | "@epoch=" n
+
+`@`, `last`, `best` and `recovery` alone are those of the current run. Which of several meanings a bare word has is
+decided by whoever looks it up, in the order exact ref, tag, run, id.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from casckpt.errors import InvalidRevision
+from casckpt.units import parse_int
+
+_SUFFIX = re.compile(r"~(?P<back>\d*)|\^(?P<parent>\d*)|@(?P<key>step|epoch)=(?P<value>[0-9.eE+-]+)")
+_BASE = re.compile(r"[^~^@]+|@")
+_MAX_COUNT = 1 << 32
+
+
+@dataclass(frozen=True, slots=True)
+class Suffix:
+    """One step from a commit to another: `kind` is `back`, `parent`, `step` or `epoch`."""
+
+    kind: str
+    number: int | float
+
+    def __str__(self) -> str:
+        mark = {"back": "~", "parent": "^"}.get(self.kind)
+        return f"{mark}{self.number}" if mark else f"@{self.kind}={self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A parsed revision: `str()` gives text with the same meaning."""
+
+    base: str
+    suffixes: tuple[Suffix, ...] = ()
+
+    def __str__(self) -> str:
+        return self.base + "".join(map(str, self.suffixes))
+
+
+def parse_revision(text: str) -> Revision:
+    """The meaning of a revision.
+
+    Raises:
+        InvalidRevision: the text does not follow the grammar.
+    """
+    base = _BASE.match(text)
+    if base is None:
+        raise InvalidRevision(text=text, problem="it names nothing before its first ~, ^ or @")
+    name, position = base.group(), base.end()
+    if text.startswith("@") and _SUFFIX.match(text):
+        name, position = "@", 0
+    suffixes = []
+    while position < len(text):
+        found = _SUFFIX.match(text, position)
+        if found is None:
+            raise InvalidRevision(text=text, problem=f"{text[position:]!r} is no suffix; they are ~n, ^n and @step=n")
+        suffixes.append(_suffix(text, found))
+        position = found.end()
+    return Revision(name, tuple(suffixes))
+
+
+def _suffix(text: str, found: re.Match[str]) -> Suffix:
+    key, value = found["key"], found["value"]
+    if key is not None:
+        number: int | float | None = parse_int(value)
+        if number is None and key == "epoch":
+            try:
+                number = float(value)
+            except ValueError:
+                number = None
+        if number is None:
+            raise InvalidRevision(text=text, problem=f"{value!r} is no {key}")
+        return Suffix(key, number)
+    kind = "back" if found["back"] is not None else "parent"
+    count = int(found[kind] or 1)
+    if count > _MAX_COUNT:
+        raise InvalidRevision(text=text, problem=f"{count} is too far back")
+    return Suffix(kind, count)
+
+
+def id_prefix(base: str) -> tuple[bytes, str] | None:
+    """(whole bytes, remaining hex digit or "") if a base can be the prefix of an id, else None."""
+    digits = base.removeprefix("id:")
+    if not 4 <= len(digits) <= 64 or not set(digits) <= set("0123456789abcdef"):
+        return None
+    even = len(digits) & ~1
+    return bytes.fromhex(digits[:even]), digits[even:]

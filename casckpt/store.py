@@ -1,0 +1,181 @@
+"""The Python API: open a store and use it. Every method delegates to one operation."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from casckpt.errors import StoreNotFound
+from casckpt.odb.repository import Repository, initialize
+from casckpt.ops.checkout import checkout_state
+from casckpt.ops.commit import CommitOptions, author_of_entries, commit_state, tag
+from casckpt.ops.diff import diff_commits
+from casckpt.ops.fsck import fsck
+from casckpt.ops.history import describe, leaves, log, metadata, resolve, runs, status
+from casckpt.ops.values import CommitInfo, Diff, FsckReport, LeafSummary, RunInfo, Status
+from casckpt.state.flatten import flatten
+from casckpt.storage.base import Storage
+from casckpt.storage.local import LocalStorage
+from casckpt.storage.memory import MemoryStorage
+
+__all__ = ["CommitInfo", "Diff", "FsckReport", "LeafSummary", "RunInfo", "Status", "Store", "init", "memory", "open"]
+
+
+class Store:
+    """An open store. Safe to use from several threads and after fork; close it, or use it as a context manager.
+
+    Several processes may have the same store open and commit to it at once.
+    """
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<casckpt.Store {self.path or 'in memory'}>"
+
+    @property
+    def path(self) -> Path | None:
+        """The folder of the store, None for one in memory."""
+        return self._repository.storage.path
+
+    def close(self) -> None:
+        """Bring the index up to date and release all files. What was committed is durable without it."""
+        self._repository.close()
+
+    def commit(
+        self,
+        state: Any,
+        *,
+        run: str = "main",
+        step: int | None = None,
+        epoch: int | float | None = None,
+        metrics: Mapping[str, int | float] | None = None,
+        message: str = "",
+        author: str = "",
+        kind: str = "step",
+        status: str = "completed",
+        best: str | None = None,
+        parents: tuple[str, ...] | None = None,
+        expect: str | None = None,
+        schema: tuple[str, int] | None = None,
+        config: Any = None,
+        environment: Any = None,
+        code: Any = None,
+        data: Any = None,
+    ) -> CommitInfo:
+        """Commit a state; when this returns it survives kill -9 and power loss.
+
+        Args:
+            state: nested dicts, lists and tuples of tensors, arrays, numbers, texts and bytes. Read, never changed.
+            run: the series of commits this belongs to; its `last` becomes the parent and moves here.
+            step: of the optimizer, 0 or more. epoch: passes over the data, may be fractional.
+            metrics: numbers by name, as {"val/loss": 0.231}.
+            kind: step, recovery (also moves the run's `recovery`) or final.
+            status: completed, started, running, failed, cancelled or preempted; only completed commits become best.
+            best: `METRIC:min` or `METRIC:max`: from now on the rule for the run's `best`.
+            parents: revisions to use instead of the run's last.
+            expect: a revision the run's last must be, else ConflictError.
+            config, environment, code, data: JSON-like values, kept once for all commits that share them.
+
+        Raises:
+            StateError: a value that cannot be stored; names its path. Raised before anything is written.
+            StateChanged: another thread wrote to the state meanwhile; nothing was committed.
+            StorageError: the disk failed or is full; nothing was committed.
+
+        Cost: one BLAKE3 pass over the state; what is written is what changed. Memory: about 25 MB beyond the state.
+        """
+        options = CommitOptions(
+            run, step, epoch, kind, status, metrics or {}, message, author, parents, expect, best, schema,
+            config, environment, code, data,
+        )  # fmt: skip
+        return commit_state(self._repository, flatten(state), options)
+
+    def checkout(self, revision: str = "@") -> Any:
+        """The exact state of a commit, on the CPU, in memory of its own, verified.
+
+        Raises:
+            RevisionNotFound: nothing has that name.
+            DamagedLeaf: stored bytes are wrong or missing; names the leaf.
+        """
+        return checkout_state(self._repository.database, self._resolve(revision))
+
+    def log(self, revision: str | None = None, *, limit: int | None = None) -> Iterator[CommitInfo]:
+        """Commits newest first: the ancestors of a revision (a run's name is its last commit), or of all refs."""
+        return log(self._repository.database, revision, limit)
+
+    def show(self, revision: str = "@") -> CommitInfo:
+        """One commit."""
+        return describe(self._repository.database, self._resolve(revision))
+
+    def leaves(self, revision: str = "@") -> Iterator[LeafSummary]:
+        """Every leaf of a commit's state with its type, shape and size; reads no tensor."""
+        return leaves(self._repository.database, self._resolve(revision))
+
+    def metadata(self, revision: str = "@") -> dict[str, Any]:
+        """The config, environment, code and data values a commit was made with."""
+        return metadata(self._repository.database, self._resolve(revision))
+
+    def diff(self, before: str, after: str) -> Diff:
+        """What differs between two commits, known from ids: reads no tensor."""
+        return diff_commits(self._repository.database, self._resolve(before), self._resolve(after))
+
+    def tag(self, name: str, revision: str = "@") -> CommitInfo:
+        """Give a commit a name that never moves."""
+        return tag(self._repository, name, revision)
+
+    def runs(self) -> list[RunInfo]:
+        """All runs, the one with the newest commit first."""
+        return runs(self._repository.database)
+
+    def status(self) -> Status:
+        """The store at a glance."""
+        return status(self._repository.database)
+
+    def fsck(self, depth: str = "quick", *, repair: bool = False) -> FsckReport:
+        """Verify the store: `quick` (journal, tables of contents, structure) or `full` (every byte); may heal it."""
+        return fsck(self._repository, depth, repair=repair)
+
+    def _resolve(self, revision: str) -> Any:
+        return resolve(self._repository.database, revision)
+
+
+def init(path: str | os.PathLike[str]) -> Store:
+    """Make the folder `path` (absent or empty) a store and open it.
+
+    Raises:
+        StoreExists: it is one already. TargetExists: it holds other files.
+    """
+    return _init(LocalStorage(path))
+
+
+def open(path: str | os.PathLike[str], *, read_only: bool = False) -> Store:
+    """Open the store in the folder `path`.
+
+    Raises:
+        StoreNotFound: there is none. NewerFormat: it needs a newer casckpt.
+    """
+    if not os.path.isdir(path):
+        raise StoreNotFound(path=os.fspath(path), problem="there is no such folder")
+    return Store(Repository(LocalStorage(path, read_only=read_only)))
+
+
+def memory() -> Store:
+    """A new store in memory, for tests and throw-away work."""
+    return _init(MemoryStorage())
+
+
+def _init(storage: Storage) -> Store:
+    initialize(storage, time_ns=time.time_ns(), by=author_of_entries())
+    return Store(Repository(storage))
