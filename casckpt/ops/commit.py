@@ -101,8 +101,10 @@ def commit_state(repository: Repository, flat: FlatState, options: CommitOptions
             nbytes=nbytes,
             **_metadata(session, options),
         )
-        identity = _publish(database, session, draft, given, expect, options)
-    return describe(database, identity)
+        identity, moves = _publish(database, session, draft, given, expect, options)
+    # The refs that just moved; looking through all refs would make every commit cost more as tags pile up.
+    heads = [move.name.rpartition("/")[2] for move in moves]
+    return describe(database, identity, {identity: heads})
 
 
 def _known(repository: Repository, text: str) -> CommitId:
@@ -140,8 +142,8 @@ def _publish(
     given: tuple[CommitId, ...] | None,
     expect: CommitId | None,
     options: CommitOptions,
-) -> CommitId:
-    made: list[CommitId] = []
+) -> tuple[CommitId, tuple[RefMove, ...]]:
+    made: list[tuple[CommitId, tuple[RefMove, ...]]] = []
 
     def settle() -> tuple[Entry, list[tuple[ObjectId, Kind, bytes]]]:
         parents = settle_parents(draft.run, given, expect, database.ref)
@@ -149,16 +151,17 @@ def _publish(
         commit.check()
         data = commit.encode()
         identity = CommitId(object_id(Kind.COMMIT, data))
-        made.append(identity)
         settings = database.run_settings(draft.run)
         runs: dict[str, dict[str, Any]] = {}
         if options.best is not None and settings.get("best") != list(parse_best(options.best)):
             settings = {**settings, "best": list(parse_best(options.best))}
             runs[draft.run] = {"best": settings["best"]}
+        moves = ref_moves(identity, commit, settings, database.ref, database.commit)
+        made.append((identity, moves))
         entry = Entry(
             "commit",
             time.time_ns(),
-            refs=ref_moves(identity, commit, settings, database.ref, database.commit),
+            refs=moves,
             runs=runs,
             by=author_of_entries(),
             added=session.added + len(data),

@@ -1,45 +1,78 @@
-"""diff: what differs between two commits, from their trees alone. Leaves with equal ids are equal; none is read."""
+"""diff: what differs between two commits, by path, reading as little as possible.
+
+Leaves with equal ids are equal and never read. Small leaves share chunks with their neighbours, so a leaf in a chunk
+that changed is compared by its bytes; large leaves are compared chunk by chunk, by id alone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from casckpt.format.ids import CommitId
-from casckpt.format.layout import Tiny
+from casckpt.format.layout import Grouped, Tiny
 from casckpt.odb.database import Database
 from casckpt.ops.history import describe, require_tree
 from casckpt.ops.load import LoadedComponent, Loader
 from casckpt.ops.values import Diff, LeafChange
 from casckpt.state.walk import LeafInfo
 
+_Span = tuple[bytes, int, int]
+"""(chunk, start in it, length)"""
 
-class _Leaf(NamedTuple):
-    """A leaf with what decides whether it is equal: its description, its value, and the ids of its chunks."""
+
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    """A leaf, what it says inside the tree, and where its blob's bytes are."""
 
     info: LeafInfo
-    content: tuple[Any, ...]
-    chunks: dict[bytes, int]
-    """Plain bytes of the leaf's blob by chunk."""
+    inside: tuple[Any, ...]
+    spans: tuple[_Span, ...]
     nbytes: int
+    loader: Loader
+    loaded: LoadedComponent
+
+    @property
+    def is_grouped(self) -> bool:
+        return self.info.blob is not None and isinstance(self.loaded.places[self.info.blob], Grouped)
+
+    def read(self) -> bytes:
+        """The bytes of a small leaf's blob."""
+        assert self.info.blob is not None
+        return bytes(self.loader.memory(self.loaded, self.info.blob))
+
+    def equals(self, other: _Leaf) -> bool:
+        if self.inside != other.inside or self.nbytes != other.nbytes:
+            return False
+        if self.spans == other.spans:
+            return True
+        return self.is_grouped and other.is_grouped and self.read() == other.read()
 
 
 def diff_commits(database: Database, before: CommitId, after: CommitId) -> Diff:
     """Compare two commits by path.
 
-    Cost: reads both trees and the pages of large tensors, no chunks; grows with the number of leaves.
+    Cost: reads both trees, the pages of large tensors, and the chunks of small leaves that changed or have a changed
+    neighbour; grows with the number of leaves.
     """
     old, new = _leaves(database, before), _leaves(database, after)
-    have = {chunk for leaf in old.values() for chunk in leaf.chunks}
-    changes, equal = [], 0
+    changes, equal, equal_bytes, total = [], 0, 0, 0
+    counted: set[_Span] = set()
+    known = {span for leaf in old.values() for span in leaf.spans}
     for path, leaf in new.items():
         other = old.get(path)
-        if other is not None and other.content == leaf.content:
+        same = other is not None and leaf.equals(other)
+        if same:
             equal += 1
         else:
             changes.append(_change(path, other, leaf))
+        for span in leaf.spans:
+            if span not in counted:
+                counted.add(span)
+                total += span[2]
+                equal_bytes += span[2] if same or span in known else 0
     changes += [_change(path, leaf, None) for path, leaf in old.items() if path not in new]
-    chunks = {chunk: size for leaf in new.values() for chunk, size in leaf.chunks.items()}
     first, second = describe(database, before), describe(database, after)
     names = sorted({*first.metrics, *second.metrics})
     return Diff(
@@ -48,8 +81,8 @@ def diff_commits(database: Database, before: CommitId, after: CommitId) -> Diff:
         metrics={name: (first.metrics.get(name), second.metrics.get(name)) for name in names},
         leaves=tuple(sorted(changes, key=lambda change: (-change.differing, change.path))),
         equal=equal,
-        equal_bytes=sum(size for chunk, size in chunks.items() if chunk in have),
-        total_bytes=sum(chunks.values()),
+        equal_bytes=equal_bytes,
+        total_bytes=total,
     )
 
 
@@ -64,29 +97,18 @@ def _leaves(database: Database, identity: CommitId) -> dict[str, _Leaf]:
 
 
 def _component_leaves(loader: Loader, loaded: LoadedComponent) -> Iterator[_Leaf]:
-    spans: dict[int, tuple[tuple[Any, ...], dict[bytes, int]]] = {}
+    spans: dict[int, tuple[_Span, ...]] = {}
     for info in loaded.leaves():
-        content: tuple[Any, ...] = (info.kind, info.dtype, info.shape, _comparable(info.value))
+        inside: tuple[Any, ...] = (info.kind, info.dtype, info.shape, info.offset, _comparable(info.value))
         if info.blob is None:
-            yield _Leaf(info, content, {}, 0)
+            yield _Leaf(info, inside, (), 0, loader, loaded)
             continue
+        size, place = loaded.structure.sizes[info.blob], loaded.places[info.blob]
+        if isinstance(place, Tiny):
+            inside = (*inside, loaded.component.tiny[place.offset : place.offset + size])
         if info.blob not in spans:
-            spans[info.blob] = _content(loader, loaded, info.blob)
-        key, chunks = spans[info.blob]
-        yield _Leaf(info, (*content, info.offset, key), chunks, loaded.structure.sizes[info.blob])
-
-
-def _content(loader: Loader, loaded: LoadedComponent, blob: int) -> tuple[tuple[Any, ...], dict[bytes, int]]:
-    """What a blob holds, as a key that is equal when the bytes are known to be, and its chunks."""
-    place = loaded.places[blob]
-    if isinstance(place, Tiny):
-        size = loaded.structure.sizes[blob]
-        return (loaded.component.tiny[place.offset : place.offset + size],), {}
-    spans = list(loader.spans(loaded, blob))
-    chunks: dict[bytes, int] = {}
-    for span in spans:
-        chunks[span.chunk] = chunks.get(span.chunk, 0) + span.length
-    return tuple((span.chunk, span.start, span.length) for span in spans), chunks
+            spans[info.blob] = tuple((span.chunk, span.start, span.length) for span in loader.spans(loaded, info.blob))
+        yield _Leaf(info, inside, spans[info.blob], size, loader, loaded)
 
 
 def _comparable(value: Any) -> Any:
@@ -102,8 +124,8 @@ def _change(path: str, before: _Leaf | None, after: _Leaf | None) -> LeafChange:
     else:
         same = (before.info.kind, before.info.dtype, before.info.shape)
         kind = "changed" if same == (after.info.kind, after.info.dtype, after.info.shape) else "kind"
-    known = {} if before is None else before.chunks
-    differing = sum(size for chunk, size in shown.chunks.items() if shown is before or chunk not in known)
+    known = set() if before is None or shown is before else set(before.spans)
+    differing = sum(span[2] for span in shown.spans if span not in known)
     return LeafChange(path, kind, _text(before), _text(after), shown.nbytes, differing)
 
 
