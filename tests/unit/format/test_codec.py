@@ -1,0 +1,117 @@
+"""zstd under strict checks, and the one place where records are decoded."""
+
+import struct
+
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from casckpt.errors import FormatError, IntegrityError
+from casckpt.format.codec import Codec, compress, decompress
+from casckpt.format.decode import decode
+from casckpt.format.ids import ObjectId
+from casckpt.format.pack import Record
+from tests.support.build import noise, zstd
+
+TEXT = b"plain " * 100
+
+
+@settings(max_examples=60)
+@given(st.binary(max_size=400) | st.integers(1, 3000).map(bytes))
+def test_compressed_bytes_come_back(plain: bytes) -> None:
+    codec, stored = compress(plain)
+    assert len(stored) <= len(plain)
+    assert (stored if codec == Codec.RAW else decompress(stored, len(plain))) == plain
+
+
+def test_what_does_not_shrink_by_two_percent_stays_raw() -> None:
+    plain = noise("raw", 5000)
+    assert compress(plain) == (Codec.RAW, plain)
+    assert compress(bytes(127)) == (Codec.RAW, bytes(127))
+    assert compress(bytes(128))[0] == Codec.ZSTD
+
+
+BAD = {
+    "empty": b"",
+    "no frame": b"plain",
+    "cut short": zstd(TEXT)[:-1],
+    "a byte behind": zstd(TEXT) + b"\0",
+    "two frames": zstd(TEXT[:300]) + zstd(TEXT[300:]),
+    "a frame and an empty one": zstd(TEXT) + zstd(b""),
+    "no declared length": zstd(TEXT, write_content_size=False),
+    "a longer frame": zstd(TEXT + b"x"),
+    "a shorter frame": zstd(TEXT[:-1]),
+    "a bomb of 64 MiB": zstd(bytes(64 << 20)),
+    "a skippable frame": struct.pack("<II", 0x184D2A50, 600) + TEXT,
+    "a skippable frame, then a right one": struct.pack("<II", 0x184D2A50, 600) + TEXT + zstd(TEXT),
+    "a declared length of 1 TiB": b"\x28\xb5\x2f\xfd\xe0" + struct.pack("<Q", 1 << 40) + b"\x01\x00\x00",
+}
+
+
+@pytest.mark.parametrize("frame", BAD.values(), ids=BAD)
+def test_a_wrong_frame_is_refused(frame: bytes) -> None:
+    with pytest.raises(IntegrityError):
+        decompress(frame, len(TEXT))
+
+
+def test_a_header_that_lies_about_the_length_is_refused() -> None:
+    frame = zstd(TEXT)
+    at = frame.index(struct.pack("<H", len(TEXT) - 256))
+    lying = frame[:at] + struct.pack("<H", len(TEXT) - 255) + frame[at + 2 :]
+    assert zstandard.get_frame_parameters(lying).content_size == len(TEXT) + 1
+    with pytest.raises(IntegrityError):
+        decompress(lying, len(TEXT) + 1)
+
+
+def test_a_frame_that_needs_a_dictionary_is_refused() -> None:
+    block = (len(TEXT) << 3 | 1).to_bytes(3, "little") + TEXT  # the last block, raw
+    size = struct.pack("<H", len(TEXT) - 256)
+    assert decompress(b"\x28\xb5\x2f\xfd\x60" + size + block, len(TEXT)) == TEXT
+    with pytest.raises(IntegrityError, match="dictionary"):
+        decompress(b"\x28\xb5\x2f\xfd\x61\x07" + size + block, len(TEXT))
+
+
+@settings(max_examples=150)
+@given(st.integers(0, len(zstd(TEXT)) - 1), st.integers(1, 255))
+def test_a_changed_frame_never_ends_in_another_error(at: int, change: int) -> None:
+    frame = bytearray(zstd(TEXT))
+    frame[at] ^= change
+    try:
+        assert len(decompress(frame, len(TEXT))) == len(TEXT)
+    except IntegrityError:
+        return
+
+
+def record(codec: int, length: int, **fields: int) -> Record:
+    return Record(ObjectId(bytes(32)), 4096, length, 0, 0, codec, **fields)
+
+
+def test_raw_bytes_are_not_copied() -> None:
+    stored = memoryview(b"abc")
+    assert decode(record(Codec.RAW, 3), stored) is stored
+
+
+def test_raw_bytes_of_another_length_are_refused() -> None:
+    with pytest.raises(IntegrityError):
+        decode(record(Codec.RAW, 4), b"abc")
+
+
+@pytest.mark.parametrize("codec", [7, 77, 255])
+def test_an_unknown_codec_asks_for_a_newer_release(codec: int) -> None:
+    with pytest.raises(FormatError):
+        decode(record(codec, 3), b"abc")
+
+
+@pytest.mark.parametrize("codec", [Codec.RAW, Codec.ZSTD, Codec.PLANES, Codec.ALIGNED_PLANES])
+def test_a_codec_without_bases_takes_none(codec: int) -> None:
+    with pytest.raises(IntegrityError):
+        decode(record(codec, 3, base_1=1), b"abc", (b"abc",))
+
+
+@pytest.mark.parametrize("codec", [Codec.DELTA_PLANES, Codec.RESIDUAL_2BIT, Codec.RESIDUAL_4BIT])
+def test_a_delta_needs_the_bases_that_its_record_names(codec: int) -> None:
+    with pytest.raises(IntegrityError):
+        decode(record(codec, 3), b"abc")
+    with pytest.raises(IntegrityError):
+        decode(record(codec, 3, base_1=1, base_2=2, weight=8), b"abc", (b"abc",))
