@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from casckpt.state.flat import Source
-from casckpt.state.leaves import View
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class _Window:
@@ -31,14 +33,14 @@ class _Window:
 
 def byte_window(owner: object, address: int, nbytes: int) -> memoryview:
     """A read-only view of CPU memory that keeps `owner` alive."""
-    return np.asarray(_Window(owner, address, (nbytes,), (1,), "|u1")).data
+    return window(owner, address, (nbytes,), (1,), "|u1").data
 
 
-def byte_array(view: View) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """A read-only byte array that touches exactly the bytes of a CPU view, each dimension that adds none left out."""
-    kept = [(n, t) for n, t in zip(view.shape, view.strides, strict=True) if n > 1 and t]
-    shape, strides = [n for n, _ in kept], [t for _, t in kept]
-    return np.asarray(_Window(view.owner, view.address, [*shape, view.itemsize], [*strides, 1], "|u1"))
+def window(owner: object, address: int, shape: Sequence[int], strides: Sequence[int], typestr: str) -> Array:
+    """A read-only array on CPU memory that keeps `owner` alive; strides in bytes."""
+    import numpy as np
+
+    return np.asarray(_Window(owner, address, shape, strides, typestr))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +67,11 @@ class StridedSource:
     def read(self, start: int, stop: int) -> memoryview:
         if start == stop:
             return memoryview(b"")
+        import numpy as np
+
         typestr = f"<u{self.itemsize}" if self.itemsize in (1, 2, 4, 8) else f"|V{self.itemsize}"
         first, last = start // self.itemsize, -(-stop // self.itemsize)
-        scattered = np.asarray(_Window(self.owner, self.address, self.shape, self.strides, typestr))
+        scattered = window(self.owner, self.address, self.shape, self.strides, typestr)
         piece = np.empty(last - first, typestr)
         gather(scattered, first, last, piece)
         return piece.view("u1").data[start - first * self.itemsize : stop - first * self.itemsize]

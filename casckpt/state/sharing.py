@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from operator import attrgetter
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from casckpt.state.leaves import View
-from casckpt.state.memory import byte_array
+from casckpt.state.memory import window
 
-Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+if TYPE_CHECKING:
+    import numpy as np
+
+    Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 _PAIRS_MAX = 200_000
 """Pairs of one cluster looked at, 1 to 2 us each. Beyond, overlapping ranges count as shared."""
@@ -75,7 +76,7 @@ def _refined(cluster: list[View]) -> Iterator[list[View]]:
             number = group[number]
         return number
 
-    arrays = [byte_array(view) for view in distinct]
+    arrays = [_byte_array(view) for view in distinct]
     active: list[int] = []
     compared = 0
     for number, view in enumerate(distinct):
@@ -96,7 +97,16 @@ def _refined(cluster: list[View]) -> Iterator[list[View]]:
     yield from joined.values()
 
 
+def _byte_array(view: View) -> Bytes:
+    """An array of exactly the bytes of a CPU view, without the dimensions that add none."""
+    kept = [(n, t) for n, t in zip(view.shape, view.strides, strict=True) if n > 1 and t]
+    shape, strides = [n for n, _ in kept], [t for _, t in kept]
+    return window(view.owner, view.address, [*shape, view.itemsize], [*strides, 1], "|u1")
+
+
 def _touch(one: Bytes, other: Bytes) -> bool:
+    import numpy as np
+
     try:
         return np.shares_memory(one, other, max_work=_WORK_MAX)  # type: ignore[arg-type]  # its stub knows 0 and -1 only
     except np.exceptions.TooHardError:

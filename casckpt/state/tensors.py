@@ -104,6 +104,9 @@ def restore(node: TensorNode, blob: Any) -> Any:
     return tensor.requires_grad_() if requires_grad else tensor
 
 
+_RAW = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
 @dataclass(frozen=True, slots=True)
 class TensorSource:
     """A tensor on any device, read in C order; each read resolves and copies to the CPU its own piece only."""
@@ -116,9 +119,9 @@ class TensorSource:
         itemsize: int = self.tensor.element_size()
         first, last = start // itemsize, -(-stop // itemsize)
         with torch.no_grad():
-            piece = torch.empty(last - first, dtype=self.tensor.dtype, device="cpu")
-            gather(self.tensor, first, last, piece)
-            data: memoryview = piece.view(torch.uint8).numpy().data
+            piece = torch.empty((last - first) * itemsize, dtype=torch.uint8, device="cpu")
+            gather(self.tensor, first, last, piece.view(self.tensor.dtype))
+            data: memoryview = piece.numpy().data
         return data[start - first * itemsize : stop - first * itemsize].toreadonly()
 
 
@@ -136,6 +139,8 @@ def gathering(owner: Any, shape: Sequence[int]) -> Source:
         for axis, size in enumerate(shape):
             if size < owner.shape[axis]:
                 owner = owner.narrow(axis, 0, size)
+        if not owner.is_complex() and owner.element_size() in _RAW and not owner.is_neg():
+            owner = owner.view(_RAW[owner.element_size()])  # torch cannot copy its smallest integers
     return TensorSource(owner)
 
 

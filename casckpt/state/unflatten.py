@@ -156,7 +156,7 @@ class _Build:
     def mapping(self, found: MapNode, depth: int) -> Any:
         result: dict[Any, Any] = OrderedDict() if found.kind == "odict" else {}
         for key, child in zip(found.keys, found.children, strict=True):
-            if depth == 1 and self.children is not None and child and child[0] == "part":
+            if depth == 1 and self.children is not None and type(child) is list and child[:1] == ["part"]:
                 result[key] = self.component(key, child)
             else:
                 result[key] = self.value(child, depth)
