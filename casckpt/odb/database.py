@@ -44,7 +44,8 @@ class Database:
         self.storage = storage
         self.journal = Journal(storage, uuid)
         self.packs = PackReader(storage)
-        self._mutex = threading.RLock()
+        self.mutex = threading.RLock()
+        """Held while the tables and the place in the journal change; taken after the journal lock, never before."""
         self._index: Index | None = None
         self._pending = 0
         self.rebuilt = False
@@ -118,7 +119,7 @@ class Database:
 
     def refresh(self) -> None:
         """Take in what any process appended to the journal since the last look."""
-        with self._mutex:
+        with self.mutex:
             if self._index is not None:
                 if not self._index.is_current():
                     self._reattach()
@@ -144,14 +145,14 @@ class Database:
 
     def take_in(self, tail: Tail) -> None:
         """Fold frames that were just read or written."""
-        with self._mutex:
+        with self.mutex:
             self._fold(self.tables, tail.frames)
             self._pending += len(tail.frames)
             self.tail = Tail([], tail.position, tail.gaps, tail.kind)
 
     def absorb(self, *, at_least: int = 1) -> None:
         """Bring the index up to date if so many frames are pending; skipped when another process is at it."""
-        with self._mutex:
+        with self.mutex:
             if self._index is None or self._pending < at_least or self.storage.read_only:
                 return
             try:
@@ -176,7 +177,7 @@ class Database:
 
     def rebuild_index(self) -> None:
         """Build the index anew from the journal and the packs, whatever it holds."""
-        with self._mutex:
+        with self.mutex:
             if self._index is not None:
                 with self.storage.lock("index", exclusive=True, wait_s=INDEX_WAIT_S):
                     self._index.discard()
@@ -190,7 +191,7 @@ class Database:
 
     def release(self) -> None:
         """Let go of all files at once."""
-        with self._mutex:
+        with self.mutex:
             self.journal.close()
             self.packs.close()
             if self._index is not None:
@@ -220,6 +221,11 @@ class Database:
             return None
         nbytes = t.decode_pack(listed)[1]
         return PackRef(PackId(identity), nbytes) if nbytes else None
+
+    def has_pack(self, identity: PackId) -> bool:
+        """Whether a pack is in the pack set."""
+        value = self.tables.get(t.PACKS, identity)
+        return value is not None and t.decode_pack(value)[1] > 0
 
     def pack_set(self) -> Iterator[PackRef]:
         """All packs of the store."""

@@ -185,6 +185,8 @@ class Journal:
         writer = self._open(at.file)
         if tail.kind == "torn":
             self._cut(writer, at)
+        elif writer.size() > at.offset:
+            self._check_blank(at)
         frame = encode_frame(self._uuid, at.seq, at.hash, payload)
         try:
             write_all(writer, frame, at.offset)
@@ -204,14 +206,21 @@ class Journal:
             self._writer = (number, self._storage.open_write(file_name(number)))
         return self._writer[1]
 
-    def _cut(self, writer: WriteFile, at: Position) -> None:
-        """Cut off a torn tail; a copy goes to trash/, since it could be a damaged frame that looks torn."""
-        name = file_name(at.file)
-        file = self._storage.open_read(name)
+    def _check_blank(self, at: Position) -> None:
+        """Refuse to write over anything but zeros: a frame there would mean that `at` is not the end."""
+        if any(self._rest(at)):
+            raise DamagedFile(file=file_name(at.file), problem=f"bytes appeared behind the end at {at.offset}")
+
+    def _rest(self, at: Position) -> bytes:
+        file = self._storage.open_read(file_name(at.file))
         try:
-            rest = read_exact(file, at.offset, file.size() - at.offset)
+            return read_exact(file, at.offset, max(file.size() - at.offset, 0))
         finally:
             file.close()
+
+    def _cut(self, writer: WriteFile, at: Position) -> None:
+        """Cut off a torn tail; a copy goes to trash/, since it could be a damaged frame that looks torn."""
+        rest = self._rest(at)
         if len(rest) > OVERHEAD:
             with contextlib.suppress(CasckptError, FileExistsError):
                 copy = self._storage.create(f"trash/journal-{at.file}-{at.offset}-{os.urandom(4).hex()}.torn")

@@ -8,14 +8,16 @@ the commit lock, shared, from its first look-up to its frame, so that nothing it
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
-from casckpt.errors import DamagedObject, StateChanged, StorageError
+from casckpt.errors import CasckptError, ConflictError, DamagedObject, StateChanged, StorageError
 from casckpt.format import pack as p
 from casckpt.format.codec import Codec, compress
 from casckpt.format.entry import Entry, PackRef
@@ -172,9 +174,14 @@ class Session:
         """
         self._close_pack()
         database = self._database
-        with locks.journaling(database.storage):
+        # No other thread may move the database's place in the journal between the look and the append.
+        with locks.journaling(database.storage), database.mutex:
             database.refresh()
-            entry, riding = settle()
+            try:
+                entry, riding = settle()
+            except ConflictError:
+                self._keep_packs()
+                raise
             self._check_relied()
             if database.journal.is_full(database.tail.position):
                 self._seal(entry)
@@ -182,12 +189,20 @@ class Session:
             for identity, kind, data in riding:
                 check = p.check_of(Codec.RAW, identity, kind, data)
                 objects.append((p.Record(identity, 0, len(data), len(data), kind, check=check), data))
-            entry = replace(entry, packs=(*entry.packs, *self._packs), objects=tuple(objects))
-            placed = database.journal.append(database.tail, entry.encode())
-            end = Position(placed.file, placed.frame.end, placed.frame.seq + 1, placed.frame.hash)
-            database.take_in(Tail([placed], end, [], "clean"))
+            self._append(replace(entry, packs=(*entry.packs, *self._packs), objects=tuple(objects)))
         self._stack.close()
         database.absorb(at_least=1 if self._packs else PENDING_FRAMES)
+
+    def _append(self, entry: Entry) -> None:
+        database = self._database
+        placed = database.journal.append(database.tail, entry.encode())
+        end = Position(placed.file, placed.frame.end, placed.frame.seq + 1, placed.frame.hash)
+        database.take_in(Tail([placed], end, [], "clean"))
+
+    def _keep_packs(self) -> None:
+        """Someone was first: the refs stay, but what was written is kept, so that another try finds it."""
+        if self._packs:
+            self._append(Entry("keep", time.time_ns(), packs=tuple(self._packs)))
 
     def _seal(self, entry: Entry) -> None:
         file = self._database.tail.position.file
