@@ -61,16 +61,15 @@ def describe(tensor: Any, path: str, part: int) -> tuple[list[Any], View | None]
 
 def check(node: TensorNode, nbytes: int) -> None:
     """Refuse a node of unknown dtype, or one that does not fit its blob of `nbytes` bytes (0 without a blob)."""
-    itemsize = _dtype(node.dtype).itemsize
-    size = check_size(node.shape, itemsize)
-    if math.prod(max(n, 1) for n in node.shape) * itemsize >= 1 << 63:
-        raise inconsistent(f"a tensor of shape {list(node.shape)} is too large")
-    strides = default_strides(node.shape) if node.strides is None else node.strides
-    if node.blob is None or size == 0:
-        if node.blob is not None or size or node.offset or len(strides) != len(node.shape):
-            raise inconsistent(f"a tensor of {size} bytes {'without' if node.blob is None else 'with'} a blob")
+    form = _stored_form(node.shape, node.dtype)
+    strides = form.strides if node.strides is None else node.strides
+    if node.blob is None or form.nbytes == 0:
+        if node.blob is not None or form.nbytes or node.offset or len(strides) != len(node.shape):
+            raise inconsistent(f"a tensor of {form.nbytes} bytes {'without' if node.blob is None else 'with'} a blob")
         return
-    check_extent(node.shape, [stride * itemsize for stride in strides], node.offset, itemsize, nbytes)
+    if node.strides is None and node.offset + form.nbytes <= nbytes:  # nearly every tensor
+        return
+    check_extent(node.shape, [stride * form.itemsize for stride in strides], node.offset, form.itemsize, nbytes)
 
 
 def storage(memory: memoryview) -> Any:
@@ -85,17 +84,17 @@ def restore(node: TensorNode, blob: Any) -> Any:
         node: checked by `check` before.
         blob: what `storage` made of the whole blob; None if the node has no blob.
     """
-    dtype = _dtype(node.dtype)
-    strides = default_strides(node.shape) if node.strides is None else node.strides
-    with torch.no_grad():
-        if blob is None:
-            blob = _nothing().untyped_storage()
-        offset, rest = divmod(node.offset, dtype.itemsize)
-        if rest:
-            _, span_elements, _ = reach(node.shape, strides, 1)
-            span = _nothing().set_(blob, node.offset, (span_elements * dtype.itemsize,), (1,))
-            blob, offset = span.clone().untyped_storage(), 0
-        tensor = _nothing().view(dtype).set_(blob, offset, node.shape, strides)
+    form = _stored_form(node.shape, node.dtype)
+    strides = form.strides if node.strides is None else node.strides
+    if blob is None:
+        blob = _nothing().untyped_storage()
+    offset, rest = divmod(node.offset, form.itemsize)
+    if rest:
+        _, span_elements, _ = reach(node.shape, strides, 1)
+        span = _nothing().set_(blob, node.offset, (span_elements * form.itemsize,), (1,))
+        blob, offset = span.clone().untyped_storage(), 0
+    dtype = form.dtype
+    tensor = _nothing().view(dtype).set_(blob, offset, node.shape, strides)
     requires_grad = bool(node.flags & REQUIRES_GRAD)
     if requires_grad and not (dtype.is_floating_point or dtype.is_complex):
         raise inconsistent(f"a tensor of dtype {node.dtype} requires a gradient")
@@ -156,6 +155,7 @@ def _layout_problem(tensor: Any) -> str:
 class _Form:
     """What shape and dtype say of a tensor; strides in elements, steps in bytes, both as if it were contiguous."""
 
+    dtype: Any
     name: str
     element: str
     itemsize: int
@@ -171,7 +171,7 @@ def _form(size: Any, dtype: Any) -> _Form:
     strides = default_strides(shape)
     steps = tuple(stride * itemsize for stride in strides)
     element = name if name in ELEMENTS else "bytes"
-    return _Form(name, element, itemsize, shape, strides, steps, math.prod(shape) * itemsize)
+    return _Form(dtype, name, element, itemsize, shape, strides, steps, math.prod(shape) * itemsize)
 
 
 @functools.cache
@@ -180,11 +180,14 @@ def _dtypes() -> dict[str, Any]:
     return {name.removeprefix("torch."): dtype for name, dtype in known.items() if not name.startswith(("torch.q",))}
 
 
-def _dtype(name: str) -> Any:
+@functools.lru_cache(maxsize=4096)
+def _stored_form(shape: tuple[int, ...], name: str) -> _Form:
+    """The form of a stored tensor; hostile input."""
     dtype = _dtypes().get(name)
     if dtype is None:
         raise unknown(f"torch dtype {name[:40]!r}")
-    return dtype
+    check_size([max(size, 1) for size in shape], dtype.itemsize)  # torch multiplies the strides of empty tensors too
+    return _form(shape, dtype)
 
 
 def _nothing() -> Any:
