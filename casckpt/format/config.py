@@ -56,14 +56,17 @@ class StoreFormat:
         for line in lines[1:]:
             key, _, value = line.partition(" ")
             fields[key] = value
-        if lines[0] != "casckpt store" or "version" not in fields:
+        if not lines or lines[0] != "casckpt store" or "version" not in fields:
             raise DamagedFile(file="the format file", problem="it is not of a casckpt store")
         if fields["version"] != str(VERSION):
             raise NewerFormat(operation="read", problem=f"it has format {fields['version']}, this release reads 1")
-        if len(fields.get("uuid", "")) != 32 or any(operation not in fields for operation in _OPERATIONS):
+        uuid = fields.get("uuid", "")
+        if len(uuid) != 32 or not set(uuid) <= set("0123456789abcdef"):
+            raise DamagedFile(file="the format file", problem="its uuid is not 32 hex digits")
+        if any(operation not in fields for operation in _OPERATIONS):
             raise DamagedFile(file="the format file", problem="a line is missing")
         read, write, gc = (tuple(fields[operation].split()) for operation in _OPERATIONS)
-        return cls(bytes.fromhex(fields["uuid"]), VERSION, read, write, gc)
+        return cls(bytes.fromhex(uuid), VERSION, read, write, gc)
 
     def require(self, operation: str) -> None:
         """Raise NewerFormat unless this release knows every feature the operation (and reading) needs."""

@@ -75,7 +75,6 @@ class Entry:
 
     def encode(self) -> bytes:
         value: dict[str, Any] = {
-            **self.extra,
             "op": self.op,
             "time": self.time_ns,
             "refs": self.refs,
@@ -88,7 +87,7 @@ class Entry:
             "reset": self.reset,
             "records": bytes(RECORD_BYTES * len(self.objects)),
         }
-        head = {key: item for key, item in value.items() if item or key in ("op", "time")}
+        head = {**self.extra, **{key: item for key, item in value.items() if item or key in ("op", "time")}}
         if self.added is not None:
             head["added"] = self.added
         # The offsets lie in fixed-width records, so a first encoding tells how long the head will be.
@@ -119,8 +118,10 @@ class Entry:
         rows = fields.get("records", bytes, b"")
         if len(rows) % RECORD_BYTES:
             raise fields.error("its records are cut short")
-        records = decode_records(rows, len(payload), allow_bases=False)
+        records = decode_records(rows, _LENGTH.size + length, len(payload), allow_bases=False)
         uuid = fields.get("reset", bytes)
+        if uuid is not None and len(uuid) != 16:
+            raise fields.error("the store's id has not 16 bytes")
         added = fields.get("added", int)
         return cls(
             op=fields.need("op", str),
@@ -149,7 +150,7 @@ def _is_id(value: Any) -> bool:
 def _ref(item: Any, fields: Fields) -> RefMove:
     if type(item) is not list or len(item) != 3 or type(item[0]) is not str:
         raise fields.error("a ref move is not (name, old, new)")
-    if len(item[0].encode()) > 2 * limits.MAX_NAME_BYTES or not all(i is None or _is_id(i) for i in item[1:]):
+    if len(item[0].encode()) > limits.MAX_REF_BYTES or not all(i is None or _is_id(i) for i in item[1:]):
         raise fields.error("a ref move names no commit")
     return RefMove(item[0], item[1], item[2])
 
@@ -173,7 +174,9 @@ def _drop(item: Any, fields: Fields) -> Drop:
     parts = item[1]
     if parts is not None and (type(parts) is not list or not all(type(part) is str for part in parts)):
         raise fields.error("a drop does not list names of parts")
-    return Drop(item[0], None if parts is None else tuple(parts), item[2], item[3], item[4:] == [True])
+    if len(item) == 5 and item[4] is not True:
+        raise fields.error("the fifth field of a drop is not true")
+    return Drop(item[0], None if parts is None else tuple(parts), item[2], item[3], len(item) == 5)
 
 
 def _runs(fields: Fields) -> dict[str, dict[str, Any]]:

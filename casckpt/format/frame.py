@@ -81,14 +81,15 @@ def scan(
     """Read frames from `data`, which starts at `offset` of its file and reaches to the end of the file.
 
     Args:
-        seq: sequence number the first frame must have; None to accept any (start of a file).
-        previous: hash the first frame must name; None to accept any.
+        seq: sequence number the first frame must have; None to accept any.
+        previous: hash the first frame must name; None (start of a file) to accept any, and a higher seq too.
 
     Cost: one BLAKE3 pass; 5 us for a small frame.
     """
     frames: list[Frame] = []
     gaps: list[tuple[int, int]] = []
     position, gap = 0, -1
+    raw = b""
     while position < len(data):
         frame, length = _frame_at(data, position, offset, uuid)
         if frame is not None and _follows(frame, data, position, seq, previous, after_gap=gap >= 0):
@@ -103,10 +104,12 @@ def scan(
             gap = position
         # A right header bounds the damage, so that frames stored inside a payload are not taken for ours.
         start = position + length if length else position + 1
-        position = _next_magic(data, min(start, len(data)))
+        raw = raw or bytes(data)
+        found = raw.find(MAGIC, start)
+        position = len(data) if found < 0 else found
     if gap < 0:
         return Scan(frames, gaps, offset + len(data), "clean")
-    tail = _tail(data, gap, uuid)
+    tail = _tail(bytes(data[gap:]), offset + gap, uuid)
     if tail == "damage":
         gaps.append((offset + gap, offset + len(data)))
         return Scan(frames, gaps, offset + len(data), tail)
@@ -136,20 +139,17 @@ def _follows(
 ) -> bool:
     if seq is None:
         return True
-    if after_gap:
+    if after_gap or previous is None:
         return frame.seq >= seq
-    named = data[position + 24 : position + HEADER_BYTES]
-    return frame.seq == seq and (previous is None or named == previous)
+    return frame.seq == seq and data[position + 24 : position + HEADER_BYTES] == previous
 
 
-def _next_magic(data: memoryview, start: int) -> int:
-    found = bytes(data[start:]).find(MAGIC)
-    return len(data) if found < 0 else start + found
+def _tail(tail: bytes, start: int, uuid: bytes) -> str:
+    """Judge the end of a file, in which no valid frame was found (see the module's first lines).
 
-
-def _tail(data: memoryview, start: int, uuid: bytes) -> str:
-    """Judge the bytes from `start` on, in which no valid frame was found (see the module's first lines)."""
-    tail = bytes(data[start:])
+    Args:
+        start: its offset in the file, since holes are whole sectors of the file.
+    """
     content = tail.rstrip(b"\0")
     if not content:
         return "clean"

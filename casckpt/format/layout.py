@@ -69,8 +69,12 @@ def places(structure: Structure, component: Component) -> list[Place]:
             continue
         if blob in structure.layouts:
             chunks, entries = next(counts, (0, 0))
-            if not entries or (entries != chunks if chunks <= chunking.INLINE_CHUNKS else entries > chunks):
+            fewest = chunking.page_count(chunks) or chunks
+            if not fewest <= entries <= chunks or (entries != chunks and chunks <= chunking.INLINE_CHUNKS):
                 raise _error("the counts of a blob with its own layout do not fit")
+            lengths = component.spans[span * 8 : (span + entries) * 8]
+            if sum(int.from_bytes(lengths[at : at + 8], "little") for at in range(0, len(lengths), 8)) != size:
+                raise _error("the lengths of a blob with its own layout do not add up")
             found[blob] = Large(entry, entries, chunks, chunks > chunking.INLINE_CHUNKS, span)
             span += entries
         elif chunking.is_tiny(size):

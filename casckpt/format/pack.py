@@ -128,43 +128,55 @@ def decode_header(block: bytes) -> int:
     return int(required)
 
 
-def decode_records(data: bytes | memoryview, end: int, *, allow_bases: bool, first: int = 0) -> list[Record]:
+def decode_records(
+    data: bytes | memoryview, start: int, end: int, *, allow_bases: bool, first: int = 0
+) -> list[Record]:
     """Records from their table, every field checked.
 
     Args:
-        data: whole records, 64 bytes each.
-        end: no stored bytes may reach past this offset.
+        data: whole records, 64 bytes each, in file order.
+        start, end: stored bytes lie in this range, one record's behind the other's.
         allow_bases: whether deltas may occur (packs with the required flag).
         first: number of the first record in its pack; bases may reach back to record 0.
 
     Raises:
         IntegrityError: for a field outside its range.
     """
-    records = []
+    records: list[Record] = []
     for number, fields in enumerate(_RECORD.iter_unpack(data), first):
         identity, unit, length, stored, base_1, base_2, check, kind, codec, element, flags, cost, weight, zero = fields
         record = Record(
             identity, unit * UNIT, length, stored, kind, codec, element, flags, check, base_1, base_2, cost, weight
         )
-        problem = _record_problem(record, number, end, zero, allow_bases)
+        problem = _place_problem(record, start, end) or _field_problem(record, zero)
+        if not problem:
+            problem = _base_problem(record, number, records, allow_bases)
         if problem:
             raise IntegrityError(object=f"record {number}", problem=problem)
         records.append(record)
+        start = record.offset + record.stored
     return records
 
 
-def _record_problem(record: Record, number: int, end: int, zero: int, allow_bases: bool) -> str:
+def _place_problem(record: Record, start: int, end: int) -> str:
+    if record.offset < start:
+        return "its stored bytes overlap what is before them"
+    return "its stored bytes reach past the end" if record.offset + record.stored > end else ""
+
+
+def _field_problem(record: Record, zero: int) -> str:
     limit = limits.MAX_OBJECT_BYTES.get(record.kind)
-    if record.offset + record.stored > end:
-        return "its stored bytes reach past the end"
     if limit is not None and not 0 < record.length <= limit:
         return f"its length {record.length} is not allowed for its kind"
     if record.stored > record.length + limits.MAX_STORED_EXCESS:
         return "its stored form is longer than its plain bytes"
     if record.codec == Codec.RAW and record.stored != record.length:
         return "it is raw, but stored and plain lengths differ"
-    if zero:
-        return "reserved bytes are not zero"
+    return "reserved bytes are not zero" if zero else ""
+
+
+def _base_problem(record: Record, number: int, records: list[Record], allow_bases: bool) -> str:
+    """What is wrong with the bases of a record; `records` are those before it, as far as they are known."""
     if record.base_1 == 0:
         ok = record.base_2 == 0 and record.cost == 1 and record.weight == 0
         return "" if ok else "fields of a delta without a base"
@@ -172,7 +184,9 @@ def _record_problem(record: Record, number: int, end: int, zero: int, allow_base
         return "a delta in a pack that declares none"
     if max(record.base_1, record.base_2) > number:
         return "its base is not before it"
-    if not 2 <= record.cost <= limits.MAX_DECODE_COST:
+    bases = [records[-back] for back in (record.base_1, record.base_2) if 0 < back <= len(records)]
+    # The cost falls from a delta to its bases, so no chain is longer than the largest cost.
+    if not 2 <= record.cost <= limits.MAX_DECODE_COST or any(base.cost >= record.cost for base in bases):
         return f"its decode cost {record.cost} is not allowed"
     if (record.base_2 == 0) != (record.weight == 0) or record.weight > 15:
         return "its weight does not fit its bases"
@@ -207,10 +221,10 @@ def decode_extent(data: bytes | memoryview, offset: int, *, allow_bases: bool) -
         raise IntegrityError(object=what, problem="its length does not fit its count")
     if checksum(data[: size - 32]) != bytes(data[size - 32 : size]):
         raise IntegrityError(object=what, problem="its hash does not match")
-    if first > offset or previous >= max(offset, 1):
+    if not BLOCK <= first <= offset or previous >= offset:
         raise IntegrityError(object=what, problem="an offset in it points forward")
     rows = data[_EXTENT.size : size - 32]
-    return decode_records(rows, offset, allow_bases=allow_bases, first=limits.MAX_PACK_RECORDS), previous
+    return decode_records(rows, first, offset, allow_bases=allow_bases, first=limits.MAX_PACK_RECORDS), previous
 
 
 def extent_bytes(data: bytes | memoryview) -> int:
@@ -270,11 +284,13 @@ def decode_footer(header: bytes, footer: bytes, offset: int, identity: PackId) -
     if pack_id(header, footer) != identity:
         raise IntegrityError(object=what, problem="header and footer do not match the pack id")
     required = decode_header(header)
+    if len(footer) < _FOOTER.size:
+        raise IntegrityError(object=what, problem="it is too short")
     magic, count, tail, zero = _FOOTER.unpack_from(footer)
     if magic != FOOTER_MAGIC or zero or _FOOTER.size + count * RECORD_BYTES + tail != len(footer):
         raise IntegrityError(object=what, problem="its length does not fit its counts")
     rows = footer[_FOOTER.size : len(footer) - tail]
-    records = decode_records(rows, offset, allow_bases=bool(required & HAS_DELTAS))
+    records = decode_records(rows, BLOCK, offset, allow_bases=bool(required & HAS_DELTAS))
     hints = decode(footer[len(footer) - tail :], "the hints of a pack")
     if type(hints) is not dict:
         raise IntegrityError(object=what, problem="the hints are not a map")

@@ -169,9 +169,10 @@ class Journal:
         # Behind damage the bytes before a position are no hash, so only a frame's end can be compared.
         if known and data[:known] != position.hash and not position.after_damage:
             raise Rewound
-        # A file may start with any seq, since the end of the one before it can be lost; `read` compares them.
-        seq = None if position.offset == 0 else position.seq
-        return scan(memoryview(data)[known:], self._uuid, offset=position.offset, seq=seq, previous=position.hash)
+        # A file may start with a higher seq than expected, since the end of the one before it can be lost.
+        seq = position.seq if position.seq >= 0 else None
+        previous = position.hash if position.offset else None
+        return scan(memoryview(data)[known:], self._uuid, offset=position.offset, seq=seq, previous=previous)
 
     def append(self, tail: Tail, payload: bytes) -> Placed:
         """Make one more frame durable behind `tail`, which must be the result of a read under the same lock.

@@ -8,7 +8,6 @@ the commit lock, shared, from its first look-up to its frame, so that nothing it
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
-from casckpt.errors import CasckptError, ConflictError, DamagedObject, StateChanged, StorageError
+from casckpt.errors import ConflictError, DamagedObject, StateChanged, StorageError
 from casckpt.format import pack as p
 from casckpt.format.codec import Codec, compress
 from casckpt.format.entry import Entry, PackRef

@@ -64,8 +64,6 @@ def test_a_file_cut_short_is_damage(length: int) -> None:
         StoreFormat.decode(StoreFormat(UUID).encode()[:length])
 
 
-# Known and reported: these end in IndexError or ValueError.
-untyped = pytest.mark.xfail(strict=True, reason="a right check over wrong lines ends in an untyped error")
 HEAD = b"casckpt store\nversion 1\n"
 REST = b"read\nwrite\ngc\n"
 LINES = {
@@ -80,18 +78,12 @@ LINES = {
 }
 
 
-KNOWN = ("no lines", "a uuid that is not hex", "a uuid with spaces")
-
-
-@pytest.mark.parametrize(
-    "text", [pytest.param(text, id=what, marks=[untyped] * (what in KNOWN)) for what, text in LINES.items()]
-)
+@pytest.mark.parametrize("text", LINES.values(), ids=LINES)
 def test_a_file_with_a_right_check_and_wrong_lines_is_damage(text: bytes) -> None:
     with pytest.raises(DamagedFile):
         StoreFormat.decode(checked(text))
 
 
-@untyped
 @settings(max_examples=100)
 @given(st.binary(max_size=80))
 def test_any_bytes_end_in_an_error_of_ours(data: bytes) -> None:

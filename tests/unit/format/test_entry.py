@@ -86,7 +86,6 @@ def test_fields_of_newer_releases_are_kept() -> None:
     assert Entry.decode(payload).encode() == payload
 
 
-@pytest.mark.xfail(strict=True, reason="empty values of unknown fields are lost when the entry is written again")
 def test_empty_fields_of_newer_releases_are_kept_too() -> None:
     payload = entry_payload({**LEAST, "future": 0})
     assert Entry.decode(payload).encode() == payload
@@ -99,7 +98,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "a critical field": {**LEAST, "!future": 1},
     "a ref move of two": {**LEAST, "refs": [["a", None]]},
     "a ref move without a name": {**LEAST, "refs": [[None, None, None]]},
-    "a ref with a long name": {**LEAST, "refs": [["a" * 511, None, A]]},
+    "a ref with a long name": {**LEAST, "refs": [["a" * 1025, None, A]]},
     "a ref to 31 bytes": {**LEAST, "refs": [["a", None, bytes(31)]]},
     "a pack of no bytes": {**LEAST, "packs": [[A, 0]]},
     "a pack of a petabyte": {**LEAST, "packs": [[A, 1 << 50]]},

@@ -24,10 +24,12 @@ def pair(
     tiny: int = 0,
     layouts: dict[int, dict[str, Any]] | None = None,
     counts: tuple[tuple[int, int], ...] = (),
-    spans: int = 0,
+    spans: int | list[int] = 0,
 ) -> tuple[Structure, Component]:
     structure = Structure(None, tuple(sizes), bytes(len(sizes)), tuple(map(tuple, groups)), layouts or {})
-    return structure, Component(ID, [], bytes(tiny), ID * ids, counts, bytes(8 * spans))
+    lengths = [*sizes[:1], *[0] * spans][:spans] if isinstance(spans, int) else spans
+    column = b"".join(length.to_bytes(8, "little") for length in lengths)
+    return structure, Component(ID, [], bytes(tiny), ID * ids, counts, column)
 
 
 def test_every_blob_has_its_place() -> None:
@@ -47,7 +49,8 @@ def test_every_blob_has_its_place() -> None:
 def test_blobs_with_their_own_layout_count_their_entries() -> None:
     layouts = {0: {"cut": "content"}, 2: {"shape": [9], "boxes": []}, 3: {"cut": "content"}}
     counts = ((3, 3), (64, 64), (100, 2))
-    found = places(*pair([50, 100, 9, 5000], [[1]], ids=1 + 69, layouts=layouts, counts=counts, spans=69))
+    lengths = [20, 20, 10, 9, *[0] * 63, 4000, 1000]
+    found = places(*pair([50, 100, 9, 5000], [[1]], ids=1 + 69, layouts=layouts, counts=counts, spans=lengths))
     assert found == [
         Large(1, 3, 3, False, 0),
         Grouped(0, 0, 100),
@@ -101,6 +104,14 @@ WRONG: dict[str, dict[str, Any]] = {
         "layouts": {0: {}},
         "counts": ((65, 66),),
         "spans": 66,
+    },
+    "spans that do not add up": {
+        "sizes": [9],
+        "groups": [],
+        "ids": 2,
+        "layouts": {0: {}},
+        "counts": ((2, 2),),
+        "spans": [4, 4],
     },
     "a span too few": {"sizes": [9], "groups": [], "ids": 2, "layouts": {0: {}}, "counts": ((2, 2),), "spans": 1},
     "entries beyond all bytes": {

@@ -105,8 +105,8 @@ def test_a_record_is_sixty_four_bytes_with_every_field() -> None:
     assert len(raw) == 64
     expect = struct.pack("<IIIHH8sBBBBBBH", 1 << 31, 1 << 20, 5, 1, 2, b"checksum", 0, 4, 12, 2, 3, 15, 0)
     assert raw == record.id + expect
-    first = [CHUNK.pack()] * 2
-    assert pack.decode_records(b"".join([*first, raw]), 1 << 38, allow_bases=True)[2] == record
+    first = [CHUNK.pack(), CHUNK._replace(offset=CHUNK.offset + 128).pack()]
+    assert pack.decode_records(b"".join([*first, raw]), 4096, 1 << 38, allow_bases=True)[2] == record
 
 
 WRONG: dict[str, dict[str, Any]] = {
@@ -127,22 +127,25 @@ WRONG: dict[str, dict[str, Any]] = {
     "a delta of cost 17": {"base_1": 1, "cost": 17, "codec": 4},
     "one base with a weight": {"base_1": 1, "cost": 2, "weight": 8, "codec": 4},
     "two bases without a weight": {"base_1": 1, "base_2": 1, "cost": 2, "codec": 4},
+    "over the record before it": {"offset": 4096},
+    "in the header block": {"offset": 0},
+    "two bases of one cost too few": {"base_1": 1, "base_2": 1, "cost": 1, "weight": 8, "codec": 4},
     "a weight of 16": {"base_1": 1, "base_2": 1, "cost": 2, "weight": 16, "codec": 4},
 }
 
 
 @pytest.mark.parametrize("fields", WRONG.values(), ids=WRONG)
 def test_a_record_out_of_range_is_refused(fields: dict[str, Any]) -> None:
-    rows = CHUNK.pack() + CHUNK._replace(**fields).pack()
+    rows = CHUNK.pack() + CHUNK._replace(**{"offset": CHUNK.offset + 128, **fields}).pack()
     with pytest.raises(IntegrityError, match="record 1"):
-        pack.decode_records(rows, 8192, allow_bases=True)
+        pack.decode_records(rows, 4096, 8192, allow_bases=True)
 
 
 def test_deltas_need_the_flag_of_their_pack() -> None:
-    rows = CHUNK.pack() + CHUNK._replace(base_1=1, cost=2, codec=4).pack()
-    assert pack.decode_records(rows, 8192, allow_bases=True)[1].base_1 == 1
+    rows = CHUNK.pack() + CHUNK._replace(offset=CHUNK.offset + 128, base_1=1, cost=2, codec=4).pack()
+    assert pack.decode_records(rows, 4096, 8192, allow_bases=True)[1].base_1 == 1
     with pytest.raises(IntegrityError):
-        pack.decode_records(rows, 8192, allow_bases=False)
+        pack.decode_records(rows, 4096, 8192, allow_bases=False)
 
 
 def test_reserved_bytes_of_a_record_are_zero() -> None:
@@ -150,12 +153,12 @@ def test_reserved_bytes_of_a_record_are_zero() -> None:
         raw = bytearray(CHUNK.pack())
         raw[at] = 1
         with pytest.raises(IntegrityError):
-            pack.decode_records(bytes(raw), 8192, allow_bases=True)
+            pack.decode_records(bytes(raw), 4096, 8192, allow_bases=True)
 
 
 def test_records_of_newer_kinds_and_codecs_are_located() -> None:
     raw = CHUNK._replace(kind=99, codec=77, stored=50, length=1 << 30).pack()
-    assert pack.decode_records(raw, 8192, allow_bases=False)[0].kind == 99
+    assert pack.decode_records(raw, 4096, 8192, allow_bases=False)[0].kind == 99
 
 
 def test_the_check_of_a_raw_chunk_is_its_id() -> None:
