@@ -31,6 +31,7 @@ def number_blobs(leaves: Sequence[Bytes | View], parts: int) -> tuple[list[list[
         numbers.update((id(blob), number) for number, blob in enumerate(mine))
     for leaf in leaves:
         leaf.node[BLOB_FIELD[leaf.node[0]]] = numbers[id(leaf.blob)]
+        leaf.blob = None  # a leaf may be its blob's source: the two would keep each other alive
     return blobs, tuple(sorted(tuple((part, numbers[id(blob)]) for part, blob in uses) for uses in across))
 
 

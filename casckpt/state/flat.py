@@ -19,6 +19,7 @@ A node is None or a list, so any plain encoding keeps it:
                                                              the array lies otherwise in a blob it shares
     ["tensor", dtype, shape, strides, blob, offset, flags]   torch; strides in elements, None if the default ones;
                                                              offset in bytes; flags: 1 requires_grad, 2 Parameter
+    ["file", blob, executable]                               a regular file; only in states made from paths
     ["part", k]                                              only in the root's dict: components[k]
 
 Values are walked depth first, children in order, `_metadata` after them. A blob is None where there are no bytes.
@@ -49,7 +50,7 @@ DIMS_MAX = 64
 REQUIRES_GRAD, PARAMETER = 1, 2
 """Flags of a tensor's node."""
 
-BLOB_FIELD = {"numbers": 3, "str": 1, "bytes": 1, "bytearray": 1, "array": 4, "tensor": 4}
+BLOB_FIELD = {"numbers": 3, "str": 1, "bytes": 1, "bytearray": 1, "array": 4, "tensor": 4, "file": 1}
 """Where in a node of each tag its blob number is."""
 
 ELEMENTS = frozenset(

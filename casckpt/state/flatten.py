@@ -70,20 +70,7 @@ class _Walk:
         self.part = 0
         self.values: list[object] = []
         self.open: dict[int, str] = {}
-        self.handlers: dict[type, Callable[[Any, str], Node]] = {
-            type(None): self.native,
-            bool: self.native,
-            float: self.native,
-            int: self.small,
-            complex: self.small,
-            str: self.text,
-            bytes: self.text,
-            bytearray: self.text,
-            dict: self.mapping,
-            OrderedDict: self.mapping,
-            list: self.sequence,
-            tuple: self.sequence,
-        }
+        self.handlers = dict(_HANDLERS)
 
     def root(self, state: object) -> Node:
         if isinstance(state, dict) and type(state) in (dict, OrderedDict):
@@ -95,21 +82,21 @@ class _Walk:
         handler = self.handlers.get(type(value))
         if handler is None:
             handler = self.handlers[type(value)] = self.handler(type(value))
-        return handler(value, path)
+        return handler(self, value, path)
 
-    def handler(self, kind: type) -> Callable[[Any, str], Node]:
+    def handler(self, kind: type) -> Handler:
         """What handles a type that is not builtin; a library not imported yet cannot have made the value."""
         torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
         if torch is not None and issubclass(kind, torch.Tensor):
             from casckpt.state import tensors
 
-            return lambda value, path: self.memory(*tensors.describe(value, path, self.part))
+            return lambda walk, value, path: walk.memory(*tensors.describe(value, path, walk.part))
         if numpy is not None and issubclass(kind, (numpy.ndarray, numpy.generic)):
             from casckpt.state import arrays
 
             if issubclass(kind, numpy.ndarray):
-                return lambda value, path: self.memory(*arrays.describe(value, path, self.part))
-            return lambda value, path: self.native(arrays.describe_scalar(value, path), path)
+                return lambda walk, value, path: walk.memory(*arrays.describe(value, path, walk.part))
+            return lambda walk, value, path: walk.native(arrays.describe_scalar(value, path), path)
         return _refuse
 
     def native(self, value: object, _path: str) -> Node:
@@ -194,9 +181,28 @@ class _Walk:
         self.open[id(value)] = path
 
 
-def _refuse(value: object, path: str) -> NoReturn:
+def _refuse(_walk: _Walk, value: object, path: str) -> NoReturn:
     base = next((kind for kind in _CONTAINERS if isinstance(value, kind)), None)
     problem = "its values have no form that is the same in every process"
     if base is not None:
         problem = f"subclasses of {base.__name__} are not kept"
     raise errors.UnsupportedType(path=paths.shown(path), type=type_name(type(value)), problem=problem)
+
+
+Handler = Callable[[_Walk, Any, str], Node]
+
+# Functions, not bound methods: a walk that refers to itself would keep the state's memory until the next collection.
+_HANDLERS: dict[type, Handler] = {
+    type(None): _Walk.native,
+    bool: _Walk.native,
+    float: _Walk.native,
+    int: _Walk.small,
+    complex: _Walk.small,
+    str: _Walk.text,
+    bytes: _Walk.text,
+    bytearray: _Walk.text,
+    dict: _Walk.mapping,
+    OrderedDict: _Walk.mapping,
+    list: _Walk.sequence,
+    tuple: _Walk.sequence,
+}

@@ -20,7 +20,7 @@ class Leaf:
         path: canonical full path.
         node: its node, complete but for the blob number and what follows from sharing.
         element: one of `flat.ELEMENTS`.
-        blob: the blob its bytes are in, once that is known.
+        blob: the blob its bytes are in, while blobs are numbered.
     """
 
     part: int

@@ -69,7 +69,13 @@ class PartNode:
     number: int
 
 
-AnyNode = MapNode | SequenceNode | NumbersNode | TextNode | ArrayNode | TensorNode | PartNode
+@dataclass(frozen=True, slots=True)
+class FileNode:
+    blob: int | None
+    executable: bool
+
+
+AnyNode = MapNode | SequenceNode | NumbersNode | TextNode | ArrayNode | TensorNode | PartNode | FileNode
 
 
 def parse(node: list[Any], depth: int) -> AnyNode:
@@ -143,6 +149,12 @@ def _part(node: list[Any], _depth: int) -> PartNode:
     return PartNode(expect_count(node[1], "a component number"))
 
 
+def _file(node: list[Any], _depth: int) -> FileNode:
+    if type(node[2]) is not bool:
+        raise unknown("a file of an unknown mode")
+    return FileNode(_blob(node[1]), node[2])
+
+
 def _blob(number: Any) -> int | None:
     return None if number is None else expect_count(number, "a blob number")
 
@@ -159,5 +171,6 @@ _FORMS: dict[str, tuple[int, int, Any]] = {
     "array": (6, 7, _array),
     "tensor": (7, 7, _tensor),
     "part": (2, 2, _part),
+    "file": (3, 3, _file),
 }
 """Per tag: least and most length of the node, and what parses it."""

@@ -13,7 +13,17 @@ from typing import Any, assert_never
 from casckpt.state import paths
 from casckpt.state.checks import expect_count, inconsistent, unknown
 from casckpt.state.flat import DEPTH_MAX, Node
-from casckpt.state.nodes import ArrayNode, MapNode, NumbersNode, PartNode, SequenceNode, TensorNode, TextNode, parse
+from casckpt.state.nodes import (
+    ArrayNode,
+    FileNode,
+    MapNode,
+    NumbersNode,
+    PartNode,
+    SequenceNode,
+    TensorNode,
+    TextNode,
+    parse,
+)
 from casckpt.state.numbers import unpack_numbers
 from casckpt.state.values import Scalar, decode_text, decode_value
 
@@ -139,6 +149,8 @@ class _Build:
                 return self.text(found)
             case PartNode():
                 raise inconsistent("a component inside another, or below the root's dict")
+            case FileNode():
+                raise unknown("it holds files: check it out into a folder")
             case _:
                 assert_never(found)
 

@@ -11,6 +11,7 @@ from casckpt.state.flat import DEPTH_MAX, Node
 from casckpt.state.nodes import (
     AnyNode,
     ArrayNode,
+    FileNode,
     MapNode,
     NumbersNode,
     PartNode,
@@ -29,7 +30,7 @@ class LeafInfo:
     Args:
         path: canonical full path.
         kind: none, bool, int, float, complex, str, bytes, bytearray, scalar, array, tensor, numbers; part for a
-            component of the root; dict, odict, list and tuple if empty, since these are seen nowhere else.
+            component of the root; file (its value: executable); dict, odict, list and tuple if empty, since these are seen nowhere else.
         dtype: of a scalar, array, tensor; the element type of numbers; else None.
         shape: of an array, tensor, numbers; else None.
         blob: number of the blob its bytes are in, None without bytes there.
@@ -109,4 +110,6 @@ def _leaf(path: str, found: AnyNode) -> LeafInfo:
         return LeafInfo(path, found.kind, blob=found.blob)
     if isinstance(found, PartNode):
         return LeafInfo(path, "part", value=found.number)
+    if isinstance(found, FileNode):
+        return LeafInfo(path, "file", blob=found.blob, value=found.executable)
     raise AssertionError(found)
