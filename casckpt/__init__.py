@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 _FROM_STORE = (
+    "CheckoutReport",
     "CommitInfo",
     "Diff",
     "FsckReport",

@@ -228,6 +228,12 @@ class ReadOnlyStore(StorageError):
     hint = "open a writable copy, or ask its owner"
 
 
+class UnsafePath(UsageError):
+    code = "path.unsafe"
+    what = "{path} cannot be stored or restored"
+    why = "{problem}"
+
+
 class StateError(CasckptError, ValueError):
     code, exit_code = "state", 2
     what = "{path}: {problem}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,15 +14,28 @@ from casckpt.odb.repository import Repository, initialize
 from casckpt.ops.checkout import checkout_state
 from casckpt.ops.commit import CommitOptions, author_of_entries, commit_state, tag
 from casckpt.ops.diff import diff_commits
+from casckpt.ops.files import checkout_path, commit_paths
 from casckpt.ops.fsck import fsck
 from casckpt.ops.history import describe, leaves, log, metadata, resolve, runs, status
-from casckpt.ops.values import CommitInfo, Diff, FsckReport, LeafSummary, RunInfo, Status
+from casckpt.ops.values import CheckoutReport, CommitInfo, Diff, FsckReport, LeafSummary, RunInfo, Status
 from casckpt.state.flatten import flatten
 from casckpt.storage.base import Storage
 from casckpt.storage.local import LocalStorage
 from casckpt.storage.memory import MemoryStorage
 
-__all__ = ["CommitInfo", "Diff", "FsckReport", "LeafSummary", "RunInfo", "Status", "Store", "init", "memory", "open"]
+__all__ = [
+    "CheckoutReport",
+    "CommitInfo",
+    "Diff",
+    "FsckReport",
+    "LeafSummary",
+    "RunInfo",
+    "Status",
+    "Store",
+    "init",
+    "memory",
+    "open",
+]
 
 
 class Store:
@@ -101,6 +114,36 @@ class Store:
             config, environment, code, data,
         )  # fmt: skip
         return commit_state(self._repository, flatten(state), options)
+
+    def commit_path(
+        self,
+        *paths: str | os.PathLike[str],
+        run: str = "main",
+        step: int | None = None,
+        epoch: int | float | None = None,
+        metrics: Mapping[str, int | float] | None = None,
+        message: str = "",
+        author: str = "",
+        kind: str = "step",
+        best: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> CommitInfo:
+        """Commit files and folders under their own names; they come back byte for byte.
+
+        Args:
+            progress: called with the bytes done and in all.
+
+        Raises:
+            UnsafePath: something that is neither a regular file nor a folder, a symbolic link for example.
+        """
+        options = CommitOptions(
+            run, step, epoch, kind, metrics=metrics or {}, message=message, author=author, best=best
+        )  # fmt: skip
+        return commit_paths(self._repository, paths, options, progress)
+
+    def checkout_path(self, revision: str, destination: str | os.PathLike[str]) -> CheckoutReport:
+        """Write the files of a commit to a path that must be absent; it is whole there, or not at all."""
+        return checkout_path(self._repository.database, self._resolve(revision), destination)
 
     def checkout(self, revision: str = "@") -> Any:
         """The exact state of a commit, on the CPU, in memory of its own, verified.

@@ -140,6 +140,25 @@ class Loader:
             paths = loaded.paths_of({blob})
             raise self._damage(", ".join(paths[:3]) or loaded.name, error) from error
 
+    def pieces(self, loaded: LoadedComponent, blob: int) -> Iterator[bytes]:
+        """A blob in pieces of at most 1 MiB, every chunk compared with its id before it is handed out.
+
+        Raises:
+            DamagedLeaf: names the leaves of the blob.
+        """
+        place = loaded.places[blob]
+        if isinstance(place, Tiny):
+            yield loaded.component.tiny[place.offset : place.offset + loaded.structure.sizes[blob]]
+            return
+        try:
+            for span in self.spans(loaded, blob):
+                if span.length == span.chunk_length:
+                    yield bytes(self._database.read(span.chunk, Kind.CHUNK))
+                else:
+                    yield self._grouped(span)[span.start : span.start + span.length]
+        except DamagedObject as error:
+            raise self._damage(", ".join(loaded.paths_of({blob})[:3]) or loaded.name, error) from error
+
     def _grouped(self, span: Span) -> bytes:
         """The chunk of a group; the last one is kept, since its blobs are asked for one after the other."""
         if self._group is None or self._group[0] != span.chunk:

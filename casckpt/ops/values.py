@@ -212,6 +212,19 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckoutReport:
+    """What a checkout into the file system wrote."""
+
+    commit: str
+    path: str
+    files: int
+    nbytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"commit": self.commit, "path": self.path, "files": self.files, "bytes": self.nbytes}
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One thing fsck found. `severity` is damage (data is wrong or missing), notice (harmless, or already healed)."""
 

@@ -50,6 +50,16 @@ def join(path: str, name: str) -> str:
     return f"{path}/{name}" if path else name
 
 
+def text_of(name: str) -> str | None:
+    """The str key whose element is `name`, None if that is the element of another kind of key."""
+    if name.startswith(":"):
+        return None
+    if name.startswith('"'):
+        name = name[1:-1]
+    raw = re.sub(rb"%([0-9A-Fa-f]{2})", lambda found: bytes.fromhex(found[1].decode()), name.encode())
+    return raw.decode("utf-8", "surrogatepass")
+
+
 def shown(path: str) -> str:
     """A path as errors show it, where the root needs a name."""
     return path or "the state"

@@ -30,7 +30,8 @@ class LeafInfo:
     Args:
         path: canonical full path.
         kind: none, bool, int, float, complex, str, bytes, bytearray, scalar, array, tensor, numbers; part for a
-            component of the root; file (its value: executable); dict, odict, list and tuple if empty, since these are seen nowhere else.
+            component of the root; file (its value: executable); dict, odict, list and tuple if empty, since these
+            are seen nowhere else.
         dtype: of a scalar, array, tensor; the element type of numbers; else None.
         shape: of an array, tensor, numbers; else None.
         blob: number of the blob its bytes are in, None without bytes there.

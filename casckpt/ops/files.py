@@ -1,0 +1,264 @@
+"""Files and folders as commits: kept byte for byte, streamed both ways, restored aside and renamed into place.
+
+Regular files and folders only; symbolic links, devices and sockets are refused by name, never followed. The
+executable bit is kept; owners, other modes and times are not.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from casckpt.errors import StateChanged, StorageError, TargetExists, UnsafePath, UsageError
+from casckpt.format.ids import CommitId
+from casckpt.odb.database import Database
+from casckpt.odb.repository import Repository
+from casckpt.ops.commit import CommitOptions, commit_state
+from casckpt.ops.history import require_tree
+from casckpt.ops.load import LoadedComponent, Loader
+from casckpt.ops.values import CheckoutReport, CommitInfo
+from casckpt.state import paths as state_paths
+from casckpt.state.flat import PARTS_MAX, Blob, FlatComponent, FlatState
+from casckpt.state.values import encode_key
+from casckpt.state.walk import LeafInfo
+
+Progress = Callable[[int, int], None]
+COPY_BYTES = 1 << 20
+_MAX_NAME_BYTES = 255
+
+
+class _FileSource:
+    """The bytes of a file that must not change while it is read."""
+
+    def __init__(self, path: Path, leaf: str, status: os.stat_result, progress: Callable[[int], None]) -> None:
+        self._path, self._leaf, self._status, self._progress = path, leaf, status, progress
+        self._descriptor = -1
+
+    def read(self, start: int, stop: int) -> memoryview:
+        if self._descriptor < 0:
+            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        data = os.pread(self._descriptor, stop - start, start)
+        now = os.fstat(self._descriptor)
+        seen = (self._status.st_ino, self._status.st_size, self._status.st_mtime_ns)
+        if len(data) != stop - start or (now.st_ino, now.st_size, now.st_mtime_ns) != seen:
+            raise StateChanged(path=self._leaf)
+        self._progress(len(data))
+        if stop == self._status.st_size:
+            self.close()
+        return memoryview(data)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class _Gather:
+    """Walks files and folders into nodes and blobs, as `flatten` does for a live state."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.total = 0
+        self.done = 0
+        self._report = progress
+        self.sources: list[_FileSource] = []
+
+    def advance(self, count: int) -> None:
+        self.done += count
+        if self._report is not None:
+            self._report(self.done, self.total)
+
+    def flat(self, tree: dict[str, Any]) -> FlatState:
+        folders = [name for name, item in tree.items() if isinstance(item, dict)]
+        split = folders if 1 <= len(folders) <= PARTS_MAX else []
+        parts = [self.component(state_paths.element(name), tree[name]) for name in split]
+        blobs: list[tuple[Blob, list[Any]]] = []
+        children = [
+            ["part", split.index(name)] if name in split else self.node(item, state_paths.element(name), blobs)
+            for name, item in tree.items()
+        ]
+        return FlatState(_number("", ["dict", _keys(tree), children], blobs), tuple(parts), ())
+
+    def component(self, name: str, tree: dict[str, Any]) -> FlatComponent:
+        blobs: list[tuple[Blob, list[Any]]] = []
+        return _number(name, self.node(tree, name, blobs), blobs)
+
+    def node(self, item: Any, path: str, blobs: list[tuple[Blob, list[Any]]]) -> list[Any]:
+        if isinstance(item, dict):
+            below = [self.node(child, f"{path}/{state_paths.element(name)}", blobs) for name, child in item.items()]
+            return ["dict", _keys(item), below]
+        status = item.lstat()
+        node: list[Any] = ["file", None, bool(status.st_mode & stat.S_IXUSR)]
+        if status.st_size:
+            source = _FileSource(item, path, status, self.advance)
+            self.sources.append(source)
+            self.total += status.st_size
+            blobs.append((Blob(path, "bytes", status.st_size, source), node))
+        return node
+
+
+def _keys(tree: dict[str, Any]) -> list[object]:
+    return [encode_key(name, name, 0) for name in tree]
+
+
+def _number(name: str, node: list[Any], blobs: list[tuple[Blob, list[Any]]]) -> FlatComponent:
+    """Number the blobs of a component in bytewise order of their paths, as the format demands."""
+    blobs.sort(key=lambda pair: pair[0].path.encode())
+    for number, (_, leaf) in enumerate(blobs):
+        leaf[1] = number
+    return FlatComponent(name, node, [], tuple(blob for blob, _ in blobs))
+
+
+def _scan(path: Path) -> Any:
+    """A path as nested dicts of names with paths of regular files; sorted, so that equal folders are equal trees."""
+    try:
+        status = path.lstat()
+        if stat.S_ISREG(status.st_mode):
+            return path
+        if stat.S_ISDIR(status.st_mode):
+            return {name: _scan(path / name) for name in sorted(os.listdir(path))}
+    except OSError as error:
+        raise StorageError(operation="read", path=str(path), problem=error.strerror, errno=error.errno) from error
+    raise UnsafePath(path=str(path), problem="it is neither a regular file nor a folder")
+
+
+def commit_paths(
+    repository: Repository, paths: tuple[str | os.PathLike[str], ...], options: CommitOptions, progress: Progress | None
+) -> CommitInfo:
+    """Commit files and folders under their own names.
+
+    Raises:
+        UnsafePath: a symbolic link, device or other thing that is no regular file.
+        StateChanged: a file changed while it was read; nothing was committed.
+    """
+    tree: dict[str, Any] = {}
+    for path in map(Path, paths):
+        name = path.absolute().name
+        if not name or name in tree:
+            raise UsageError(problem=f"two paths, or none, would be called {name!r}")
+        tree[name] = _scan(path)
+    gather = _Gather(progress)
+    flat = gather.flat(tree)
+    try:
+        return commit_state(repository, flat, options)
+    except OSError as error:
+        if isinstance(error, StorageError):
+            raise
+        raise StorageError(operation="read", path=error.filename, problem=error.strerror, errno=error.errno) from error
+    finally:
+        for source in gather.sources:
+            source.close()
+
+
+def checkout_path(database: Database, identity: CommitId, destination: str | os.PathLike[str]) -> CheckoutReport:
+    """Write a commit to `destination`, which must be absent: aside first, then renamed, so it is whole or not there.
+
+    The files come back byte for byte in a folder; a commit of a single file gives that file.
+
+    Raises:
+        TargetExists: the destination is there already.
+        UsageError: the commit holds a live state, not files.
+        DamagedLeaf: stored bytes are wrong or missing; nothing is left behind.
+    """
+    target = Path(destination)
+    if os.path.lexists(target):
+        raise TargetExists(path=str(target))
+    if not target.absolute().parent.is_dir():
+        raise UsageError(problem=f"the folder {target.absolute().parent} does not exist")
+    aside = target.with_name(f".{target.name}.{os.getpid()}-{os.urandom(4).hex()}.part")
+    try:
+        files, nbytes = _write(database, identity, aside)
+        if os.path.lexists(target):
+            raise TargetExists(path=str(target))
+        os.rename(aside, target)
+        _sync_folder(target.absolute().parent)
+    except OSError as error:
+        if isinstance(error, StorageError):
+            raise
+        raise StorageError(operation="write", path=str(target), problem=error.strerror, errno=error.errno) from error
+    finally:
+        if aside.is_dir():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.unlink(missing_ok=True)
+    return CheckoutReport(identity.hex(), str(target), files, nbytes)
+
+
+def _write(database: Database, identity: CommitId, aside: Path) -> tuple[int, int]:
+    loader = Loader(database, identity, require_tree(database, identity))
+    leaves = [(loaded, leaf) for loaded in loader.components(loader.tree()) for leaf in loaded.leaves()]
+    leaves = [(loaded, leaf) for loaded, leaf in leaves if leaf.kind != "part"]
+    if all(leaf.kind in ("file", "dict") for _, leaf in leaves):
+        return _write_files(loader, leaves, aside)
+    problem = "this commit holds a live state, not files: restore it with Store.checkout in Python"
+    raise UsageError(problem=problem)
+
+
+def _write_files(loader: Loader, leaves: list[tuple[LoadedComponent, LeafInfo]], aside: Path) -> tuple[int, int]:
+    files = nbytes = 0
+    single = len(leaves) == 1 and leaves[0][1].kind == "file" and "/" not in leaves[0][1].path
+    if not single:
+        aside.mkdir(mode=0o700)
+    for loaded, leaf in leaves:
+        names = [_safe_name(part, leaf.path) for part in leaf.path.split("/")] if leaf.path else []
+        path = aside if single else aside.joinpath(*names)
+        if leaf.kind == "dict":
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            continue
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        nbytes += _write_file(loader, loaded, leaf, path)
+        files += 1
+    if not single:
+        for folder, _, _ in os.walk(aside, topdown=False):
+            _sync_folder(Path(folder))
+    return files, nbytes
+
+
+def _write_file(loader: Loader, loaded: LoadedComponent, leaf: LeafInfo, path: Path) -> int:
+    mode = 0o700 if leaf.value else 0o600
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    written = 0
+    with open(descriptor, "wb", buffering=0) as file:
+        for piece in loader.pieces(loaded, leaf.blob) if leaf.blob is not None else _nothing():
+            view = memoryview(piece)
+            while view:
+                count = file.write(view)
+                view = view[count:]
+            written += len(piece)
+        os.fsync(file.fileno())
+    return written
+
+
+def _nothing() -> Iterator[bytes]:
+    return iter(())
+
+
+def _safe_name(element: str, path: str) -> str:
+    """The file name of a path element from a store that may be hostile.
+
+    Raises:
+        UnsafePath: a name that would leave the target folder or mean something else on another system.
+    """
+    name = state_paths.text_of(element)
+    problem = ""
+    if name is None or name in ("", ".", "..") or "/" in name or "\0" in name or "\\" in name:
+        problem = "it is no plain file name"
+    elif len(name.encode("utf-8", "surrogatepass")) > _MAX_NAME_BYTES:
+        problem = "a name in it is longer than 255 bytes"
+    elif name.casefold() == ".casckpt":
+        problem = "a store's own folder is never written from a commit"
+    if problem or name is None:
+        raise UnsafePath(path=path, problem=problem)
+    return name
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
