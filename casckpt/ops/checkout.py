@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from casckpt.errors import FormatError
+from casckpt.errors import FormatError, UsageError
 from casckpt.format.ids import CommitId
 from casckpt.odb.database import Database
 from casckpt.ops.history import require_tree
@@ -18,16 +18,20 @@ def checkout_state(database: Database, identity: CommitId) -> Any:
     Raises:
         DamagedLeaf: stored bytes are missing or wrong; names the leaves.
         CommitDropped: the tree was given up by retention.
+        UsageError: it holds files, not a live state.
         FormatError: it holds something this release does not know.
 
     Cost: one read and one BLAKE3 pass over the state; memory is the state plus one chunk.
     """
     loader = Loader(database, identity, require_tree(database, identity))
     tree = loader.tree()
-    parts = [_part(loader, loaded) for loaded in loader.components(tree)]
+    components = loader.components(tree)
     try:
-        return unflatten(parts, tree.links)
+        return unflatten([_part(loader, loaded) for loaded in components], tree.links)
     except FormatError as error:
+        if any(leaf.kind == "file" for loaded in components for leaf in loaded.leaves()):
+            problem = f"commit {identity.hex()[:12]} holds files: restore it with Store.checkout_path"
+            raise UsageError(problem=problem) from error
         raise FormatError(object=f"commit {identity.hex()[:12]}", problem=error.reason) from error
 
 
