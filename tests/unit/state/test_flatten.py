@@ -1,8 +1,10 @@
 import enum
 import functools
+import gc
 import io
 import subprocess
 import sys
+import weakref
 from collections import Counter, OrderedDict, defaultdict, namedtuple
 
 import numpy as np
@@ -121,6 +123,18 @@ def test_memory_outlives_the_state_and_replaced_storages():
     del flat
     assert np.frombuffer(piece, np.float64).tolist() == [3.0]
     assert np.frombuffer(expected, np.float32).tolist() == [3.0]
+
+
+def test_memory_is_free_as_soon_as_the_flat_state_is_gone():
+    array, base = np.zeros(8), np.zeros(8)
+    refs = [weakref.ref(base), weakref.ref(array)]
+    gc.disable()
+    try:
+        flat = flatten({"a": array, "m": {"t": torch.from_numpy(base)}})
+        del array, base, flat
+        assert [ref() for ref in refs] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_elements_of_blobs_are_named_for_their_encoding():

@@ -41,6 +41,8 @@ UNKNOWN = {
     "order": ["array", "<f4", [1], "K", 0, 0],
     "flag": ["tensor", "float32", [1], None, 0, 0, 4],
     "numbers": ["numbers", "int32", 1, 0],
+    "file": ["file", 0, True],
+    "file mode": ["file", 0, 1],
     "torch dtype": ["tensor", "float3", [1], None, 0, 0, 0],
     "torch name": ["tensor", "load", [1], None, 0, 0, 0],
     "quantized": ["tensor", "qint8", [1], None, 0, 0, 0],

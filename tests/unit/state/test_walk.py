@@ -96,6 +96,14 @@ def test_deep_structures_are_refused():
         list(walk("a", node[1][0], []))
 
 
+def test_files_are_named_with_their_mode():
+    node = ["dict", ["run.sh", "empty"], [["file", 0, True], ["file", None, False]]]
+    assert list(walk("", node, [])) == [
+        LeafInfo("run.sh", "file", blob=0, value=True),
+        LeafInfo("empty", "file", value=False),
+    ]
+
+
 def test_unknown_nodes_are_a_format_error():
     with pytest.raises(errors.FormatError):
         list(walk("", ["ray", 1], []))
