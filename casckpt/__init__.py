@@ -8,6 +8,7 @@ state = store.checkout("gpt/last")
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 _FROM_STORE = (
@@ -34,7 +35,5 @@ def __getattr__(name: str) -> Any:
 
         return getattr(store, name)
     if name == "errors":
-        from casckpt import errors
-
-        return errors
+        return importlib.import_module("casckpt.errors")
     raise AttributeError(f"module 'casckpt' has no attribute {name!r}")

@@ -10,18 +10,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from casckpt.errors import StoreNotFound
-from casckpt.odb.repository import Repository, initialize
-from casckpt.ops.checkout import checkout_state
-from casckpt.ops.commit import CommitOptions, author_of_entries, commit_state, tag
-from casckpt.ops.diff import diff_commits
-from casckpt.ops.files import checkout_path, commit_paths
-from casckpt.ops.fsck import fsck
-from casckpt.ops.history import describe, leaves, log, metadata, resolve, runs, status
+from casckpt.odb.repository import Repository, initialize, writer_name
+from casckpt.ops import history
 from casckpt.ops.values import CheckoutReport, CommitInfo, Diff, FsckReport, LeafSummary, RunInfo, Status
-from casckpt.state.flatten import flatten
 from casckpt.storage.base import Storage
 from casckpt.storage.local import LocalStorage
-from casckpt.storage.memory import MemoryStorage
+
+# Operations are imported where they are called: `casckpt log` must not pay for commit, checkout and fsck.
 
 __all__ = [
     "CheckoutReport",
@@ -109,6 +104,9 @@ class Store:
 
         Cost: one BLAKE3 pass over the state; what is written is what changed. Memory: about 25 MB beyond the state.
         """
+        from casckpt.ops.commit import CommitOptions, commit_state
+        from casckpt.state.flatten import flatten
+
         options = CommitOptions(
             run, step, epoch, kind, status, metrics or {}, message, author, parents, expect, best, schema,
             config, environment, code, data,
@@ -136,6 +134,9 @@ class Store:
         Raises:
             UnsafePath: something that is neither a regular file nor a folder, a symbolic link for example.
         """
+        from casckpt.ops.commit import CommitOptions
+        from casckpt.ops.files import commit_paths
+
         options = CommitOptions(
             run, step, epoch, kind, metrics=metrics or {}, message=message, author=author, best=best
         )  # fmt: skip
@@ -143,6 +144,8 @@ class Store:
 
     def checkout_path(self, revision: str, destination: str | os.PathLike[str]) -> CheckoutReport:
         """Write the files of a commit to a path that must be absent; it is whole there, or not at all."""
+        from casckpt.ops.files import checkout_path
+
         return checkout_path(self._repository.database, self._resolve(revision), destination)
 
     def checkout(self, revision: str = "@") -> Any:
@@ -152,46 +155,58 @@ class Store:
             RevisionNotFound: nothing has that name.
             DamagedLeaf: stored bytes are wrong or missing; names the leaf.
         """
+        from casckpt.ops.checkout import checkout_state
+
         return checkout_state(self._repository.database, self._resolve(revision))
 
     def log(self, revision: str | None = None, *, limit: int | None = None) -> Iterator[CommitInfo]:
         """Commits newest first: the ancestors of a revision (a run's name is its last commit), or of all refs."""
-        return log(self._repository.database, revision, limit)
+        return history.log(self._repository.database, revision, limit)
 
     def show(self, revision: str = "@") -> CommitInfo:
         """One commit."""
-        return describe(self._repository.database, self._resolve(revision))
+        return history.describe(self._repository.database, self._resolve(revision))
 
     def leaves(self, revision: str = "@") -> Iterator[LeafSummary]:
         """Every leaf of a commit's state with its type, shape and size; reads no tensor."""
+        from casckpt.ops.inspect import leaves
+
         return leaves(self._repository.database, self._resolve(revision))
 
     def metadata(self, revision: str = "@") -> dict[str, Any]:
         """The config, environment, code and data values a commit was made with."""
+        from casckpt.ops.inspect import metadata
+
         return metadata(self._repository.database, self._resolve(revision))
 
     def diff(self, before: str, after: str) -> Diff:
         """What differs between two commits, known from ids: reads no tensor."""
+        from casckpt.ops.diff import diff_commits
+
         return diff_commits(self._repository.database, self._resolve(before), self._resolve(after))
 
     def tag(self, name: str, revision: str = "@") -> CommitInfo:
         """Give a commit a name that never moves."""
+        from casckpt.ops.commit import tag
+
         return tag(self._repository, name, revision)
 
     def runs(self) -> list[RunInfo]:
         """All runs, the one with the newest commit first."""
-        return runs(self._repository.database)
+        return history.runs(self._repository.database)
 
     def status(self) -> Status:
         """The store at a glance."""
-        return status(self._repository.database)
+        return history.status(self._repository.database)
 
     def fsck(self, depth: str = "quick", *, repair: bool = False) -> FsckReport:
         """Verify the store: `quick` (journal, tables of contents, structure) or `full` (every byte); may heal it."""
+        from casckpt.ops.fsck import fsck
+
         return fsck(self._repository, depth, repair=repair)
 
     def _resolve(self, revision: str) -> Any:
-        return resolve(self._repository.database, revision)
+        return history.resolve(self._repository.database, revision)
 
 
 def init(path: str | os.PathLike[str]) -> Store:
@@ -216,9 +231,11 @@ def open(path: str | os.PathLike[str], *, read_only: bool = False) -> Store:
 
 def memory() -> Store:
     """A new store in memory, for tests and throw-away work."""
+    from casckpt.storage.memory import MemoryStorage
+
     return _init(MemoryStorage())
 
 
 def _init(storage: Storage) -> Store:
-    initialize(storage, time_ns=time.time_ns(), by=author_of_entries())
+    initialize(storage, time_ns=time.time_ns(), by=writer_name())
     return Store(Repository(storage))

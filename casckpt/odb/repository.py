@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from typing import TYPE_CHECKING
 
 from casckpt.errors import (
     BusyError,
@@ -19,8 +20,10 @@ from casckpt.format.frame import NO_HASH
 from casckpt.odb.database import Database
 from casckpt.odb.journal import Journal, Position, file_name
 from casckpt.odb.pack_writer import temporary_name
-from casckpt.odb.session import Session
 from casckpt.storage.base import Storage, read_exact, write_all
+
+if TYPE_CHECKING:
+    from casckpt.odb.session import Session
 
 FOLDERS = ("journal", "packs", "tmp", "lock", "trash")
 _OWN_NAMES = frozenset((*FOLDERS, "index", "format"))
@@ -107,6 +110,8 @@ class Repository:
         if self.storage.read_only:
             raise ReadOnlyStore(path=str(self.storage.path or "the store"), problem="it is opened read-only")
         self.format.require("write")
+        from casckpt.odb.session import Session  # what only reads need not pay for it
+
         if not self._cleaned:
             self._cleaned = True
             self.remove_abandoned()
@@ -129,6 +134,11 @@ class Repository:
         """Bring the index up to date and let go of all files."""
         with contextlib.suppress(BusyError):
             self.database.close()
+
+
+def writer_name() -> str:
+    """Who writes a journal entry: host and process."""
+    return f"{os.uname().nodename}:{os.getpid()}"
 
 
 def read_format(storage: Storage) -> StoreFormat:

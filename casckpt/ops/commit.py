@@ -6,7 +6,6 @@ flatten -> chunks, trees (session) -> packs durable -> parents and refs settled 
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,7 @@ from casckpt.format.entry import Entry, RefMove
 from casckpt.format.ids import CommitId, Kind, ObjectId, object_id
 from casckpt.format.objects import Commit
 from casckpt.odb.database import Database
-from casckpt.odb.repository import Repository
+from casckpt.odb.repository import Repository, writer_name
 from casckpt.odb.session import Session
 from casckpt.ops.history import describe, resolve
 from casckpt.ops.save import save_state
@@ -163,7 +162,7 @@ def _publish(
             time.time_ns(),
             refs=moves,
             runs=runs,
-            by=author_of_entries(),
+            by=writer_name(),
             added=session.added + len(data),
         )
         return entry, [(identity, Kind.COMMIT, data)]
@@ -176,11 +175,6 @@ def _time_after(database: Database, parents: Sequence[CommitId]) -> int:
     """Now, but after every parent: clocks of machines differ, history must not run backwards."""
     times = [parent.time_ns + 1 for parent in map(database.commit, parents) if parent is not None]
     return max(time.time_ns(), *times) if times else time.time_ns()
-
-
-def author_of_entries() -> str:
-    """Who writes a journal entry: host and process."""
-    return f"{os.uname().nodename}:{os.getpid()}"
 
 
 def tag(repository: Repository, name: str, revision: str) -> CommitInfo:
@@ -201,7 +195,7 @@ def tag(repository: Repository, name: str, revision: str) -> CommitInfo:
             if database.commit(identity) is None:
                 raise RevisionNotFound(text=revision, problem="it vanished meanwhile")
             moves = (RefMove(tag_ref(name), old, identity),)
-            return Entry("tag", time.time_ns(), refs=moves, by=author_of_entries()), []
+            return Entry("tag", time.time_ns(), refs=moves, by=writer_name()), []
 
         session.publish(settle)
     return describe(database, identity)

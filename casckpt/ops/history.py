@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
-import shutil
+import os
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any
+from pathlib import Path
 
 from casckpt.errors import AmbiguousRevision, CommitDropped, RevisionNotFound
-from casckpt.format.canonical import decode
-from casckpt.format.ids import CommitId, Kind, ObjectId
+from casckpt.format.ids import CommitId
 from casckpt.format.objects import Commit
 from casckpt.odb.database import Database
 from casckpt.odb.journal import file_name
-from casckpt.ops.load import Loader
-from casckpt.ops.values import CommitInfo, LeafSummary, RunInfo, Status, rfc3339
+from casckpt.ops.values import CommitInfo, RunInfo, Status, rfc3339
 from casckpt.plan.graph import ancestors, nth_ancestor
 from casckpt.plan.names import HEADS, head_ref, run_of, tag_ref
 from casckpt.plan.revision import Revision, Suffix, id_prefix, parse_revision
@@ -98,6 +95,8 @@ def _suggest(database: Database, base: str) -> str:
     if head == "best" and head_ref(run, "last") in database.refs(f"runs/{run}/"):
         return f"run {run!r} has no rule for best; commit with best='METRIC:min' to give it one"
     names |= {name.removesuffix("/last") for name in names}
+    import difflib  # slow to import, and needed by errors only
+
     close = difflib.get_close_matches(base, sorted(names), 3)
     known = f"did you mean {' or '.join(map(repr, close))}?" if close else "not a run, tag, ref or commit id here"
     return known if names else "the store has no commits yet"
@@ -201,27 +200,6 @@ def require_tree(database: Database, identity: CommitId) -> Commit:
     return commit
 
 
-def leaves(database: Database, identity: CommitId) -> Iterator[LeafSummary]:
-    """Every leaf of a commit's state, without reading any chunk."""
-    loader = Loader(database, identity, require_tree(database, identity))
-    for loaded in loader.components(loader.tree()):
-        for leaf in loaded.leaves():
-            if leaf.kind != "part":
-                size = None if leaf.blob is None else loaded.structure.sizes[leaf.blob]
-                yield LeafSummary(leaf.path, leaf.kind, leaf.dtype, leaf.shape, size, leaf.value)
-
-
-def metadata(database: Database, identity: CommitId) -> dict[str, Any]:
-    """The config, environment, code and data values of a commit that has them."""
-    commit = database.commit(identity)
-    found = {}
-    for name in ("config", "environment", "code", "data"):
-        reference: ObjectId | None = getattr(commit, name)
-        if reference is not None:
-            found[name] = decode(database.read(reference, Kind.META), name)
-    return found
-
-
 def runs(database: Database) -> list[RunInfo]:
     """All runs, the one with the newest commit first. Cost: a few index look-ups a run."""
     database.refresh()
@@ -258,8 +236,14 @@ def status(database: Database) -> Status:
         packs=len(packs),
         stored=sum(pack.nbytes for pack in packs) + sum(files),
         logical=sum(nbytes for _, nbytes in database.totals().values()),
-        free=None if storage.path is None else shutil.disk_usage(storage.path).free,
+        free=None if storage.path is None else _free(storage.path),
         runs=tuple(found),
         tags={name.removeprefix("tags/"): commit.hex() for name, commit in database.refs("tags/").items()},
         journal_seq=database.tail.position.seq,
     )
+
+
+def _free(path: Path) -> int:
+    """Bytes an ordinary user can still write on the disk of a folder."""
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize

@@ -16,8 +16,7 @@ from casckpt.format.objects import Commit
 from casckpt.odb import locks
 from casckpt.odb.database import Database
 from casckpt.odb.pack_writer import PackWriter, pack_name
-from casckpt.odb.repository import Repository
-from casckpt.ops.commit import author_of_entries
+from casckpt.odb.repository import Repository, writer_name
 from casckpt.ops.survey import Survey
 from casckpt.plan.names import tag_ref
 
@@ -51,7 +50,7 @@ def _replace_pack(repository: Repository, pack: PackRef) -> str:
         except _LOST:
             records = []
         new, lost = _copy_readable(database, pack, records)
-        _append(repository, Entry("repair", time.time_ns(), packs=tuple(new), gone=(pack.id,), by=author_of_entries()))
+        _append(repository, Entry("repair", time.time_ns(), packs=tuple(new), gone=(pack.id,), by=writer_name()))
         _quarantine(database, pack_name(pack.id))
     kept = len(records) - lost
     return f"{kept} of {len(records)} objects kept in a new pack" if new else "given up: nothing in it can be read"
@@ -103,7 +102,7 @@ def _take_in(repository: Repository, name: str) -> str | None:
     except (*_LOST, ValueError):
         return None
     size = database.storage.size(f"packs/{name}") or 0
-    entry = Entry("repair", time.time_ns(), packs=(PackRef(identity, size),), by=author_of_entries())
+    entry = Entry("repair", time.time_ns(), packs=(PackRef(identity, size),), by=writer_name())
     commit = _from_hints(contents.hints)
     if commit is None:
         _append(repository, entry)

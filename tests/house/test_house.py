@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tools import house
 from tools.pages import anchors
 from tools.source import imports_of

@@ -1,0 +1,34 @@
+"""Looking into a commit without reading its chunks: leaves and metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from casckpt.format.canonical import decode
+from casckpt.format.ids import CommitId, Kind, ObjectId
+from casckpt.odb.database import Database
+from casckpt.ops.history import require_tree
+from casckpt.ops.load import Loader
+from casckpt.ops.values import LeafSummary
+
+
+def leaves(database: Database, identity: CommitId) -> Iterator[LeafSummary]:
+    """Every leaf of a commit's state, without reading any chunk."""
+    loader = Loader(database, identity, require_tree(database, identity))
+    for loaded in loader.components(loader.tree()):
+        for leaf in loaded.leaves():
+            if leaf.kind != "part":
+                size = None if leaf.blob is None else loaded.structure.sizes[leaf.blob]
+                yield LeafSummary(leaf.path, leaf.kind, leaf.dtype, leaf.shape, size, leaf.value)
+
+
+def metadata(database: Database, identity: CommitId) -> dict[str, Any]:
+    """The config, environment, code and data values of a commit that has them."""
+    commit = database.commit(identity)
+    found = {}
+    for name in ("config", "environment", "code", "data"):
+        reference: ObjectId | None = getattr(commit, name)
+        if reference is not None:
+            found[name] = decode(database.read(reference, Kind.META), name)
+    return found
