@@ -9,9 +9,25 @@ state = store.checkout("gpt/last")
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_FROM_STORE = (
+if TYPE_CHECKING:
+    from casckpt import errors
+    from casckpt.store import (
+        CheckoutReport,
+        CommitInfo,
+        Diff,
+        FsckReport,
+        LeafSummary,
+        RunInfo,
+        Status,
+        Store,
+        init,
+        memory,
+        open,
+    )
+
+__all__ = [
     "CheckoutReport",
     "CommitInfo",
     "Diff",
@@ -20,20 +36,18 @@ _FROM_STORE = (
     "RunInfo",
     "Status",
     "Store",
+    "errors",
     "init",
     "memory",
     "open",
-)
-__all__ = [*_FROM_STORE, "errors"]  # noqa: PLE0604 - the names are literal above
+]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     # Late, so that `import casckpt` costs nothing until something is used.
-    if name in _FROM_STORE:
-        from casckpt import store
-
-        return getattr(store, name)
     if name == "errors":
         return importlib.import_module("casckpt.errors")
+    if name in __all__:
+        return getattr(importlib.import_module("casckpt.store"), name)
     raise AttributeError(f"module 'casckpt' has no attribute {name!r}")
