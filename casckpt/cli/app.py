@@ -1,0 +1,125 @@
+"""From the words on a command line to an exit code: run the command, print its answer or what went wrong.
+
+This is the one place that writes to stdout, so with `--json` it holds exactly one object, whatever happens. Exit codes
+are those of the error classes; 1 is a difference that was asked for, 2 a wrong call, 70 a bug, 130 an interrupt and 141
+a reader that went away.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import cast
+
+import click
+
+import casckpt
+from casckpt.cli import failures
+from casckpt.cli.call import Answer, Call
+from casckpt.cli.group import LazyGroup
+from casckpt.cli.output import Output
+from casckpt.cli.version import version_answer
+from casckpt.errors import StoreNotFound
+from casckpt.view import json as envelopes
+from casckpt.view.failure import Failure, failure_lines
+
+BROKEN_PIPE = 141
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line, by default that of the process; returns the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    call = Call(Output(os.environ), os.environ)
+    try:
+        try:
+            answer = _run(call, words)
+            code = 0 if answer is None else _print(call, answer)
+            call.output.flush()
+        except BrokenPipeError:
+            raise
+        except (Exception, KeyboardInterrupt) as error:
+            found = failures.failure_of(error, call)
+            # A line that could not be parsed may not have got as far as its --json.
+            call.json = call.json or (isinstance(error, click.ClickException) and "--json" in words)
+            code = _fail(call, found, error)
+            call.output.flush()
+    except BrokenPipeError:
+        call.output.abandon()
+        return BROKEN_PIPE
+    return code
+
+
+def _run(call: Call, words: list[str]) -> Answer | None:
+    """Parse and run; None if only help was asked for, which is printed by then."""
+    try:
+        with root.make_context("casckpt", words, obj=call) as context:
+            answer = version_answer(call) if call.version else root.invoke(context)
+    except click.exceptions.Exit:
+        return None
+    return answer if isinstance(answer, Answer) else None
+
+
+def _print(call: Call, answer: Answer) -> int:
+    if call.json:
+        envelope = envelopes.success(
+            answer.command or call.command,
+            answer.data(),
+            exit_code=answer.exit_code,
+            version=casckpt.__version__,
+            store=call.place,
+            elapsed_s=call.elapsed_s(),
+            warnings=call.warnings,
+        )
+        call.output.answer([envelopes.dumps(envelope)])
+    elif not (answer.confirms and call.quiet):
+        output = call.output
+        output.answer(answer.text(output.look(output.stdout, call.color, ascii_only=call.ascii)))
+    return answer.exit_code
+
+
+def _fail(call: Call, found: Failure, error: BaseException) -> int:
+    output = call.output
+    if call.json:
+        output.answer([envelopes.dumps(envelopes.failure(found))])
+    elif found.exit_code == failures.INTERRUPTED:
+        output.errors([found.what])
+    else:
+        output.errors(failure_lines(found, output.look(output.stderr, call.color, ascii_only=call.ascii)))
+    if call.verbose >= 2:
+        output.errors(failures.traceback_lines(error))
+    return found.exit_code
+
+
+@click.command(
+    "casckpt",
+    cls=LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    examples=(
+        "casckpt init",
+        "casckpt commit out/ -r gpt -s 1200 --metric val/loss=0.231",
+        "casckpt log -n 20",
+        "casckpt checkout gpt/best best/",
+    ),
+)
+@click.pass_obj
+def root(call: Call) -> Answer | None:
+    """A store for checkpoints: deduplicated, verified, with history.
+
+    A revision names a commit: a run (its last commit), RUN/best, a tag, the first digits of an id, or @ for the newest
+    run. REV~2 is two commits before REV, REV@step=4000 the one at that step.
+    """
+    context = click.get_current_context()
+    if context.invoked_subcommand is not None:
+        return None
+    try:
+        call.locate()
+    except StoreNotFound:
+        if call.json:
+            raise
+        shown = context.get_help().splitlines()
+        return Answer(dict, lambda _: shown)
+    command = cast(LazyGroup, context.command).get_command(context, "status")
+    assert command is not None
+    return cast(Answer, context.invoke(command))

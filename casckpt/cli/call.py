@@ -1,0 +1,106 @@
+"""One call of the command line: its settings, its clock, the store it works on. And the answer a command gives."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from casckpt.errors import StoreNotFound
+
+if TYPE_CHECKING:
+    from casckpt.cli.output import Output
+    from casckpt.store import Store
+    from casckpt.view.text import Look
+
+STORE_FOLDER = ".casckpt"
+READ_ONLY_OUTCOME = "nothing was changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command found or did, made from values: nothing in it needs the store any more.
+
+    Args:
+        data: the `data` of the `--json` envelope.
+        text: the lines for people.
+        exit_code: 0, or what this answer means to a script.
+        confirms: it only says that the command did its work, so `-q` leaves it out.
+        command: names the schema; by default the command that was called.
+    """
+
+    data: Callable[[], Mapping[str, Any]]
+    text: Callable[[Look], Iterable[str]]
+    exit_code: int = 0
+    confirms: bool = False
+    command: str | None = None
+
+
+@dataclass
+class Call:
+    """Settings start empty and are filled by the global options, wherever on the line they stand."""
+
+    output: Output
+    environ: Mapping[str, str]
+    store: str | None = None
+    json: bool = False
+    quiet: bool = False
+    verbose: int = 0
+    color: str | None = None
+    ascii: bool = False
+    version: bool = False
+    command: str = "status"
+    place: str | None = None
+    """The folder of the store in use, once it is open."""
+    outcome: str = READ_ONLY_OUTCOME
+    """What to say after an interrupt; commands that change something set it as they go."""
+    warnings: list[dict[str, str]] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+
+    def open(self) -> Store:
+        """The store that -C, CASCKPT_STORE or the working folder names, opened.
+
+        Raises:
+            StoreNotFound: there is none.
+        """
+        from casckpt import store as api
+
+        self.place = self.locate()
+        return api.open(self.place)
+
+    def named_store(self) -> str | None:
+        """The store named by -C or CASCKPT_STORE, None if the working folder decides."""
+        return self.store or self.environ.get("CASCKPT_STORE") or None
+
+    def locate(self) -> str:
+        """The absolute path of the store. A named folder may be the store itself or hold `.casckpt/`."""
+        named = self.named_store()
+        if named is not None:
+            path = os.path.abspath(named)
+            inner = os.path.join(path, STORE_FOLDER)
+            is_inner = not os.path.exists(os.path.join(path, "format")) and os.path.isdir(inner)
+            return inner if is_inner else path
+        here = folder = os.getcwd()
+        while not os.path.isdir(os.path.join(folder, STORE_FOLDER)):
+            parent = os.path.dirname(folder)
+            if parent == folder:
+                raise StoreNotFound(path=here, problem=f"neither it nor a folder above holds {STORE_FOLDER}/")
+            folder = parent
+        return os.path.join(folder, STORE_FOLDER)
+
+    def elapsed_s(self) -> float:
+        """Seconds since the call began."""
+        return time.monotonic() - self.started
+
+    def note(self, text: str) -> None:
+        """Say something on stderr that is no part of the answer."""
+        if not (self.quiet or self.json):
+            self.output.note(text)
+
+    def warn(self, code: str, text: str) -> None:
+        """Warn: on stderr, or in the envelope."""
+        self.warnings.append({"code": code, "message": text})
+        if not (self.quiet or self.json):
+            self.output.note(f"warning: {text}")

@@ -1,0 +1,132 @@
+"""casckpt commit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from casckpt.cli.call import Answer, Call
+from casckpt.cli.options import command
+from casckpt.errors import CasckptError, RefExists
+from casckpt.units import parse_int
+
+if TYPE_CHECKING:
+    from casckpt.ops.values import CommitInfo
+    from casckpt.store import Store
+
+NOTHING = "nothing was committed"
+UNSURE = "the commit may have been made: casckpt log tells"
+
+
+class Metric(click.ParamType[tuple[str, int | float]]):
+    """`K=V`: a name and a number, nan and inf included."""
+
+    name = "K=V"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int | float]:
+        name, _, text = str(value).rpartition("=")
+        measured = _number(text)
+        if not name or measured is None:
+            self.fail(f"{value!r} is not NAME=NUMBER.", param, ctx)
+        return name, measured
+
+
+class Number(click.ParamType[int | float]):
+    """A whole number where it is one, else a float."""
+
+    name = "number"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | float:
+        found = _number(str(value))
+        return self.fail(f"{value!r} is no number.", param, ctx) if found is None else found
+
+
+def _number(text: str) -> int | float | None:
+    """The number in a text: an int if it is written as one, None if it is none."""
+    whole = parse_int(text)
+    if whole is not None or "_" in text:
+        return whole
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+@command(
+    "casckpt commit out/ -r gpt -s 1200 --metric val/loss=0.231",
+    'casckpt commit model.safetensors config.json -m "warm restart" --tag v1',
+    "casckpt commit out/ -r gpt --metric val/loss=0.2 --best val/loss:min",
+)
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("-r", "--run", help="The series of commits it belongs to.  [default: CASCKPT_RUN, else main]")
+@click.option("-s", "--step", type=int, help="Step of the optimizer.")
+@click.option("--epoch", type=Number(), help="Passes over the data, may be a fraction.")
+@click.option("--metric", "metrics", type=Metric(), multiple=True, metavar="K=V", help="A measured number; repeatable.")
+@click.option("-m", "--message", default="", help="What to remember of it.")
+@click.option("--kind", type=click.Choice(["step", "recovery", "final"]), default="step", help="What it is kept for.")
+@click.option("--best", metavar="METRIC:min|max", help="From now on the rule for RUN/best.")
+@click.option("--tag", metavar="NAME", help="Also give it a name that never moves.")
+def commit_command(
+    call: Call,
+    paths: tuple[str, ...],
+    run: str | None,
+    step: int | None,
+    epoch: int | float | None,
+    metrics: tuple[tuple[str, int | float], ...],
+    message: str,
+    kind: str,
+    best: str | None,
+    tag: str | None,
+) -> Answer:
+    """Commit files or folders.
+
+    When this ends with success, the commit survives a crash and a power loss. Data the store has already is not
+    written again.
+    """
+    from casckpt.view.history import one_line
+
+    with call.open() as store, call.output.progress("commit", wanted=not (call.quiet or call.json)) as progress:
+        if tag is not None:
+            _require_free(store, tag)
+        try:
+            info = store.commit_path(
+                *paths,
+                run=run or call.environ.get("CASCKPT_RUN") or "main",
+                step=step,
+                epoch=epoch,
+                metrics=dict(metrics),
+                message=message,
+                kind=kind,
+                best=best,
+                progress=progress,
+            )
+        except KeyboardInterrupt:
+            is_early = progress.total is not None and progress.done < progress.total
+            call.outcome = NOTHING if is_early else UNSURE
+            raise
+        if tag is not None:
+            info = _tagged(call, store, tag, info)
+    return Answer(lambda: {"commit": info.to_dict()}, lambda look: [one_line(info, look)], confirms=True)
+
+
+def _require_free(store: Store, tag: str) -> None:
+    """Refuse a tag that cannot be given before anything is committed."""
+    from casckpt.plan.names import check_name
+
+    check_name("tag", tag)
+    named = store.status().tags.get(tag)
+    if named is not None:
+        raise RefExists(ref=f"tag {tag!r}", actual=named[:12])
+
+
+def _tagged(call: Call, store: Store, tag: str, info: CommitInfo) -> CommitInfo:
+    call.outcome = f"commit {info.short} was made, but not tagged"
+    try:
+        return store.tag(tag, f"id:{info.id}")
+    except CasckptError as error:
+        call.note(call.outcome)
+        error.facts["commit"] = info.id
+        raise

@@ -1,0 +1,36 @@
+"""casckpt log."""
+
+from __future__ import annotations
+
+import click
+
+from casckpt.cli.call import Answer, Call
+from casckpt.cli.options import command
+
+
+@command("casckpt log -n 20", "casckpt log gpt/best --oneline", "casckpt log -r gpt --json", "casckpt log --all")
+@click.argument("rev", required=False)
+@click.option("-r", "--run", help="The history of a run.")
+@click.option("--all", "every", is_flag=True, help="All commits that a run or tag leads to.")
+@click.option("-n", "--limit", type=click.IntRange(min=1), metavar="N", help="At most this many commits.")
+@click.option("--oneline", is_flag=True, help="A line a commit, without messages.")
+def log_command(call: Call, rev: str | None, run: str | None, every: bool, limit: int | None, oneline: bool) -> Answer:
+    """Show the history, newest first.
+
+    The commits that lead to REV; without it those of the run with the newest commit.
+    """
+    from casckpt.view.history import log_lines
+
+    if sum((rev is not None, run is not None, every)) > 1:
+        raise click.UsageError("give one of REV, --run and --all")
+    revision = None if every else rev if rev is not None else "@" if run is None else f"runs/{run}"
+    with call.open() as store:
+        # An empty store has an empty history; only a name that was given can be missing.
+        is_empty = revision == "@" and rev is None and not store.runs()
+        commits = [] if is_empty else list(store.log(revision, limit=limit))
+    if not commits:
+        call.note("no commits yet: casckpt commit PATH makes the first")
+    return Answer(
+        lambda: {"commits": [commit.to_dict() for commit in commits]},
+        lambda look: log_lines(commits, look, oneline=oneline),
+    )

@@ -1,0 +1,96 @@
+"""Options every command takes, before or after its name, and the class of our commands.
+
+A global option writes into the `Call` that travels with click's context, so its place on the line does not matter;
+given twice, the later one wins, and `-v` adds up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from casckpt.cli.call import Call
+
+
+def call_of(context: click.Context) -> Call:
+    """The call a context belongs to."""
+    call = context.find_object(Call)
+    assert call is not None
+    return call
+
+
+def _store(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    if value is not None and parameter.name is not None:
+        setattr(call_of(context), parameter.name, value)
+
+
+def _add(context: click.Context, _: click.Parameter, value: int) -> None:
+    call_of(context).verbose += value
+
+
+def _global(*names: str, callback: Callable[..., None] = _store, **settings: Any) -> click.Option:
+    return click.Option(names, expose_value=False, callback=callback, **settings)
+
+
+def global_options() -> list[click.Option]:
+    """Fresh options, since click ties them to one command."""
+    return [
+        _global(
+            "-C", "--store", metavar="PATH",
+            help="The store.  [default: CASCKPT_STORE, else the nearest .casckpt/ in this folder or above]",
+        ),
+        _global("--json", is_flag=True, default=None, help="Print one JSON object, also on failure."),
+        _global("-q", "--quiet", is_flag=True, default=None, help="Print no confirmations and notes."),
+        _global("-v", "--verbose", count=True, callback=_add, help="Say more; -vv shows tracebacks."),
+        _global("--color", type=click.Choice(["auto", "always", "never"]), help="When to colour."),
+        _global("--ascii", is_flag=True, default=None, help="Draw with ASCII characters only."),
+    ]  # fmt: skip
+
+
+def _version_option() -> click.Option:
+    return _global(
+        "--version", is_flag=True, default=None, help="Print the version; with -v also what casckpt runs on."
+    )
+
+
+class Command(click.Command):
+    """A command with the global options: in its help they have a section of their own, and examples end it.
+
+    Args:
+        examples: whole command lines.
+    """
+
+    def __init__(self, name: str | None, examples: tuple[str, ...] = (), **settings: Any) -> None:
+        super().__init__(name, **settings)
+        self.examples = examples
+        self.params += [_version_option()] if isinstance(self, click.Group) else []
+        self.params += global_options()
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        own: list[tuple[str, str]] = []
+        common: list[tuple[str, str]] = []
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None and isinstance(parameter, click.Option):
+                (own if parameter.expose_value or parameter.name == "help" else common).append(record)
+        for title, records in (("Options", own), ("Global options", common)):
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.examples:
+            with formatter.section("Examples"):
+                for example in self.examples:
+                    formatter.write(f"{'':>{formatter.current_indent}}{example}\n")
+
+
+def command(*examples: str) -> Callable[[Callable[..., Any]], click.Command]:
+    """Make a function a command: named by it, less `_command`; helped by its docstring; called with the `Call`."""
+
+    def make(function: Callable[..., Any]) -> click.Command:
+        return click.command(cls=Command, examples=examples)(click.pass_obj(function))
+
+    return make

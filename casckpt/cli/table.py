@@ -1,0 +1,38 @@
+"""The commands: where each is defined and its help line. Static, so that `--help` imports none of them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """One command: the first line of its docstring, and its module in `casckpt.cli.commands` if named otherwise."""
+
+    help: str
+    module: str = ""
+
+
+SECTIONS: dict[str, dict[str, Entry]] = {
+    "Start": {
+        "init": Entry("Make a folder a store."),
+        "status": Entry("Show the store at a glance, and what needs attention."),
+    },
+    "Save and restore": {
+        "commit": Entry("Commit files or folders."),
+        "checkout": Entry("Write a commit to disk."),
+    },
+    "Look": {
+        "log": Entry("Show the history, newest first."),
+        "show": Entry("Show one commit in full."),
+        "diff": Entry("Show what differs between two commits."),
+    },
+    "Names": {
+        "tag": Entry("Give a commit a name that never moves, or list the tags."),
+    },
+    "Care": {
+        "fsck": Entry("Verify the store, and heal it if asked to."),
+    },
+}
+"""Commands by the section of the help they stand in."""
+
+COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}

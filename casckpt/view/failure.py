@@ -1,0 +1,37 @@
+"""Errors as people read them: what happened, why, and what to try; the same words for text and `--json`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from casckpt.errors import CasckptError
+from casckpt.view.text import BAD, LABEL, Look, safe
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error, ready to be shown. `hints` are commands or deeds that may help, the best first."""
+
+    code: str
+    exit_code: int
+    what: str
+    why: str = ""
+    hints: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, error: CasckptError) -> Failure:
+        """What an error of casckpt says of itself."""
+        hints = (error.advice,) if error.advice else ()
+        return cls(error.code, error.exit_code, error.summary, error.reason, hints, error.facts)
+
+
+def failure_lines(found: Failure, look: Look) -> Iterator[str]:
+    """An error in two to four lines."""
+    yield f"{look.paint(BAD, 'error:')} {safe(found.what)}"
+    if found.why:
+        yield f"  {look.paint(LABEL, 'why:')} {safe(found.why)}"
+    for hint in found.hints:
+        yield f"  {look.paint(LABEL, 'try:')} {safe(hint)}"
