@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
+import math
+
 KiB = 1 << 10
 MiB = 1 << 20
 GiB = 1 << 30
@@ -43,3 +46,19 @@ def parse_int(text: str) -> int | None:
     """The decimal integer written in `text`, None if it is anything else (no `_`, no spaces)."""
     digits = text[1:] if text[:1] == "-" else text
     return int(text) if digits.isascii() and digits.isdigit() else None
+
+
+def rfc3339(time_ns: int) -> str:
+    """A time in nanoseconds since the epoch as RFC 3339 UTC with milliseconds; far-off ones as a plain count."""
+    try:
+        moment = datetime.datetime.fromtimestamp(time_ns / 1e9, tz=datetime.UTC)
+    except (ValueError, OverflowError, OSError):
+        return f"{time_ns} ns"
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def json_number(value: int | float) -> int | float | str:
+    """A number JSON can hold: non-finite ones become "NaN", "Infinity" and "-Infinity"."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value

@@ -12,10 +12,11 @@ from casckpt.format.ids import CommitId
 from casckpt.format.objects import Commit
 from casckpt.odb.database import Database
 from casckpt.odb.journal import file_name
-from casckpt.ops.values import CommitInfo, RunInfo, Status, rfc3339
+from casckpt.ops.values import CommitInfo, RunInfo, Status
 from casckpt.plan.graph import ancestors, nth_ancestor
 from casckpt.plan.names import HEADS, head_ref, run_of, tag_ref
 from casckpt.plan.revision import Revision, Suffix, id_prefix, parse_revision
+from casckpt.units import rfc3339
 
 _STEP_SEARCH = 1_000_000
 

@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-import datetime
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-
-def rfc3339(time_ns: int) -> str:
-    """A time in nanoseconds since the epoch as RFC 3339 UTC with milliseconds; far-off ones as a plain count."""
-    try:
-        moment = datetime.datetime.fromtimestamp(time_ns / 1e9, tz=datetime.UTC)
-    except (ValueError, OverflowError, OSError):
-        return f"{time_ns} ns"
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def json_number(value: int | float) -> int | float | str:
-    """A number JSON can hold: non-finite ones become "NaN", "Infinity" and "-Infinity"."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value
+from casckpt.units import json_number, rfc3339
 
 
 @dataclass(frozen=True, slots=True)
