@@ -1,0 +1,1 @@
+"""Whole stores in whole processes: concurrency, damage, scale."""
