@@ -1,0 +1,29 @@
+"""Every Python example of the documentation runs, page by page, in an empty folder and in the order of the page."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DOCS = Path(__file__).parents[2] / "docs"
+FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = sorted(page for page in DOCS.rglob("*.md") if FENCE.search(page.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(DOCS)) for page in PAGES])
+def test_the_examples_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = page.read_text(encoding="utf-8")
+    names: dict[str, Any] = {"__name__": "example"}
+    for block in FENCE.finditer(text):
+        # Line numbers of a failure are those of the page.
+        lines = text[: block.start(1)].count("\n")
+        exec(compile("\n" * lines + block[1], str(page), "exec"), names)
+
+
+def test_the_pages_that_teach_have_examples() -> None:
+    wanted = {"tutorial.md", *(f"how-to/{page.name}" for page in (DOCS / "how-to").glob("*.md"))}
+    assert wanted <= {str(page.relative_to(DOCS)) for page in PAGES}
