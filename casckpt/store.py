@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from casckpt.errors import StoreNotFound
 from casckpt.odb.repository import Repository, initialize, writer_name
 from casckpt.ops import history
-from casckpt.ops.values import CheckoutReport, CommitInfo, Diff, FsckReport, LeafSummary, RunInfo, Status
+from casckpt.ops.values import CommitInfo, RunInfo, Status
 from casckpt.storage.base import Storage
 from casckpt.storage.local import LocalStorage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from casckpt.ops.reports import CheckoutReport, Diff, FsckReport, LeafSummary
 
 # Operations are imported where they are called: `casckpt log` must not pay for commit, checkout and fsck.
 
@@ -56,7 +60,10 @@ class Store:
     @property
     def path(self) -> Path | None:
         """The folder of the store, None for one in memory."""
-        return self._repository.storage.path
+        from pathlib import Path
+
+        path = self._repository.storage.path
+        return None if path is None else Path(path)
 
     def close(self) -> None:
         """Bring the index up to date and release all files. What was committed is durable without it."""
@@ -234,6 +241,15 @@ def memory() -> Store:
     from casckpt.storage.memory import MemoryStorage
 
     return _init(MemoryStorage())
+
+
+def __getattr__(name: str) -> Any:
+    # The values that only some operations return.
+    if name in __all__:
+        from casckpt.ops import reports
+
+        return getattr(reports, name)
+    raise AttributeError(f"module 'casckpt.store' has no attribute {name!r}")
 
 
 def _init(storage: Storage) -> Store:

@@ -21,7 +21,7 @@ Damage between valid frames is a gap: readers go on behind it, fsck reports it.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from casckpt.format import limits
 from casckpt.format.ids import checksum
@@ -35,8 +35,7 @@ NO_HASH = bytes(32)
 _Data = bytes | memoryview
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """A valid frame: `payload` is a view of the scanned buffer; `offset` counts from the start of the file."""
 
     seq: int
@@ -49,8 +48,7 @@ class Frame:
         return self.offset + OVERHEAD + len(self.payload)
 
 
-@dataclass(frozen=True, slots=True)
-class Scan:
+class Scan(NamedTuple):
     """What a journal file holds from some offset on.
 
     `end` is where the next frame goes; `tail` says what lies there now: `clean`, `torn`, or `damage` (then `end` is

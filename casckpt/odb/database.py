@@ -7,7 +7,7 @@ a pack was added, 256 frames are pending, or the store is closed.
 
 from __future__ import annotations
 
-import logging
+import os
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -15,19 +15,19 @@ from typing import Any
 
 from casckpt.errors import BusyError, DamagedObject, FormatError, IntegrityError, StorageError
 from casckpt.format.canonical import decode
+from casckpt.format.commit import Commit
 from casckpt.format.entry import Drop, Entry, PackRef
 from casckpt.format.ids import CommitId, Kind, ObjectId, PackId
-from casckpt.format.objects import Commit
 from casckpt.format.pack import Record
 from casckpt.odb import tables as t
 from casckpt.odb.fold import decode_drop, fold
 from casckpt.odb.index import Index
 from casckpt.odb.journal import Journal, Placed, Position, Rewound, Tail, file_name
+from casckpt.odb.notices import warn
 from casckpt.odb.pack_reader import PackReader
 from casckpt.odb.pack_writer import pack_name
 from casckpt.storage.base import Storage
 
-_LOG = logging.getLogger("casckpt")
 _POSITION = struct.Struct("<QQQ32s?")
 PENDING_FRAMES = 256
 INDEX_WAIT_S = 10.0
@@ -77,7 +77,7 @@ class Database:
     def _find_index(self) -> Index | None:
         if self.storage.path is None:
             return None
-        folder = self.storage.path / "index"
+        folder = os.path.join(self.storage.path, "index")
         index = self._trusted(Index.open(folder, read_only=self.storage.read_only))
         if index is not None or self.storage.read_only:
             return index
@@ -90,7 +90,7 @@ class Database:
                     index = Index.build(folder, self._fill)
                 return index
         except (BusyError, StorageError) as error:
-            _LOG.warning("working without the index: %s", error)
+            warn("working without the index: %s", error)
             return None
 
     def _trusted(self, index: Index | None) -> Index | None:
@@ -100,7 +100,7 @@ class Database:
         position = _read_position(index)
         if position is not None and self.journal.holds(position):
             return index
-        _LOG.warning("the index knows a frame that the journal does not have; it is rebuilt")
+        warn("the index knows a frame that the journal does not have; it is rebuilt")
         index.close()
         return None
 
@@ -165,7 +165,7 @@ class Database:
                 self._reattach()
                 return
             except Exception as error:  # the index is a view: a failure to update it must never fail a commit
-                _LOG.warning("the index was not brought up to date: %s", error)
+                warn("the index was not brought up to date: %s", error)
                 return
             self.refresh()
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from typing import Any, Protocol
 
 from casckpt.errors import FormatError, IntegrityError, StorageError
 from casckpt.format.canonical import decode, encode
+from casckpt.format.commit import Commit
 from casckpt.format.entry import Drop, Entry, PackRef
 from casckpt.format.ids import CommitId, Kind, ObjectId, object_id
-from casckpt.format.objects import Commit
 from casckpt.format.pack import Record
 from casckpt.odb import tables as t
-
-_LOG = logging.getLogger("casckpt")
+from casckpt.odb.notices import warn
 
 
 class PackSource(Protocol):
@@ -100,7 +98,7 @@ def _add_pack(tables: t.WritableTables, pack: PackRef, source: PackSource) -> No
     try:
         records = source.records(pack)
     except (IntegrityError, FormatError, StorageError, FileNotFoundError) as error:
-        _LOG.warning("pack %s cannot be read: %s", pack.id.hex()[:12], error)
+        warn("pack %s cannot be read: %s", pack.id.hex()[:12], error)
         return
     _put_records(tables, pack, number, records, source)
 
@@ -117,7 +115,7 @@ def _put_records(
             try:
                 _put_commit(tables, record.id, source.read_plain(pack, record), added.get(record.id))
             except (IntegrityError, FormatError, StorageError, FileNotFoundError) as error:
-                _LOG.warning("commit %s cannot be read: %s", record.id.hex()[:12], error)
+                warn("commit %s cannot be read: %s", record.id.hex()[:12], error)
 
 
 def _added(hints: dict[str, Any]) -> dict[bytes, int]:
@@ -148,7 +146,7 @@ def _put_commit(tables: t.WritableTables, identity: ObjectId, data: bytes, added
     try:
         commit = Commit.decode(data)
     except IntegrityError as error:
-        _LOG.warning("commit %s cannot be read: %s", identity.hex()[:12], error)
+        warn("commit %s cannot be read: %s", identity.hex()[:12], error)
         return
     if tables.get(t.COMMITS, identity) is not None:
         return

@@ -13,12 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import lmdb
 
@@ -64,22 +60,22 @@ class Index:
     An index is bound to the process that opened it: after a fork, open another.
     """
 
-    def __init__(self, folder: Path, shared: _Shared) -> None:
+    def __init__(self, folder: str, shared: _Shared) -> None:
         self._folder = folder
         self._shared = shared
         self.pid = os.getpid()
 
     @classmethod
-    def open(cls, folder: Path, *, read_only: bool = False) -> Index | None:
+    def open(cls, folder: str, *, read_only: bool = False) -> Index | None:
         """The index in a folder, None if there is none that can be trusted."""
         if not is_clean(folder):
             return None
         return cls._attach(folder, read_only=read_only)
 
     @classmethod
-    def _attach(cls, folder: Path, *, read_only: bool = False) -> Index | None:
+    def _attach(cls, folder: str, *, read_only: bool = False) -> Index | None:
         try:
-            status = os.stat(folder / "data.mdb")
+            status = os.stat(_data(folder))
         except FileNotFoundError:
             return None
         identity = (status.st_dev, status.st_ino)
@@ -89,7 +85,7 @@ class Index:
                 shared.users += 1
                 return cls(folder, shared)
             try:
-                env = lmdb.open(str(folder), readonly=read_only, lock=not read_only, metasync=False, **_OPTIONS)
+                env = lmdb.open(folder, readonly=read_only, lock=not read_only, metasync=False, **_OPTIONS)
                 env.reader_check()
                 shared = _open[identity] = _Shared(env, identity)
             except lmdb.Error:
@@ -97,35 +93,37 @@ class Index:
         return cls(folder, shared)
 
     @classmethod
-    def build(cls, folder: Path, fill: Callable[[t.WritableTables], None]) -> Index | None:
+    def build(cls, folder: str, fill: Callable[[t.WritableTables], None]) -> Index | None:
         """A new index filled by `fill`, put in place of whatever was there. The caller holds the index lock.
 
         None if LMDB cannot work here (then the tables live in memory).
         """
-        fresh = folder.parent / "tmp" / f"index-{os.getpid()}-{os.urandom(4).hex()}"
+        fresh = _unfinished(folder)
         try:
-            fresh.mkdir(mode=0o700, parents=True)
-            with lmdb.open(str(fresh), sync=False, **_OPTIONS) as env:
+            os.makedirs(fresh, mode=0o700)
+            with lmdb.open(fresh, sync=False, **_OPTIONS) as env:
                 databases = {table: env.open_db(table.encode()) for table in t.TABLES}
                 with env.begin(write=True) as transaction:
                     fill(_Transaction(transaction, databases))
                 env.sync(True)
             record_clean(fresh)
-            if folder.exists():
-                old = folder.parent / "tmp" / f"index-{os.getpid()}-{os.urandom(4).hex()}"
+            if os.path.lexists(folder):
+                old = _unfinished(folder)
                 os.rename(folder, old)
-                shutil.rmtree(old, ignore_errors=True)
+                _remove(old)
             os.rename(fresh, folder)
         except (lmdb.Error, OSError):
-            shutil.rmtree(fresh, ignore_errors=True)
+            _remove(fresh)
             return None
         return cls._attach(folder)
 
     @staticmethod
-    def remove_unfinished(folder: Path) -> None:
+    def remove_unfinished(folder: str) -> None:
         """Remove what builders that died left in tmp/. The caller holds the index lock."""
-        for left in (folder.parent / "tmp").glob("index-*"):
-            shutil.rmtree(left, ignore_errors=True)
+        below = os.path.dirname(_unfinished(folder))
+        for name in os.listdir(below) if os.path.isdir(below) else ():
+            if name.startswith("index-"):
+                _remove(os.path.join(below, name))
 
     def close(self) -> None:
         """Let go of the environment; it closes with its last user in this process."""
@@ -140,12 +138,12 @@ class Index:
         """Make every opener build the index anew. The caller holds the index lock."""
         for name in ("clean", "data.mdb", "lock.mdb"):
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._folder / name)
+                os.unlink(os.path.join(self._folder, name))
 
     def is_current(self) -> bool:
         """Whether this is still the index in its folder, and of this process."""
         try:
-            status = os.stat(self._folder / "data.mdb")
+            status = os.stat(_data(self._folder))
         except OSError:
             return False
         return (status.st_dev, status.st_ino) == self._shared.identity and self.pid == os.getpid()
@@ -176,7 +174,7 @@ class Index:
             lmdb.Error: the index could not be changed; it is as before.
         """
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._folder / "clean")
+            os.unlink(_clean(self._folder))
         with self._shared.env.begin(write=True) as transaction:
             change(_Transaction(transaction, self._shared.tables))
         record_clean(self._folder)
@@ -223,42 +221,70 @@ def _from(transaction: lmdb.Transaction, start: bytes, prefix: bytes, most: int)
     return found
 
 
-def _fingerprint(data: Path) -> str:
+def _data(folder: str) -> str:
+    return os.path.join(folder, "data.mdb")
+
+
+def _clean(folder: str) -> str:
+    return os.path.join(folder, "clean")
+
+
+def _unfinished(folder: str) -> str:
+    """A fresh name beside the index, in tmp/."""
+    return os.path.join(os.path.dirname(folder), "tmp", f"index-{os.getpid()}-{os.urandom(4).hex()}")
+
+
+def _remove(path: str) -> None:
+    """Remove a folder or file, whatever is in it."""
+    import shutil
+
+    shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+
+
+def _fingerprint(data: str) -> str:
     """Length and content of the data file: by hash, or by time stamp where hashing would take too long."""
     status = os.stat(data)
     if status.st_size > HASH_BYTES:
         return f"{status.st_size} time {status.st_mtime_ns}"
-    with data.open("rb") as file:
+    with open(data, "rb") as file:
         digest = checksum_of(iter(lambda: file.read(1 << 20), b""))
     return f"{status.st_size} hash {digest.hex()}"
 
 
-def record_clean(folder: Path) -> None:
+def record_clean(folder: str) -> None:
     """Note that the data file is as its writer left it."""
-    text = _fingerprint(folder / "data.mdb")
-    fresh = folder / f"clean-{os.getpid()}"
+    text = _fingerprint(_data(folder))
+    fresh = os.path.join(folder, f"clean-{os.getpid()}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         os.write(descriptor, text.encode())
     finally:
         os.close(descriptor)
-    os.rename(fresh, folder / "clean")
+    os.rename(fresh, _clean(folder))
 
 
-def is_clean(folder: Path) -> bool:
+def is_clean(folder: str) -> bool:
     """Whether the data file is as its last writer left it, or a large one survives a walk in a child process."""
     try:
-        noted = (folder / "clean").read_text("ascii", "replace")
-        return noted == _fingerprint(folder / "data.mdb")
+        with open(_clean(folder), "rb") as file:
+            noted = file.read(256).decode("ascii", "replace")
+        return noted == _fingerprint(_data(folder))
     except OSError:
         pass
     try:
-        size = os.stat(folder / "data.mdb").st_size
+        size = os.stat(_data(folder)).st_size
     except OSError:
         return False
-    if size < CHILD_CHECK_BYTES:
-        return False
-    done = subprocess.run([sys.executable, "-c", _CHILD, str(folder)], check=False, capture_output=True, timeout=600)
+    return size >= CHILD_CHECK_BYTES and _survives_walk(folder)
+
+
+def _survives_walk(folder: str) -> bool:
+    import subprocess
+    import sys
+
+    done = subprocess.run([sys.executable, "-c", _CHILD, folder], check=False, capture_output=True, timeout=600)
     return done.returncode == 0
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from casckpt.errors import CasckptError, DamagedFile
@@ -51,8 +50,7 @@ class Placed(NamedTuple):
         return self.frame.offset + HEADER_BYTES
 
 
-@dataclass(frozen=True, slots=True)
-class Tail:
+class Tail(NamedTuple):
     """What was found behind a position: frames, the new position, and what lies behind that (see format.frame)."""
 
     frames: list[Placed]

@@ -8,7 +8,6 @@ the commit lock, shared, from its first look-up to its frame, so that nothing it
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -25,10 +24,10 @@ from casckpt.odb import locks
 from casckpt.odb import tables as t
 from casckpt.odb.database import PENDING_FRAMES, Database
 from casckpt.odb.journal import Position, Tail, file_name
+from casckpt.odb.notices import warn
 from casckpt.odb.pack_writer import PackWriter, pack_name
 from casckpt.odb.seal import seal
 
-_LOG = logging.getLogger("casckpt")
 FRAME_OBJECT_BYTES = 64 << 10
 """New stored bytes up to here ride in the frame."""
 OWN_PACK_BYTES = 16 << 20
@@ -212,7 +211,7 @@ class Session:
             # readers have gone on to it, and a frame in this one would be lost.
             if self._database.storage.size(file_name(file + 1)) is not None:
                 raise
-            _LOG.warning("the journal file was not sealed: %s", error)
+            warn("the journal file was not sealed: %s", error)
 
     def _check_relied(self) -> None:
         """The packs that stand for known objects must still be there, whole: defence in depth under the commit lock."""

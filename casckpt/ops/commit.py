@@ -14,9 +14,9 @@ from typing import Any
 from casckpt.errors import RefExists, RevisionNotFound, UsageError
 from casckpt.format import limits
 from casckpt.format.canonical import encode
+from casckpt.format.commit import Commit
 from casckpt.format.entry import Entry, RefMove
 from casckpt.format.ids import CommitId, Kind, ObjectId, object_id
-from casckpt.format.objects import Commit
 from casckpt.odb.database import Database
 from casckpt.odb.repository import Repository, writer_name
 from casckpt.odb.session import Session

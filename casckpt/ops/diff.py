@@ -15,7 +15,7 @@ from casckpt.format.layout import Grouped, Tiny
 from casckpt.odb.database import Database
 from casckpt.ops.history import describe, require_tree
 from casckpt.ops.load import LoadedComponent, Loader
-from casckpt.ops.values import Diff, LeafChange
+from casckpt.ops.reports import Diff, LeafChange
 from casckpt.state.walk import LeafInfo
 
 _Span = tuple[bytes, int, int]

@@ -20,7 +20,8 @@ from casckpt.odb.repository import Repository
 from casckpt.ops.commit import CommitOptions, commit_state
 from casckpt.ops.history import require_tree
 from casckpt.ops.load import LoadedComponent, Loader
-from casckpt.ops.values import CheckoutReport, CommitInfo
+from casckpt.ops.reports import CheckoutReport
+from casckpt.ops.values import CommitInfo
 from casckpt.state import paths as state_paths
 from casckpt.state.flat import PARTS_MAX, Blob, FlatComponent, FlatState
 from casckpt.state.values import encode_key

@@ -14,8 +14,8 @@ from dataclasses import replace
 from casckpt.errors import UsageError
 from casckpt.odb.repository import Repository
 from casckpt.ops.repair import heal
+from casckpt.ops.reports import FsckReport
 from casckpt.ops.survey import check
-from casckpt.ops.values import FsckReport
 
 DEPTHS = ("quick", "full")
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 
 from casckpt.errors import AmbiguousRevision, CommitDropped, RevisionNotFound
+from casckpt.format.commit import Commit
 from casckpt.format.ids import CommitId
-from casckpt.format.objects import Commit
 from casckpt.odb.database import Database
 from casckpt.odb.journal import file_name
 from casckpt.ops.values import CommitInfo, RunInfo, Status
@@ -244,7 +243,7 @@ def status(database: Database) -> Status:
     )
 
 
-def _free(path: Path) -> int:
+def _free(path: str) -> int:
     """Bytes an ordinary user can still write on the disk of a folder."""
     found = os.statvfs(path)
     return found.f_bavail * found.f_frsize

@@ -10,7 +10,7 @@ from casckpt.format.ids import CommitId, Kind, ObjectId
 from casckpt.odb.database import Database
 from casckpt.ops.history import require_tree
 from casckpt.ops.load import Loader
-from casckpt.ops.values import LeafSummary
+from casckpt.ops.reports import LeafSummary
 
 
 def leaves(database: Database, identity: CommitId) -> Iterator[LeafSummary]:

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from casckpt.errors import DamagedLeaf, DamagedObject, IntegrityError
 from casckpt.format import chunking
+from casckpt.format.commit import Commit
 from casckpt.format.ids import ChunkId, CommitId, Kind, ObjectId, short_id
 from casckpt.format.layout import Grouped, Large, Place, Tiny, places
-from casckpt.format.objects import Commit, Component, Structure, Tree
+from casckpt.format.objects import Component, Structure, Tree
 from casckpt.odb.database import Database
 from casckpt.state.walk import LeafInfo, walk
 

@@ -10,9 +10,9 @@ from typing import Any
 from casckpt.errors import CasckptError, DamagedObject, FormatError, IntegrityError
 from casckpt.format import pack as p
 from casckpt.format.codec import compress
+from casckpt.format.commit import Commit
 from casckpt.format.entry import Entry, PackRef, RefMove
 from casckpt.format.ids import CommitId, Kind, ObjectId, PackId, TreeId, object_id, short_id
-from casckpt.format.objects import Commit
 from casckpt.odb import locks
 from casckpt.odb.database import Database
 from casckpt.odb.pack_writer import PackWriter, pack_name

@@ -13,7 +13,7 @@ from casckpt.odb.database import Database
 from casckpt.odb.journal import Tail, file_name
 from casckpt.odb.pack_writer import pack_name
 from casckpt.ops.load import Loader
-from casckpt.ops.values import Finding
+from casckpt.ops.reports import Finding
 from casckpt.storage.base import read_exact
 
 _READ_ERRORS = (IntegrityError, FormatError, StorageError, FileNotFoundError)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Iterator
 
+from casckpt.format.commit import Commit
 from casckpt.format.ids import CommitId
-from casckpt.format.objects import Commit
 
 Lookup = Callable[[CommitId], Commit | None]
 

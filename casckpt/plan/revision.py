@@ -15,7 +15,7 @@ decided by whoever looks it up, in the order exact ref, tag, run, id.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from casckpt.errors import InvalidRevision
 from casckpt.units import parse_int
@@ -25,8 +25,7 @@ _BASE = re.compile(r"[^~^@]+|@")
 _MAX_COUNT = 1 << 32
 
 
-@dataclass(frozen=True, slots=True)
-class Suffix:
+class Suffix(NamedTuple):
     """One step from a commit to another: `kind` is `back`, `parent`, `step` or `epoch`."""
 
     kind: str
@@ -37,8 +36,7 @@ class Suffix:
         return f"{mark}{self.number}" if mark else f"@{self.kind}={self.number}"
 
 
-@dataclass(frozen=True, slots=True)
-class Revision:
+class Revision(NamedTuple):
     """A parsed revision: `str()` gives text with the same meaning."""
 
     base: str

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from casckpt.errors import ConflictError, UsageError
+from casckpt.format.commit import Commit
 from casckpt.format.entry import RefMove
 from casckpt.format.ids import CommitId
-from casckpt.format.objects import Commit
 from casckpt.plan.names import head_ref
 
 RefOf = Callable[[str], CommitId | None]

@@ -13,7 +13,6 @@ builtin `FileNotFoundError` and an existing one `FileExistsError`, since callers
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Protocol
 
 Buffer = bytes | bytearray | memoryview
@@ -54,7 +53,7 @@ class WriteFile(Protocol):
 class Storage(Protocol):
     """A folder of named bytes. Thread-safe; usable in a forked child."""
 
-    path: Path | None
+    path: str | None
     """Where the folder is on a real file system; None if it is nowhere (no LMDB index, no mmap there)."""
 
     read_only: bool

@@ -14,7 +14,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from weakref import WeakSet
 
 # The journal lock is held for a flush or less, so the first polls come soon; 20 ms bounds the cost of long waits.
@@ -96,7 +95,7 @@ def holder_of(descriptor: Descriptor) -> str:
     status = os.fstat(descriptor.fd)
     device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     try:
-        rows = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+        rows = [line.split() for line in _read("/proc/locks").decode().splitlines()]
     except OSError:
         return "another process"
     # `7: FLOCK ADVISORY WRITE 4121 fd:00:1835 0 EOF`; waiters have `->` in the second column. The process id is 0
@@ -111,7 +110,7 @@ def holder_of(descriptor: Descriptor) -> str:
 
 def _command_of(pid: int) -> str:
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        words = _read(f"/proc/{pid}/cmdline").split(b"\0")
     except OSError:
         return ""
     text = " ".join(word.decode(errors="replace") for word in words if word)
@@ -119,3 +118,8 @@ def _command_of(pid: int) -> str:
     if len(shown) > _COMMAND_CHARS:
         shown = shown[: _COMMAND_CHARS - 3] + "..."
     return f" ({shown})" if shown else ""
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()

@@ -12,7 +12,6 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from casckpt.errors import BusyError, ReadOnlyStore
 from casckpt.storage.base import check_name
@@ -40,7 +39,7 @@ class LocalStorage:
 
     def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False) -> None:
         self._root = os.path.abspath(os.fspath(path))
-        self.path: Path | None = Path(self._root)
+        self.path: str | None = self._root
         denied = os.path.exists(self._root) and not os.access(self._root, os.W_OK)
         self.read_only = read_only or denied
         self._refusal = "no permission to write there" if denied else "it was opened read-only"

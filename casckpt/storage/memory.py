@@ -11,7 +11,6 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 from casckpt.errors import BusyError, ReadOnlyStore, StorageError
 from casckpt.storage.base import Buffer, check_name
@@ -113,7 +112,7 @@ class MemoryStorage:
     """
 
     def __init__(self, entries: Mapping[str, bytes | None] | None = None, *, read_only: bool = False) -> None:
-        self.path: Path | None = None
+        self.path: str | None = None
         self.read_only = read_only
         self._entries: dict[str, _Inode | bytes | None] = dict(entries or {})
         for name in entries or ():

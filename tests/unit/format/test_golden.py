@@ -15,7 +15,8 @@ from casckpt.format.elements import word_bytes
 from casckpt.format.entry import Entry
 from casckpt.format.frame import scan
 from casckpt.format.ids import Kind, checksum, object_id, pack_id
-from casckpt.format.objects import Commit, Component, Structure, Tree
+from casckpt.format.commit import Commit
+from casckpt.format.objects import Component, Structure, Tree
 from casckpt.format.remote import RemoteRoot
 from casckpt.format.remote_index import Segment
 from tests.golden import make_v1

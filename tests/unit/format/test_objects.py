@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from casckpt.errors import IntegrityError
 from casckpt.format.canonical import encode
-from casckpt.format.objects import Commit, Component, Structure, Tree
+from casckpt.format.commit import Commit
+from casckpt.format.objects import Component, Structure, Tree
 from tests.support.build import identity
 
 ID = identity("an object")

@@ -1,0 +1,128 @@
+"""The commit object: a tree and its story. Apart from the other objects, since reading history needs only this one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from casckpt.errors import IntegrityError
+from casckpt.format import limits
+from casckpt.format.canonical import Fields, decode, encode
+from casckpt.format.ids import CommitId, ObjectId, TreeId
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One checkpoint: which tree, in which run, at which step, from which parents.
+
+    Times are nanoseconds since the Unix epoch, UTC. `epoch` counts passes over the data and may be fractional.
+    `config`, `environment`, `code` and `data` are ids of metadata objects shared between commits.
+    """
+
+    tree: TreeId
+    parents: tuple[CommitId, ...]
+    run: str
+    time_ns: int
+    step: int | None = None
+    epoch: int | float | None = None
+    kind: str = "step"
+    status: str = "completed"
+    metrics: Mapping[str, int | float] = field(default_factory=dict)
+    message: str = ""
+    author: str = ""
+    schema: tuple[str, int] | None = None
+    config: ObjectId | None = None
+    environment: ObjectId | None = None
+    code: ObjectId | None = None
+    data: ObjectId | None = None
+    nbytes: int = 0
+    """Plain bytes of all blobs of the tree."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of newer releases, kept as they are."""
+
+    def encode(self) -> bytes:
+        optional = {
+            "step": self.step,
+            "epoch": self.epoch,
+            "config": self.config,
+            "environment": self.environment,
+            "code": self.code,
+            "data": self.data,
+            "schema": self.schema,
+            "metrics": self.metrics or None,
+            "message": self.message or None,
+            "author": self.author or None,
+        }
+        value: dict[str, Any] = {
+            **self.extra,
+            **{key: item for key, item in optional.items() if item is not None},
+            "tree": self.tree,
+            "parents": self.parents,
+            "run": self.run,
+            "time": self.time_ns,
+            "kind": self.kind,
+            "status": self.status,
+            "bytes": self.nbytes,
+        }
+        return encode(value)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Commit:
+        what = "a commit object"
+        fields = Fields(decode(data, what), what)
+        tree = fields.id("tree")
+        if tree is None:
+            raise fields.error("no tree")
+        parents = fields.ids("parents")
+        metrics = fields.get("metrics", dict, {})
+        schema = fields.get("schema", list)
+        if not all(type(key) is str and type(value) in (int, float) for key, value in metrics.items()):
+            raise fields.error("a metric is not a number with a text name")
+        if schema is not None and [type(item) for item in schema] != [str, int]:
+            raise fields.error("the schema is not a name and a version")
+        commit = cls(
+            tree=TreeId(ObjectId(tree)),
+            parents=tuple(CommitId(ObjectId(parent)) for parent in parents),
+            run=fields.need("run", str),
+            time_ns=fields.need("time", int),
+            step=fields.get("step", int),
+            epoch=fields.get("epoch", (int, float)),
+            kind=fields.need("kind", str),
+            status=fields.need("status", str),
+            metrics=metrics,
+            message=fields.get("message", str, ""),
+            author=fields.get("author", str, ""),
+            schema=None if schema is None else (schema[0], schema[1]),
+            config=_optional(fields.id("config")),
+            environment=_optional(fields.id("environment")),
+            code=_optional(fields.id("code")),
+            data=_optional(fields.id("data")),
+            nbytes=fields.get("bytes", int, 0),
+            extra=fields.unknown(_COMMIT_FIELDS),
+        )
+        commit.check()
+        return commit
+
+    def check(self) -> None:
+        """Raise IntegrityError if a limit of the format is broken."""
+        sizes = (
+            (len(self.parents), limits.MAX_PARENTS),
+            (len(self.metrics), limits.MAX_METRICS),
+            (len(self.run.encode()), limits.MAX_NAME_BYTES),
+            (len(self.message.encode()), limits.MAX_MESSAGE_BYTES),
+        )
+        if any(size > limit for size, limit in sizes):
+            raise IntegrityError(object="a commit object", problem="a field is longer than the format allows")
+
+
+_COMMIT_FIELDS = frozenset(
+    (
+        *("tree", "parents", "run", "time", "step", "epoch", "kind", "status", "metrics", "message", "author"),
+        *("schema", "config", "environment", "code", "data", "bytes"),
+    )
+)
+
+
+def _optional(identity: bytes | None) -> ObjectId | None:
+    return None if identity is None else ObjectId(identity)

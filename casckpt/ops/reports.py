@@ -1,0 +1,156 @@
+"""What operations that look deeper return; apart from `values`, so that reading history starts fast."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from casckpt.ops.values import CommitInfo
+from casckpt.units import json_number
+
+
+@dataclass(frozen=True, slots=True)
+class LeafSummary:
+    """One leaf of a committed state. `nbytes` counts plain bytes; None for values inside the tree."""
+
+    path: str
+    kind: str
+    dtype: str | None
+    shape: tuple[int, ...] | None
+    nbytes: int | None
+    value: Any = None
+
+    def to_dict(self) -> dict[str, Any]:
+        value = self.value
+        if isinstance(value, (bytes, bytearray)):
+            value = value.hex()
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            value = json_number(value)
+        elif not isinstance(value, (str, bool, type(None))):
+            value = str(value)
+        return {
+            "path": self.path,
+            "kind": self.kind,
+            "dtype": self.dtype,
+            "shape": None if self.shape is None else list(self.shape),
+            "bytes": self.nbytes,
+            "value": value,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class LeafChange:
+    """A leaf that differs between two commits; `change` is added, removed, changed, or kind (other type or shape)."""
+
+    path: str
+    change: str
+    before: str
+    after: str
+    nbytes: int
+    differing: int
+    """Plain bytes that lie in chunks the two do not share."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "path": self.path,
+            "change": self.change,
+            "before": self.before,
+            "after": self.after,
+            "bytes": self.nbytes,
+            "bytes_differing": self.differing,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """What differs between two commits, known from ids alone: no tensor is read."""
+
+    before: CommitInfo
+    after: CommitInfo
+    metrics: Mapping[str, tuple[int | float | None, int | float | None]]
+    leaves: tuple[LeafChange, ...]
+    equal: int
+    """Leaves that are equal."""
+    equal_bytes: int
+    """Plain bytes in chunks both have."""
+    total_bytes: int
+    """Plain bytes of the later commit."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "before": self.before.to_dict(),
+            "after": self.after.to_dict(),
+            "metrics": {
+                name: [None if value is None else json_number(value) for value in pair]
+                for name, pair in self.metrics.items()
+            },
+            "leaves": [leaf.to_dict() for leaf in self.leaves],
+            "equal": self.equal,
+            "bytes_equal": self.equal_bytes,
+            "bytes_total": self.total_bytes,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class CheckoutReport:
+    """What a checkout into the file system wrote."""
+
+    commit: str
+    path: str
+    files: int
+    nbytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"commit": self.commit, "path": self.path, "files": self.files, "bytes": self.nbytes}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing fsck found. `severity` is damage (data is wrong or missing), notice (harmless, or already healed)."""
+
+    severity: str
+    what: str
+    where: str
+    leaf: str | None = None
+    commits: tuple[str, ...] = ()
+    repaired: str | None = None
+    """What a repair did about it, None if nothing."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "severity": self.severity,
+            "what": self.what,
+            "where": self.where,
+            "leaf": self.leaf,
+            "commits": list(self.commits),
+            "repaired": self.repaired,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class FsckReport:
+    """What fsck looked at and found. `ok` means no damage is left."""
+
+    depth: str
+    packs: int
+    objects: int
+    commits: int
+    nbytes: int
+    """Stored bytes that were read and compared with their ids."""
+    findings: tuple[Finding, ...] = field(default=())
+
+    @property
+    def ok(self) -> bool:
+        return not any(finding.severity == "damage" and finding.repaired is None for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "depth": self.depth,
+            "ok": self.ok,
+            "packs": self.packs,
+            "objects": self.objects,
+            "commits": self.commits,
+            "bytes_read": self.nbytes,
+            "findings": [finding.to_dict() for finding in self.findings],
+        }
