@@ -85,7 +85,8 @@ class Index:
                 shared.users += 1
                 return cls(folder, shared)
             try:
-                env = lmdb.open(folder, readonly=read_only, lock=not read_only, metasync=False, **_OPTIONS)
+                # Readers take a slot in the lock file too, else a writer could reuse the pages they are looking at.
+                env = lmdb.open(folder, readonly=read_only, metasync=False, **_OPTIONS)
                 env.reader_check()
                 shared = _open[identity] = _Shared(env, identity)
             except lmdb.Error:
