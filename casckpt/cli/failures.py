@@ -20,10 +20,19 @@ def failure_of(error: BaseException, call: Call) -> Failure:
         return Failure.of(error)
     if isinstance(error, click.ClickException):
         return _usage(error)
-    if isinstance(error, KeyboardInterrupt | click.Abort):
+    if _is_interrupt(error):
         return Failure("interrupted", INTERRUPTED, f"interrupted; {call.outcome}")
     what = f"unexpected {type(error).__name__}: {error}"
     return Failure("bug", BUG, what, "this is a bug in casckpt", ("repeat with -vv for the traceback, and report it",))
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether an error is an interrupt, or what broke while cleaning up after one."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt | click.Abort):
+            return True
+        error = error.__context__
+    return False
 
 
 def _usage(error: click.ClickException) -> Failure:

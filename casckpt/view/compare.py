@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 
-from casckpt.ops.values import Diff, LeafChange
+from casckpt.ops.reports import Diff, LeafChange
 from casckpt.units import format_bytes, format_count
 from casckpt.view import text as t
 from casckpt.view.history import named

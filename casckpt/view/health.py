@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from casckpt.ops.values import Finding, FsckReport
+from casckpt.ops.reports import Finding, FsckReport
 from casckpt.units import format_bytes
 from casckpt.view import text as t
 from casckpt.view.text import Look, safe

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from casckpt.ops.values import CheckoutReport, CommitInfo, LeafSummary
-from casckpt.units import format_bytes, format_count, format_ratio
+from casckpt.ops.values import CommitInfo
+from casckpt.units import format_bytes, format_count, format_ratio, rfc3339
 from casckpt.view import text as t
 from casckpt.view.json import plain
 from casckpt.view.text import Cell, Look, safe
+
+if TYPE_CHECKING:
+    from casckpt.ops.reports import CheckoutReport, LeafSummary
 
 METRICS_SHOWN = 4
 VALUE_WIDTH = 60
@@ -23,7 +26,7 @@ def log_lines(commits: Sequence[CommitInfo], look: Look, *, oneline: bool = Fals
     for commit, line in zip(commits, lines, strict=True):
         yield line
         if commit.message and not oneline:
-            yield from (f"    {safe(part)}" for part in commit.message.splitlines())
+            yield from (f"    {line}".rstrip() for line in message_lines(commit))
 
 
 def commit_cells(commit: CommitInfo, look: Look) -> list[Cell]:
@@ -49,6 +52,11 @@ def step(commit: CommitInfo) -> str:
 def refs(commit: CommitInfo) -> str:
     """The refs that name a commit: the heads of its run, then tags."""
     return safe(", ".join(sorted(commit.refs, key=lambda name: (_HEADS.get(name, len(_HEADS)), name))))
+
+
+def message_lines(commit: CommitInfo) -> list[str]:
+    """The message of a commit; only line feeds break it, so that no other character forges a line."""
+    return [safe(line.removesuffix("\r")) for line in commit.message.rstrip().split("\n")]
 
 
 def remarks(commit: CommitInfo) -> str:
@@ -81,7 +89,6 @@ def show_lines(
 ) -> Iterator[str]:
     """One commit in full; its leaves and its metadata if they were asked for."""
     author = f" by {safe(commit.author)}" if commit.author else ""
-    message = commit.message.splitlines() or [""]
     if commit.added is None:
         size = format_bytes(commit.nbytes)
     else:
@@ -93,13 +100,13 @@ def show_lines(
             ("run", "  ".join(part for part in (safe(commit.run), step(commit)) if part)),
             ("kind", f"{commit.kind}, {commit.status}"),
             ("refs", Cell(refs(commit), t.REF)),
-            ("time", f"{commit.to_dict()['time']} ({look.when(commit.time_ns)}){author}"),
+            ("time", f"{rfc3339(commit.time_ns)} ({look.when(commit.time_ns)}){author}"),
             ("parents", " ".join(parent[:12] for parent in commit.parents)),
             ("children", " ".join(child[:12] for child in commit.children)),
             ("metrics", t.metrics(commit.metrics)),
             ("size", size),
             ("dropped", Cell("" if commit.dropped is None else f"by rule {safe(commit.dropped)}", t.BAD)),
-            *(("message" if not number else "", safe(line)) for number, line in enumerate(message)),
+            *(("message" if not number else "", line) for number, line in enumerate(message_lines(commit))),
         ],
         look,
     )
@@ -115,12 +122,16 @@ def _leaf_cells(leaf: LeafSummary) -> list[Cell]:
     what = leaf.kind
     if leaf.dtype is not None and leaf.shape is not None:
         what = f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
-    size = "" if leaf.nbytes is None else format_bytes(leaf.nbytes)
-    return [Cell(safe(leaf.path)), Cell(safe(what)), Cell(size, t.PLAIN, right=True), Cell(_value(leaf), t.MUTED)]
+    # An empty file has no blob, so its size is not stated.
+    nbytes = 0 if leaf.kind == "file" and leaf.nbytes is None else leaf.nbytes
+    size = Cell("" if nbytes is None else format_bytes(nbytes), t.PLAIN, right=True)
+    return [Cell(safe(leaf.path)), Cell(safe(what)), size, Cell(_value(leaf), t.MUTED)]
 
 
 def _value(leaf: LeafSummary) -> str:
-    """A value kept in the tree itself, cut to a line."""
+    """A value kept in the tree itself, cut to a line; of a file whether it can be executed."""
+    if leaf.kind == "file":
+        return "executable" if leaf.value else ""
     if leaf.nbytes is not None or leaf.value is None:
         return ""
     shown = safe(repr(leaf.value))

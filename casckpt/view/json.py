@@ -10,16 +10,14 @@ under the same schema number; a key that goes or changes its meaning needs the n
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from casckpt.units import json_number
 from casckpt.view.failure import Failure
 
 DIFFERS = 1
 """The exit code that answers a question instead of reporting trouble."""
-
-_NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
 def plain(value: Any) -> Any:
@@ -27,7 +25,7 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, str | bool):
         return value
     if isinstance(value, int | float):
-        return value if isinstance(value, int) or math.isfinite(value) else _NOT_FINITE[str(value)]
+        return json_number(value)
     if isinstance(value, Mapping):
         return {key if isinstance(key, str) else str(key): plain(item) for key, item in value.items()}
     if isinstance(value, bytes | bytearray | memoryview):

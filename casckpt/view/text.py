@@ -6,13 +6,12 @@ decided by whoever supplies `Look.paint`.
 
 from __future__ import annotations
 
-import datetime
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from casckpt.units import format_age, format_bytes, format_count
+from casckpt.units import format_age, format_bytes, format_count, rfc3339
 
 PLAIN, ID, REF, LABEL, MUTED, GOOD, BAD, ADDED, REMOVED, CHANGED = (
     "", "id", "ref", "label", "muted", "good", "bad", "added", "removed", "changed",
@@ -42,13 +41,7 @@ class Look:
     def when(self, time_ns: int) -> str:
         """A time as its age, from a week on as a date in UTC."""
         age_s = (self.now_ns - time_ns) / 1e9
-        if age_s < WEEK_S:
-            return format_age(age_s)
-        try:
-            moment = datetime.datetime.fromtimestamp(time_ns / 1e9, tz=datetime.UTC)
-        except (ValueError, OverflowError, OSError):
-            return "long ago"
-        return f"{moment:%Y-%m-%d %H:%M} UTC"
+        return format_age(age_s) if age_s < WEEK_S else f"{rfc3339(time_ns)[:16].replace('T', ' ')} UTC"
 
 
 class Cell(NamedTuple):

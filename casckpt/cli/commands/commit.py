@@ -103,7 +103,7 @@ def commit_command(
                 best=best,
                 progress=progress,
             )
-        except KeyboardInterrupt:
+        except BaseException:  # said only if it comes from an interrupt
             is_early = progress.total is not None and progress.done < progress.total
             call.outcome = NOTHING if is_early else UNSURE
             raise

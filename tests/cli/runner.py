@@ -1,0 +1,76 @@
+"""Running `casckpt` in this process, its output made the same on every run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import click
+from click.testing import CliRunner
+
+from casckpt.cli import main
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def envelope(self) -> dict[str, Any]:
+        """The one object on stdout; fails if there is anything else."""
+        found = json.loads(self.out)
+        assert isinstance(found, dict)
+        return found
+
+
+class _Entry(click.Command):
+    def main(self, args: Any = None, prog_name: str | None = None, **_: Any) -> Any:  # type: ignore[override]
+        raise SystemExit(main(args))
+
+
+def run(*words: str, environ: Mapping[str, str | None] | None = None) -> Result:
+    """`casckpt WORDS`, its streams caught apart; neither is a terminal."""
+    clean = {"NO_COLOR": None, "FORCE_COLOR": None, "COLUMNS": "80", "TERM": "xterm", **(environ or {})}
+    done = CliRunner().invoke(_Entry("casckpt"), list(words), env=clean)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return Result(done.exit_code, done.stdout, done.stderr)
+
+
+class Normal:
+    """Replaces what differs from run to run: ids in order of appearance, ages, times, sizes, folders."""
+
+    def __init__(self) -> None:
+        self._ids: dict[str, int] = {}
+
+    def __call__(self, text: str) -> str:
+        text = text.replace(os.path.realpath(os.getcwd()), "TMP")
+        if text.startswith("{"):
+            return json.dumps(self._json(json.loads(text)), indent=1, ensure_ascii=True) + "\n"
+        text = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME", text)
+        text = re.sub(r"\b[0-9a-f]{12,64}\b", self._identity, text)
+        text = re.sub(r"'[0-9a-f]{4}'", "'HEX4'", text)
+        text = re.sub(r" *\+?\b\d[\d,.]* (B|KiB|MiB|GiB|TiB)\b", " SIZE", text)
+        text = re.sub(r"\(\d+\.\dx\)", "(RATIO)", text)
+        text = re.sub(r"(?:just now|\d+ (?:s|min|h|d) ago)( {2,})?", lambda match: "AGE" + (match[1] or "")[:2], text)
+        return re.sub(r"offset \d+|at \d+\)", lambda match: re.sub(r"\d+", "N", match[0]), text)
+
+    def _identity(self, match: re.Match[str]) -> str:
+        number = self._ids.setdefault(match[0][:12], len(self._ids) + 1)
+        return f"ID{number}".ljust(12, "_") + ("" if len(match[0]) == 12 else f"/{len(match[0])}")
+
+    def _json(self, value: Any, key: str = "") -> Any:
+        if isinstance(value, dict):
+            return {name: self._json(item, name) for name, item in value.items()}
+        if isinstance(value, list):
+            return [self._json(item, key) for item in value]
+        if key == "elapsed_s" or (key.startswith("bytes_") and isinstance(value, int)):
+            return 0
+        fixed = {"version": "VERSION", "text": self(f"'{value}'")[1:-1]} if isinstance(value, str) else {}
+        return fixed.get(key, self(value) if isinstance(value, str) else value)

@@ -1,0 +1,141 @@
+"""Working folders for transcripts: files to commit, and stores in the states users meet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from hashlib import shake_256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import casckpt
+from casckpt.format.config import StoreFormat
+from casckpt.format.entry import Drop, Entry, RefMove
+from casckpt.format.ids import CommitId, Kind, ObjectId, object_id
+from casckpt.odb.repository import Repository
+from casckpt.storage.local import LocalStorage
+
+STORE = ".casckpt"
+
+
+def state(seed: int, rows: int = 16) -> dict[str, Any]:
+    """A small state of arrays, numbers and texts."""
+    weight = np.frombuffer(shake_256(b"%d" % seed).digest(rows * 64), "<f4").reshape(rows, 16)
+    return {"model": {"weight": weight, "bias": np.zeros(16, "<f4")}, "step": seed, "name": "gpt"}
+
+
+def empty(folder: Path) -> None:
+    """Files, and no store."""
+    out = folder / "out"
+    (out / "sub").mkdir(parents=True)
+    (out / "weights.bin").write_bytes(shake_256(b"weights").digest(5000))
+    (out / "sub" / "notes.txt").write_text("notes\n")
+
+
+def history(folder: Path) -> None:
+    """Two runs of states, a rule for best, a tag, a config."""
+    empty(folder)
+    with casckpt.init(folder / STORE) as store:
+        for number, loss in enumerate((0.5, 0.25, 0.375)):
+            store.commit(
+                state(number),
+                run="gpt",
+                step=1000 * (number + 1),
+                metrics={"val/loss": loss},
+                best="val/loss:min",
+                message="warm restart\nsecond line" if number == 1 else "",
+                config={"optim": {"lr": 1e-4, "betas": [0.9, 0.95]}, "seed": 7},
+            )
+        store.tag("v1", "gpt~1")
+        wide = {"model": {"weight": np.ones((2, 3))}, "width": 4096}
+        store.commit(wide, run="wide", step=10, epoch=0.5, kind="final", metrics={"val/loss": float("nan"), "n": 3})
+
+
+def big(folder: Path) -> Path:
+    """A store with one commit too large for the journal; the path of its pack."""
+    with casckpt.init(folder / STORE) as store:
+        store.commit(state(0, 1 << 16), run="gpt", step=1)
+        store.commit({"other": 1}, run="gpt", step=2)
+    [pack] = (folder / STORE / "packs").rglob("*.pack")
+    return pack
+
+
+def damaged(folder: Path) -> None:
+    """A chunk of the first of two commits has a flipped bit."""
+    pack = big(folder)
+    data = bytearray(pack.read_bytes())
+    data[len(data) // 2] ^= 1
+    pack.chmod(0o600)
+    pack.write_bytes(data)
+
+
+def lost(folder: Path) -> None:
+    """The only pack is gone."""
+    big(folder).unlink()
+
+
+def newer(folder: Path) -> None:
+    """A store with a feature this release does not know."""
+    history(folder)
+    path = folder / STORE / "format"
+    path.write_bytes(replace(StoreFormat.decode(path.read_bytes()), read=("quantum",)).encode())
+
+
+def dropped(folder: Path) -> None:
+    """The second commit of gpt was dropped."""
+    history(folder)
+    repository = Repository(LocalStorage(folder / STORE))
+    identity = repository.database.ref("tags/v1")
+    assert identity is not None
+    drop = Drop(identity, None, "keep last 1", 1_700_000_000_000_000_000)
+    append(repository, Entry("drop", drop.time_ns, drops=(drop,), by="test"))
+
+
+def ambiguous(folder: Path) -> None:
+    """Two commits whose ids begin with the same four digits, tagged `one` and `two`."""
+    history(folder)
+    repository = Repository(LocalStorage(folder / STORE))
+    named = repository.database.ref("tags/v1")
+    assert named is not None
+    commit = repository.database.commit(named)
+    assert commit is not None
+    seen: dict[str, tuple[CommitId, bytes]] = {}
+    for number in range(1 << 16):
+        data = replace(commit, run="twin", time_ns=commit.time_ns + number).encode()
+        identity = CommitId(object_id(Kind.COMMIT, data))
+        other = seen.setdefault(identity.hex()[:4], (identity, data))
+        if other[0] != identity:
+            break
+    pair = {"one": other, "two": (identity, data)}
+    refs = tuple(RefMove(f"tags/{name}", None, found) for name, (found, _) in pair.items())
+    objects: list[tuple[ObjectId, Kind, bytes]] = [(found, Kind.COMMIT, data) for found, data in pair.values()]
+    append(repository, Entry("pull", commit.time_ns, refs=refs, by="test"), objects)
+    (folder / "twins").write_text(identity.hex()[:4])
+
+
+def hostile(folder: Path) -> None:
+    """Texts that would command a terminal, wherever a user can put them."""
+    evil = "\x1b]0;owned\x07\x1b[2Jred\u202etxt"
+    with casckpt.init(folder / STORE) as store:
+        store.commit(
+            {f"w{evil}": evil, "ok": 1},
+            metrics={f"loss{evil}": 1.0},
+            message=f"{evil}\n\r\x9b31m\u2028forged line",
+            author=evil,
+            config={evil: evil},
+        )
+        store.commit({f"v{evil}": evil, "ok": 2})
+
+
+def append(repository: Repository, entry: Entry, objects: list[tuple[ObjectId, Kind, bytes]] | None = None) -> None:
+    """Add one entry to the journal, then close."""
+    with repository.session() as session:
+        session.publish(lambda: (entry, list(objects or [])))
+    repository.close()
+
+
+SCENES: dict[str, Callable[[Path], object]] = {
+    scene.__name__: scene for scene in (empty, history, big, damaged, lost, newer, dropped, ambiguous, hostile)
+}

@@ -1,0 +1,141 @@
+"""Colours, encodings, pipes that break, progress lines."""
+
+import io
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from casckpt.cli.output import ERASE, Output, Progress, wants_color
+from tests.cli import scenes
+from tests.cli.runner import run
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = [sys.executable, "-m", "casckpt.cli"]
+
+
+def environ(**more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
+    return {**kept, "PYTHONPATH": str(ROOT), "TERM": "xterm", **more}
+
+
+@pytest.fixture
+def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    scenes.history(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("choice", "variables", "terminal", "coloured"),
+    [
+        (None, {}, True, True),
+        (None, {}, False, False),
+        (None, {"TERM": "dumb"}, True, False),
+        (None, {"NO_COLOR": "1"}, True, False),
+        (None, {"NO_COLOR": ""}, True, True),
+        (None, {"FORCE_COLOR": "1"}, False, True),
+        (None, {"FORCE_COLOR": "0"}, True, False),
+        (None, {"FORCE_COLOR": "1", "NO_COLOR": "1"}, True, False),
+        (None, {"CASCKPT_COLOR": "always", "FORCE_COLOR": "0"}, False, True),
+        (None, {"CASCKPT_COLOR": "never"}, True, False),
+        (None, {"CASCKPT_COLOR": "pink"}, True, True),
+        ("always", {"NO_COLOR": "1"}, False, True),
+        ("never", {"FORCE_COLOR": "1"}, True, False),
+        ("auto", {"NO_COLOR": "1"}, True, True),
+        ("auto", {"TERM": "dumb"}, True, False),
+    ],
+)
+def test_the_first_of_option_and_variables_decides_on_colour(
+    choice: str | None, variables: Mapping[str, str], terminal: bool, coloured: bool
+) -> None:
+    assert wants_color(choice, variables, terminal=terminal) is coloured
+
+
+def test_colour_changes_no_text(history: Path) -> None:
+    for words in (["log"], ["show", "v1", "--tree"], ["diff", "gpt~1", "gpt"], ["status"], ["fsck"]):
+        plain, coloured = run(*words), run(*words, "--color", "always")
+        assert "\x1b" not in plain.out
+        assert "\x1b[" in coloured.out
+        import click
+
+        assert click.unstyle(coloured.out) == plain.out
+    assert "\x1b[" in run("show", "nothing", environ={"FORCE_COLOR": "1"}).err
+
+
+def test_a_terminal_gets_colour_and_no_color_takes_it_away(history: Path) -> None:
+    for more, coloured in (({}, True), ({"NO_COLOR": "1"}, False)):
+        ours, theirs = pty.openpty()
+        done = subprocess.run([*COMMAND, "log"], env=environ(**more), stdout=theirs, check=True)
+        os.close(theirs)
+        shown = os.read(ours, 1 << 16)
+        os.close(ours)
+        assert done.returncode == 0
+        assert (b"\x1b[" in shown) is coloured
+
+
+def test_a_reader_that_went_away_is_exit_141_without_a_word(history: Path) -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    try:
+        done = subprocess.run(
+            [*COMMAND, "log", "--all"], env=environ(), stdout=theirs, stderr=subprocess.PIPE, check=False
+        )
+    finally:
+        os.close(theirs)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_narrow_encoding_gets_ascii_and_never_fails(history: Path) -> None:
+    assert run("commit", "out", "-m", "naïve 検証").code == 0
+    done = subprocess.run(
+        [*COMMAND, "show"], env=environ(PYTHONIOENCODING="ascii"), capture_output=True, text=True, check=True
+    )
+    assert "na\\xefve" in done.stdout
+    assert " -> " in run("diff", "gpt~1", "gpt", "--ascii").out
+    assert run("diff", "gpt~1", "gpt", "--ascii").out.isascii()
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_progress_waits_half_a_second_is_drawn_ten_times_a_second_and_erased() -> None:
+    terminal, clock = Terminal(), Clock()
+    with Progress("commit", terminal, clock) as progress:
+        for clock.now in (0.1, 0.4, 0.6, 0.61, 0.65, 0.8):
+            progress(int(clock.now * (1 << 20)), 1 << 20)
+        assert terminal.getvalue().count(ERASE) == 2
+        assert terminal.getvalue().endswith("commit 819.2 KiB of 1.0 MiB  79 %  1024.0 KiB/s")
+    assert terminal.getvalue().endswith(ERASE)
+
+
+def test_quick_work_shows_no_progress() -> None:
+    terminal, clock = Terminal(), Clock()
+    with Progress("commit", terminal, clock) as progress:
+        progress(1, 2)
+    assert terminal.getvalue() == ""
+
+
+@pytest.mark.parametrize(("stream", "term"), [(io.StringIO(), "xterm"), (Terminal(), "dumb")])
+def test_progress_needs_a_terminal_that_can_erase(stream: io.StringIO, term: str) -> None:
+    output = Output({"TERM": term})
+    output.stderr = stream
+    progress = output.progress("commit", wanted=True)
+    progress._next = 0
+    progress(1, 2)
+    assert stream.getvalue() == ""
+    assert (progress.done, progress.total) == (1, 2)

@@ -1,0 +1,70 @@
+"""What differs, as text."""
+
+import math
+from typing import Any
+
+import pytest
+
+from casckpt.ops.reports import Diff, LeafChange
+from casckpt.view.compare import diff_lines, differs
+from casckpt.view.text import Look
+from tests.unit.view.test_history import commit
+
+LOOK = Look(0, ascii=True)
+LEAVES = (
+    LeafChange("h.11", "changed", "float32[768]", "float32[768]", 3072, 1024),
+    LeafChange("up", "kind", "float32[2]", "float32[3]", 12, 12),
+    LeafChange("new", "added", "", "float32[2]", 8, 8),
+    LeafChange("old", "removed", "'x\x1b'", "", 0, 0),
+    LeafChange("step", "changed", "1", "2", 0, 0),
+)
+
+
+def diff(**given: Any) -> Diff:
+    values: dict[str, Any] = {
+        "before": commit(step=1), "after": commit(step=None, run="wide"), "metrics": {}, "leaves": (), "equal": 24,
+        "equal_bytes": 0, "total_bytes": 0,
+    }  # fmt: skip
+    return Diff(**{**values, **given})
+
+
+def test_a_diff_has_counts_bytes_metrics_and_leaves() -> None:
+    metrics = {"acc": (0.889, 0.871), "loss": (0.0, 1.0), "nan": (math.nan, 1.0), "new": (None, 2), "same": (1, 1)}
+    found = diff(metrics=metrics, leaves=LEAVES, equal_bytes=78 << 20, total_bytes=712 << 20)
+    assert list(diff_lines(found, LOOK, top=0)) == [
+        "gpt 7693cc68abcd (step 1) -> wide 7693cc68abcd",
+        "leaves   1 added, 1 removed, 2 changed, 1 of another type or shape, 24 equal",
+        "bytes    78.0 MiB of 712.0 MiB are in both (11.0 %)",
+        "metrics  acc   0.889  ->  0.871  -0.018 (-2.0 %)",
+        "         loss      0  ->      1  +1",
+        "         nan     nan  ->      1  +nan",
+        "         new       -  ->      2",
+        "         same      1  ->      1",
+        "~  h.11  float32[768]              1.0 KiB of 3.0 KiB differ",
+        "~  up    float32[2] -> float32[3]  12 B of 12 B differ",
+        "+  new   float32[2]                8 B",
+        "-  old   'x\\x1b'",
+        "~  step  1 -> 2",
+    ]
+
+
+def test_only_the_first_leaves_are_shown_unless_all_are_wanted() -> None:
+    shown = list(diff_lines(diff(leaves=LEAVES), LOOK, top=2))
+    assert shown[-1] == "... 3 more (--top 0 shows all)"
+    assert len(shown) == 3 + 2 + 1
+    assert len(list(diff_lines(diff(leaves=LEAVES), LOOK, top=5))) == 3 + 5
+
+
+@pytest.mark.parametrize(
+    ("given", "different"),
+    [
+        ({}, False),
+        ({"leaves": LEAVES[:1]}, True),
+        ({"metrics": {"a": (1, 1), "b": (math.nan, math.nan)}}, False),
+        ({"metrics": {"a": (1, 2)}}, True),
+        ({"metrics": {"a": (None, 2)}}, True),
+        ({"metrics": {"a": (math.nan, 2)}}, True),
+    ],
+)
+def test_a_difference_is_one_in_a_leaf_or_a_metric(given: dict[str, Any], different: bool) -> None:
+    assert differs(diff(**given)) is different

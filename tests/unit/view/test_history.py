@@ -1,0 +1,116 @@
+"""Commits as text."""
+
+from typing import Any
+
+from casckpt.ops.reports import CheckoutReport, LeafSummary
+from casckpt.ops.values import CommitInfo
+from casckpt.view import history as view
+from casckpt.view.text import Look
+
+NOW = Look(1_800_000_000_000_000_000)
+PLAIN = Look(NOW.now_ns, ascii=True)
+
+
+def commit(**given: Any) -> CommitInfo:
+    values: dict[str, Any] = {
+        "id": "7693cc68abcd" + "0" * 52, "run": "gpt", "step": 99_900, "epoch": None, "kind": "step",
+        "status": "completed", "time_ns": NOW.now_ns - 180 * 10**9, "metrics": {"val/loss": 0.41724}, "message": "",
+        "author": "", "parents": (), "tree": "f" * 64, "nbytes": 712 << 20, "added": 290 << 20,
+    }  # fmt: skip
+    return CommitInfo(**{**values, **given})
+
+
+def test_a_log_has_a_line_a_commit_in_columns() -> None:
+    commits = [
+        commit(refs=("tag: v1", "best", "last")),
+        commit(step=100, epoch=0.5, run="wide", metrics={}, added=0, kind="final", message="one\n\ntwo"),
+        commit(step=None, run="g", added=None, status="failed", dropped="keep last 3"),
+    ]
+    assert list(view.log_lines(commits, NOW)) == [
+        "7693cc68abcd  gpt   step 99,900          val/loss 0.4172  +290.0 MiB  3 min ago  (last, best, tag: v1)",
+        "7693cc68abcd  wide  step 100, epoch 0.5                         +0 B  3 min ago                         final",
+        "    one",
+        "",
+        "    two",
+        "7693cc68abcd  g                          val/loss 0.4172              3 min ago                         "
+        "failed, dropped by rule keep last 3",
+    ]
+    assert len(list(view.log_lines(commits, NOW, oneline=True))) == 3
+    assert list(view.log_lines([], NOW)) == []
+
+
+def test_no_message_forges_a_line() -> None:
+    hostile = commit(message="a\r\nb\x85c\u2028d\x0be\rf\x1b[2K")
+    assert list(view.log_lines([hostile], NOW))[1:] == ["    a", "    b\\x85c\\u2028d\\x0be\\rf\\x1b[2K"]
+
+
+def test_many_metrics_are_cut_in_a_log_and_shown_in_full() -> None:
+    many = commit(metrics={f"m{number}": number for number in range(9)})
+    assert "m3 3  +5 more  +290.0 MiB" in view.one_line(many, NOW)
+    shown = list(view.show_lines(many, None, None, NOW))
+    assert any(line.endswith("m8 8") for line in shown)
+
+
+def test_a_commit_is_shown_in_full() -> None:
+    full = commit(
+        parents=("a" * 64, "b" * 64), children=("c" * 64,), refs=("best",), message="hello\nthere", author="ann@gpu-3"
+    )
+    assert list(view.show_lines(full, None, None, NOW)) == [
+        f"commit    {full.id}",
+        "run       gpt  step 99,900",
+        "kind      step, completed",
+        "refs      best",
+        "time      2027-01-15T07:57:00.000Z (3 min ago) by ann@gpu-3",
+        "parents   aaaaaaaaaaaa bbbbbbbbbbbb",
+        "children  cccccccccccc",
+        "metrics   val/loss 0.4172",
+        "size      712.0 MiB, added 290.0 MiB (2.5x)",
+        "message   hello",
+        "          there",
+    ]
+
+
+def test_leaves_and_metadata_follow_when_asked_for() -> None:
+    leaves = [
+        LeafSummary("model/w", "tensor", "bfloat16", (768, 768), 1_179_648),
+        LeafSummary("step", "int", None, None, None, 7),
+        LeafSummary("note", "str", None, None, None, "x" * 100),
+        LeafSummary("none", "none", None, None, None),
+        LeafSummary("run.sh", "file", None, None, 10, True),
+        LeafSummary("empty", "file", None, None, None, False),
+    ]
+    metadata = {"config": {"lr": 1e-4, "net": {"width": 3, "empty": {}}, "list": [1, None]}, "code": "a\u202eb"}
+    shown = list(view.show_lines(commit(), leaves, metadata, NOW))
+    assert shown[shown.index("config") :] == [
+        "config",
+        "  lr         0.0001",
+        "  net.width  3",
+        "  net.empty  {}",
+        "  list       [1, null]",
+        "code",
+        '  "a\\u202eb"',
+        "tree     6 leaves, 1.1 MiB",
+        "  model/w  bfloat16[768,768]  1.1 MiB",
+        "  step     int                         7",
+        "  note     str                         " + "'" + "x" * 56 + "...",
+        "  none     none",
+        "  run.sh   file                  10 B  executable",
+        "  empty    file                   0 B",
+    ]
+    assert list(view.show_lines(commit(), [], {}, NOW))[-2:] == [
+        "config   none was committed",
+        "tree     0 leaves, 0 B",
+    ]
+
+
+def test_a_checkout_says_what_and_where() -> None:
+    report = CheckoutReport("7693cc68abcd" + "0" * 52, "out\x1b", 3, 2048)
+    assert list(view.checkout_lines(report, PLAIN)) == ["7693cc68abcd -> out\\x1b  3 files, 2.0 KiB"]
+
+
+def test_tags_come_by_name() -> None:
+    tags = {"v2": commit(), "v1": commit(step=None, metrics={})}
+    assert list(view.tag_lines(tags, NOW)) == [
+        "v1  7693cc68abcd  gpt",
+        "v2  7693cc68abcd  gpt  step 99,900  val/loss 0.4172",
+    ]

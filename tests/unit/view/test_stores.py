@@ -1,0 +1,54 @@
+"""A store at a glance, as text."""
+
+from typing import Any
+
+from casckpt.ops.values import RunInfo, Status
+from casckpt.view.stores import attention, status_lines
+from tests.unit.view.test_history import NOW, commit
+
+
+def status(*runs: RunInfo, **given: Any) -> Status:
+    values: dict[str, Any] = {
+        "path": "/data/\x1b.casckpt", "commits": 214, "packs": 9, "stored": 61 << 30, "logical": 149 << 30,
+        "free": 112 << 30, "runs": runs, "tags": {}, "journal_seq": 7,
+    }  # fmt: skip
+    return Status(**{**values, **given})
+
+
+def test_a_store_its_runs_and_its_tags() -> None:
+    best = commit(step=97_800, metrics={"val/loss": 0.3767})
+    found = status(
+        RunInfo("wide", 71, commit(run="wide", kind="recovery"), best, "val/loss:min"),
+        RunInfo("base", 1, commit(run="base", step=None, metrics={}), None, None),
+        tags={"v2": "b" * 64, "v10": "a" * 64},
+    )
+    assert list(status_lines(found, NOW)) == [
+        "Store  /data/\\x1b.casckpt",
+        "       214 commits, 2 runs, 149.0 GiB in 61.0 GiB stored (2.4x), 112.0 GiB free",
+        "Runs   wide  71 commits  step 99,900  val/loss 0.4172  3 min ago  best val/loss 0.3767 at step 97,800 (min)  "
+        "recovery",
+        "       base    1 commit                                3 min ago",
+        "Tags   v10  aaaaaaaaaaaa",
+        "       v2   bbbbbbbbbbbb",
+    ]
+
+
+def test_an_empty_store_says_what_comes_next() -> None:
+    lines = list(status_lines(status(commits=0, stored=0, logical=0, free=None), NOW))
+    assert lines[1:] == [
+        "       0 commits, 0 runs, 0 B in 0 B stored (-)",
+        "no commits yet: casckpt commit PATH makes the first",
+    ]
+
+
+def test_attention_is_drawn_to_space_numbers_and_failures() -> None:
+    wrong = commit(run="wide", metrics={"a": 1, "b\x1b": float("nan"), "c": float("-inf")})
+    failed = commit(run="base", status="failed")
+    found = status(RunInfo("wide", 1, wrong, None, None), RunInfo("base", 1, failed, None, None), free=1 << 20)
+    assert attention(found) == [
+        "1.0 MiB free is less than one commit of wide (712.0 MiB)",
+        "wide: b\\x1b, c not finite in its last commit 7693cc68abcd",
+        "base: its last commit 7693cc68abcd says failed",
+    ]
+    assert list(status_lines(found, NOW))[4].startswith("Look   ! 1.0 MiB free")
+    assert attention(status()) == []
