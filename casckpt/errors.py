@@ -89,7 +89,7 @@ class InvalidRevision(UsageError):
     code = "rev.syntax"
     what = "cannot read {text!r} as a revision"
     why = "{problem}"
-    hint = "see: casckpt show --help"
+    hint = "casckpt show --help"
 
 
 class AmbiguousRevision(UsageError):
@@ -97,6 +97,13 @@ class AmbiguousRevision(UsageError):
     what = "{text!r} matches {count} commits"
     why = "{candidates}"
     hint = "give more digits of the id"
+
+
+class TooLarge(UsageError):
+    code = "usage.too-large"
+    what = "{object} is too large"
+    why = "it has {size}, the format allows {limit}; nothing was committed"
+    hint = "keep large values in the state itself, as tensors or bytes"
 
 
 class NotFoundError(CasckptError, LookupError):
@@ -125,10 +132,11 @@ class CommitDropped(NotFoundError):
     hint = "casckpt log shows its neighbours that can be checked out"
 
 
-class PathNotFound(NotFoundError):
-    code = "path.not-found"
-    what = "no {path!r} in commit {commit}"
-    hint = "casckpt show REV --tree lists the paths"
+class CommitThinned(NotFoundError):
+    code = "commit.thinned"
+    what = "commit {commit} has been thinned of {parts}"
+    why = "by the rule {rule!r} at {when}; the rest of it is kept"
+    hint = "casckpt log shows its neighbours that are whole"
 
 
 class ConflictError(CasckptError):
@@ -148,7 +156,15 @@ class RefExists(ConflictError):
 class StoreExists(ConflictError):
     code = "store.exists"
     what = "{path} is a casckpt store already"
-    hint = "open it with casckpt.open, or choose another folder"
+    why = ""
+    hint = "open it, or choose another folder"
+
+
+class FolderNotEmpty(ConflictError):
+    code = "init.not-empty"
+    what = "{path} is not empty"
+    why = "it holds {name!r}, and a store needs a folder of its own"
+    hint = "choose a folder that is absent or empty"
 
 
 class TargetExists(ConflictError):

@@ -220,7 +220,7 @@ def init(path: str | os.PathLike[str]) -> Store:
     """Make the folder `path` (absent or empty) a store and open it.
 
     Raises:
-        StoreExists: it is one already. TargetExists: it holds other files.
+        StoreExists: it is one already. FolderNotEmpty: it holds other files.
     """
     return _init(LocalStorage(path))
 

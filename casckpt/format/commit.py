@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from casckpt.errors import IntegrityError
 from casckpt.format import limits
 from casckpt.format.canonical import Fields, decode, encode
 from casckpt.format.ids import CommitId, ObjectId, TreeId
@@ -101,19 +100,21 @@ class Commit:
             nbytes=fields.get("bytes", int, 0),
             extra=fields.unknown(_COMMIT_FIELDS),
         )
-        commit.check()
+        excess = commit.excess()
+        if excess is not None:
+            raise fields.error(f"{excess[0]} is larger than the format allows")
         return commit
 
-    def check(self) -> None:
-        """Raise IntegrityError if a limit of the format is broken."""
+    def excess(self) -> tuple[str, int, int] | None:
+        """(field, its size, what the format allows) of a field that is too large, None if all are within limits."""
+        names = (self.run, self.author, self.kind, self.status, *self.metrics, *(self.schema or ())[:1])
         sizes = (
-            (len(self.parents), limits.MAX_PARENTS),
-            (len(self.metrics), limits.MAX_METRICS),
-            (len(self.run.encode()), limits.MAX_NAME_BYTES),
-            (len(self.message.encode()), limits.MAX_MESSAGE_BYTES),
+            ("parents", len(self.parents), limits.MAX_PARENTS),
+            ("metrics", len(self.metrics), limits.MAX_METRICS),
+            ("message", len(self.message.encode()), limits.MAX_MESSAGE_BYTES),
+            ("a name", max(len(str(name).encode()) for name in names), limits.MAX_NAME_BYTES),
         )
-        if any(size > limit for size, limit in sizes):
-            raise IntegrityError(object="a commit object", problem="a field is longer than the format allows")
+        return next((found for found in sizes if found[1] > found[2]), None)
 
 
 _COMMIT_FIELDS = frozenset(

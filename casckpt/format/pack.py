@@ -5,7 +5,7 @@
 
 The footer repeats all records in file order, so one read of the end of the file knows everything; the extent tables
 exist for salvage when the end is lost. The pack id binds header and footer, and through the `check` of each record
-its stored bytes. Equal content gives equal bytes: there is no time, no store id and no randomness in a pack.
+its stored bytes. Equal records and hints give equal bytes: no store id and no randomness is in a pack.
 """
 
 from __future__ import annotations
@@ -246,6 +246,8 @@ def encode_end(header: bytes, records: Sequence[Record], hints: dict[str, Any], 
         offset: where the footer starts, a multiple of 4 KiB.
     """
     tail = encode(hints)
+    if len(tail) > limits.MAX_HINT_BYTES:
+        tail = encode({})
     footer = b"".join(
         (_FOOTER.pack(FOOTER_MAGIC, len(records), len(tail), 0), *(record.pack() for record in records), tail)
     )

@@ -291,8 +291,8 @@ def _named(fields: Fields, key: str, item: Any) -> dict[str, Any]:
 
 
 def _name(name: Any) -> str:
-    if type(name) is not str or not 0 < len(name.encode()) <= 2 * limits.MAX_NAME_BYTES:
-        raise _error("a name is not a text of 1 to 510 bytes")
+    if type(name) is not str or not 0 < len(name.encode()) <= limits.MAX_REF_BYTES:
+        raise _error("a name is not a text of 1 to 1024 bytes")
     if any(ord(sign) < 32 or ord(sign) == 127 for sign in name) or not {"", ".", ".."}.isdisjoint(name.split("/")):
         raise _error("a name holds a control character or an empty or dotted part")
     return name

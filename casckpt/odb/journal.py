@@ -15,8 +15,9 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from casckpt.errors import CasckptError, DamagedFile
+from casckpt.errors import CasckptError, DamagedFile, TooLarge
 from casckpt.format.frame import HEADER_BYTES, NO_HASH, OVERHEAD, Frame, Scan, encode_frame, scan
+from casckpt.format.limits import MAX_FRAME_BYTES
 from casckpt.storage.base import Storage, WriteFile, read_exact, write_all
 
 FOLDER = "journal"
@@ -181,6 +182,7 @@ class Journal:
             StorageError: the disk failed or is full.
         """
         at = tail.position
+        _check_size(payload)
         writer = self._open(at.file)
         if tail.kind == "torn":
             self._cut(writer, at)
@@ -251,6 +253,7 @@ class Journal:
         file = self._storage.create(temporary)
         try:
             for payload in payloads:
+                _check_size(payload)
                 frame = encode_frame(self._uuid, seq, previous, payload)
                 write_all(file, frame, offset)
                 body = memoryview(frame)[HEADER_BYTES:-32]
@@ -272,3 +275,9 @@ class Journal:
                 self._storage.unlink(name)
             raise
         return Tail(frames, Position(at.file + 1, offset, seq, previous), [], "clean")
+
+
+def _check_size(payload: bytes) -> None:
+    """No frame may be written that a reader refuses."""
+    if len(payload) > MAX_FRAME_BYTES:
+        raise TooLarge(object="a journal entry", size=f"{len(payload)} bytes", limit=f"{MAX_FRAME_BYTES} bytes")

@@ -197,7 +197,7 @@ class PackReader:
                 continue
             base = number - distance
             if base not in done:
-                if len(done) >= limits.MAX_DECODE_COST or base < 0 or rows[base].cost >= record.cost:
+                if len(done) + 1 >= limits.MAX_DECODE_COST or base < 0 or rows[base].cost >= record.cost:
                     raise IntegrityError(object="a delta record", problem="it needs more bases than the format allows")
                 done[base] = self._decode_closure(file, rows, base, done)
             bases.append(done[base])

@@ -107,8 +107,10 @@ class PackWriter:
 
     def _release(self) -> None:
         self._file.close()
-        self._view.release()
-        self._staging.close()
+        # While an error is on its way, its frames may still hold views; the memory goes with the last of them.
+        with contextlib.suppress(BufferError):
+            self._view.release()
+            self._staging.close()
 
     def _close_extent(self) -> None:
         if not self._extent:

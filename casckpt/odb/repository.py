@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from casckpt.errors import (
     BusyError,
     CasckptError,
+    FolderNotEmpty,
     ReadOnlyStore,
     StoreExists,
     StoreNotFound,
-    TargetExists,
 )
 from casckpt.format.config import StoreFormat
 from casckpt.format.entry import Entry
@@ -35,7 +35,7 @@ def initialize(storage: Storage, *, time_ns: int, by: str) -> None:
 
     Raises:
         StoreExists: there is one already.
-        TargetExists: the folder holds other files.
+        FolderNotEmpty: the folder holds other files.
         StorageError: the disk failed; what was made is no store yet, and initialising again works.
     """
     if storage.read_only:
@@ -43,7 +43,7 @@ def initialize(storage: Storage, *, time_ns: int, by: str) -> None:
     storage.make_root()
     foreign = [name for name in storage.list("") if name not in _OWN_NAMES]
     if foreign:
-        raise TargetExists(path=f"{storage.path or 'the folder'}/{foreign[0]}")
+        raise FolderNotEmpty(path=str(storage.path or "the folder"), name=foreign[0])
     storage.make_dir("lock")
     with storage.lock("init", exclusive=True, wait_s=10):
         if storage.size("format") is not None:

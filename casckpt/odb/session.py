@@ -15,13 +15,13 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
-from casckpt.errors import ConflictError, DamagedObject, StateChanged, StorageError
+from casckpt.errors import ConflictError, DamagedObject, StateChanged, StorageError, TooLarge
 from casckpt.format import pack as p
 from casckpt.format.codec import Codec, compress
 from casckpt.format.entry import Entry, PackRef
 from casckpt.format.ids import Kind, ObjectId, object_id
+from casckpt.format.limits import MAX_OBJECT_BYTES
 from casckpt.odb import locks
-from casckpt.odb import tables as t
 from casckpt.odb.database import PENDING_FRAMES, Database
 from casckpt.odb.journal import Position, Tail, file_name
 from casckpt.odb.notices import warn
@@ -47,7 +47,8 @@ class Session:
         self._small_bytes = 0
         self._writer: PackWriter | None = None
         self._packs: list[PackRef] = []
-        self._relied: set[int] = set()
+        self._relied: set[PackRef] = set()
+        self._relied_frames: dict[ObjectId, tuple[Kind, int]] = {}
         self._part_start = 0
         self._was_new = True
         self.added = 0
@@ -79,11 +80,20 @@ class Session:
         row = self._database.row(identity)
         if row is None or row.kind != kind or row.length != length:
             return False
-        self._relied.add(row.pack)
+        pack = self._database.pack_of(row)
+        if pack is None:
+            self._relied_frames[identity] = (kind, length)
+        else:
+            self._relied.add(pack)
         return True
 
     def put(self, kind: Kind, data: bytes) -> ObjectId:
-        """Store a metadata object unless the store has it."""
+        """Store a metadata object unless the store has it.
+
+        Raises:
+            TooLarge: it is larger than a reader would accept.
+        """
+        _check_size(kind, data)
         identity = object_id(kind, data)
         if not self.has(identity, kind, len(data)):
             codec, stored = compress(data)
@@ -185,6 +195,7 @@ class Session:
                 self._seal(entry)
             objects = list(self._small)
             for identity, kind, data in riding:
+                _check_size(kind, data)
                 check = p.check_of(Codec.RAW, identity, kind, data)
                 objects.append((p.Record(identity, 0, len(data), len(data), kind, check=check), data))
             self._append(replace(entry, packs=(*entry.packs, *self._packs), objects=tuple(objects)))
@@ -193,7 +204,10 @@ class Session:
 
     def _append(self, entry: Entry) -> None:
         database = self._database
-        placed = database.journal.append(database.tail, entry.encode())
+        payload = entry.encode()
+        # A frame that no reader accepts would lock everybody out for good: read it as one before it is written.
+        Entry.decode(payload)
+        placed = database.journal.append(database.tail, payload)
         end = Position(placed.file, placed.frame.end, placed.frame.seq + 1, placed.frame.hash)
         database.take_in(Tail([placed], end, [], "clean"))
 
@@ -214,17 +228,24 @@ class Session:
             warn("the journal file was not sealed: %s", error)
 
     def _check_relied(self) -> None:
-        """The packs that stand for known objects must still be there, whole: defence in depth under the commit lock."""
-        for number in self._relied:
-            row = t.Row(number, 0, 0, 0, 0, 0, 0, 0)
-            name = self._database.file_of(row)
-            pack = None if number & t.IN_JOURNAL else self._database.pack_of(row)
-            size = None if name is None else self._database.storage.size(name)
-            if size is None or (pack is not None and (size != pack.nbytes or name != pack_name(pack.id))):
-                raise DamagedObject(
-                    object="a pack",
-                    kind="pack",
-                    id=str(name),
-                    problem="it vanished or changed its length",
-                    location="packs/",
-                )
+        """What stands for known objects must still be there, whole: defence in depth under the commit lock."""
+        database = self._database
+        for pack in self._relied:
+            name = pack_name(pack.id)
+            if not database.has_pack(pack.id) or database.storage.size(name) != pack.nbytes:
+                raise _vanished(name, "it vanished or changed its length")
+        for identity, (kind, length) in self._relied_frames.items():
+            row = database.row(identity)
+            file = None if row is None else database.file_of(row)
+            if row is None or (row.kind, row.length) != (kind, length) or not file or not database.storage.size(file):
+                raise _vanished("journal/", f"object {identity.hex()[:12]} is not there any more")
+
+
+def _check_size(kind: Kind, data: bytes) -> None:
+    if len(data) > MAX_OBJECT_BYTES[kind]:
+        what = f"the {kind.name.lower()} object"
+        raise TooLarge(object=what, size=f"{len(data)} bytes", limit=f"{MAX_OBJECT_BYTES[kind]} bytes")
+
+
+def _vanished(name: str, problem: str) -> DamagedObject:
+    return DamagedObject(object=name, kind="file", id=name, problem=problem, location="a commit relied on it")

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from casckpt.errors import RefExists, RevisionNotFound, UsageError
+from casckpt.errors import RefExists, RevisionNotFound, TooLarge, UsageError
 from casckpt.format import limits
 from casckpt.format.canonical import encode
 from casckpt.format.commit import Commit
@@ -102,7 +102,7 @@ def commit_state(repository: Repository, flat: FlatState, options: CommitOptions
         )
         identity, moves = _publish(database, session, draft, given, expect, options)
     # The refs that just moved; looking through all refs would make every commit cost more as tags pile up.
-    heads = [move.name.rpartition("/")[2] for move in moves]
+    heads = sorted(move.name.rpartition("/")[2] for move in moves)
     return describe(database, identity, {identity: heads})
 
 
@@ -147,7 +147,9 @@ def _publish(
     def settle() -> tuple[Entry, list[tuple[ObjectId, Kind, bytes]]]:
         parents = settle_parents(draft.run, given, expect, database.ref)
         commit = replace(draft, parents=parents, time_ns=_time_after(database, parents))
-        commit.check()
+        excess = commit.excess()
+        if excess is not None:
+            raise TooLarge(object=excess[0], size=excess[1], limit=excess[2])
         data = commit.encode()
         identity = CommitId(object_id(Kind.COMMIT, data))
         settings = database.run_settings(draft.run)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from casckpt.errors import StateChanged, StorageError, TargetExists, UnsafePath, UsageError
+from casckpt.errors import NotFoundError, StateChanged, StorageError, TargetExists, UnsafePath, UsageError
 from casckpt.format.ids import CommitId
 from casckpt.odb.database import Database
 from casckpt.odb.repository import Repository
@@ -122,6 +122,8 @@ def _scan(path: Path) -> Any:
             return path
         if stat.S_ISDIR(status.st_mode):
             return {name: _scan(path / name) for name in sorted(os.listdir(path))}
+    except FileNotFoundError as error:
+        raise NotFoundError(thing=str(path)) from error
     except OSError as error:
         raise StorageError(operation="read", path=str(path), problem=error.strerror, errno=error.errno) from error
     raise UnsafePath(path=str(path), problem="it is neither a regular file nor a folder")

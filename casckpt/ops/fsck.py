@@ -37,11 +37,11 @@ def fsck(repository: Repository, depth: str = "quick", *, repair: bool = False) 
         before = survey.findings
         done = heal(repository, survey)
         survey = check(repository.database, full=depth == "full")
-        left = {(finding.what, finding.where) for finding in survey.findings}
+        left = {finding.what for finding in survey.findings}
         healed = [
             replace(finding, repaired=done.get(finding.where, "healed"))
             for finding in before
-            if finding.severity == "damage" and (finding.what, finding.where) not in left
+            if finding.severity == "damage" and finding.what not in left
         ]
         survey.findings = [*survey.findings, *healed]
     return FsckReport(

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from itertools import islice
 
-from casckpt.errors import AmbiguousRevision, CommitDropped, RevisionNotFound
+from casckpt.errors import AmbiguousRevision, CommitDropped, CommitThinned, RevisionNotFound
 from casckpt.format.commit import Commit
 from casckpt.format.ids import CommitId
 from casckpt.odb.database import Database
@@ -42,8 +42,9 @@ def _base(database: Database, revision: Revision, text: str) -> CommitId:
         found = database.ref(name)
         if found is not None:
             return found
-    if base.endswith("/first"):
-        last = database.ref(head_ref(base.removesuffix("/first").removeprefix("runs/"), "last"))
+    if base == "first" or base.endswith("/first"):
+        run = base.removesuffix("first").rstrip("/").removeprefix("runs/") or current_run(database) or ""
+        last = database.ref(head_ref(run, "last"))
         if last is not None:
             return list(ancestors([last], database.commit))[-1][0]
     prefix = id_prefix(base)
@@ -186,17 +187,18 @@ def log(database: Database, revision: str | None = None, limit: int | None = Non
 
 
 def require_tree(database: Database, identity: CommitId) -> Commit:
-    """The commit, if its tree can be asked for.
+    """The commit, if its whole tree can be asked for.
 
     Raises:
-        CommitDropped: by which rule and when.
+        CommitDropped, CommitThinned: by which rule and when.
     """
     commit = database.commit(identity)
     if commit is None:
         raise RevisionNotFound(text=identity.hex(), problem="the store has no such commit")
     drop = database.drop(identity)
-    if drop is not None and drop.parts is None:
-        raise CommitDropped(commit=identity.hex()[:12], rule=drop.rule, when=rfc3339(drop.time_ns))
+    if drop is not None:
+        facts = {"commit": identity.hex()[:12], "rule": drop.rule, "when": rfc3339(drop.time_ns)}
+        raise CommitDropped(**facts) if drop.parts is None else CommitThinned(parts=", ".join(drop.parts), **facts)
     return commit
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from casckpt.errors import DamagedLeaf, DamagedObject, IntegrityError
+from casckpt.errors import DamagedLeaf, DamagedObject, FormatError, IntegrityError
 from casckpt.format import chunking
 from casckpt.format.commit import Commit
 from casckpt.format.ids import ChunkId, CommitId, Kind, ObjectId, short_id
@@ -71,10 +71,16 @@ class Loader:
         return [self.component(name, identity) for name, identity in tree.components]
 
     def component(self, name: str, identity: ObjectId) -> LoadedComponent:
-        """One component, checked against its structure."""
+        """One component, checked against its structure.
+
+        Raises:
+            FormatError: it holds a sharded tensor, which this release cannot put together.
+        """
         where = name or "the root of the state"
         component = Component.decode(self._object(identity, Kind.COMPONENT, where))
         structure = Structure.decode(self._object(component.structure, Kind.STRUCTURE, where))
+        if any("boxes" in layout for layout in structure.layouts.values()):
+            raise FormatError(object=f"{where} of commit {self._commit}", problem="it holds tensors saved in shards")
         return LoadedComponent(name, identity, structure, component, places(structure, component))
 
     def _object(self, identity: ObjectId, kind: Kind, where: str) -> bytes:

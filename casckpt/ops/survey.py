@@ -75,7 +75,9 @@ def _check_journal(database: Database, survey: Survey, *, full: bool) -> None:
         if tail.kind == "torn":
             survey.note("notice", "an unfinished frame at the end, never acknowledged", file_name(tail.position.file))
 
+    last = -1
     for placed, entry in database.history(notice):
+        last = placed.frame.seq
         for record, _ in entry.objects:
             survey.objects += 1
             if full:
@@ -84,7 +86,11 @@ def _check_journal(database: Database, survey: Survey, *, full: bool) -> None:
                     database.packs.read_record(file_name(placed.file), moved)
                     survey.nbytes += record.stored
                 except (DamagedObject, FormatError) as error:
-                    survey.note("damage", error.message, file_name(placed.file))
+                    survey.note("damage", _said(error), file_name(placed.file))
+    known = database.tail.position.seq - 1
+    if last < known:
+        what = f"frames {last + 1} to {known} were acknowledged and cannot be read any more"
+        survey.note("damage", what, file_name(database.tail.position.file))
 
 
 def _check_pack(
@@ -100,7 +106,7 @@ def _check_pack(
         database.packs.forget(name)
         records = [] if size is None else database.packs.contents(pack.id).records
     except _READ_ERRORS as error:
-        problem = problem or getattr(error, "message", str(error))
+        problem = problem or (_said(error) if isinstance(error, CasckptError) else str(error))
         records = []
     survey.objects += len(records)
     if problem:
@@ -175,7 +181,7 @@ def _tree_problems(
     try:
         tree = loader.tree()
     except IntegrityError as error:
-        yield "the whole state", error.message, "tree"
+        yield "the whole state", _said(error), "tree"
         return
     for name, identity in tree.components:
         if name in thinned:
@@ -191,7 +197,7 @@ def _component_problems(
     try:
         loaded = loader.component(name, identity)
     except (IntegrityError, FormatError) as error:
-        yield name or "the root of the state", error.message, "tree"
+        yield name or "the root of the state", _said(error), "tree"
         return
     for blob in range(len(loaded.structure.sizes)):
         try:
@@ -201,7 +207,7 @@ def _component_problems(
                 if span.chunk in lost or not _is_there(database, span.chunk)
             ]
         except (IntegrityError, FormatError) as error:
-            yield ", ".join(loaded.paths_of({blob})), error.message, "tree"
+            yield ", ".join(loaded.paths_of({blob})), _said(error), "tree"
             continue
         for chunk in dict.fromkeys(missing):
             paths = ", ".join(loaded.paths_of({blob})) or name
@@ -215,3 +221,8 @@ def _is_there(database: Database, chunk: ObjectId) -> bool:
     if row is not None and row.kind == Kind.CHUNK and name is not None and database.storage.size(name) is not None:
         return True
     return next(iter(database.copies(chunk)), None) is not None
+
+
+def _said(error: CasckptError) -> str:
+    """What an error says, without its advice: that is for whoever reads the whole report."""
+    return "; ".join(part for part in (error.summary, error.reason) if part)

@@ -26,7 +26,7 @@ class CommitInfo:
     parents: tuple[str, ...]
     tree: str
     nbytes: int
-    """Plain bytes of all tensors, arrays and texts of the state."""
+    """Plain bytes of the state's tensors, arrays, files and longer texts; small values inside the tree do not count."""
     added: int | None
     """Bytes this commit added to the store; None if that is no longer known."""
     refs: tuple[str, ...] = ()

@@ -8,8 +8,8 @@
              | "^" [ n ]            n-th parent
              | "@step=" n | "@epoch=" n
 
-`@`, `last`, `best` and `recovery` alone are those of the current run. Which of several meanings a bare word has is
-decided by whoever looks it up, in the order exact ref, tag, run, id.
+`@` and heads alone are those of the current run. Which of several meanings a bare word has is decided by whoever
+looks it up, in the order exact ref, tag, run, head, id.
 """
 
 from __future__ import annotations

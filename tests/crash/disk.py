@@ -12,6 +12,7 @@ from typing import Literal
 from tests.crash.recorder import (
     Ack,
     Create,
+    Lose,
     MakeDir,
     Operation,
     Rename,
@@ -75,6 +76,18 @@ Change = PageChange | SizeChange | NameChange
 class _File:
     durable: bytes = b""
     cache: bytearray = field(default_factory=bytearray)
+    lost: set[int] = field(default_factory=set)
+    """Pages that a failed sync left clean though the disk does not have them; written again, they are safe."""
+
+    def flush(self) -> None:
+        """Make the cache durable, but for the pages that are lost."""
+        content = bytearray(self.cache)
+        for page in self.lost:
+            start = page * PAGE
+            old = self.durable[start : start + PAGE]
+            size = len(content[start : start + PAGE])
+            content[start : start + PAGE] = (old + bytes(PAGE))[:size]
+        self.durable = bytes(content)
 
 
 @dataclass(slots=True)
@@ -180,16 +193,24 @@ class Disk:
                 self._sync_dir(name)
                 return f"sync_dir {name or '/'}"
             case Write(inode, offset, data):
-                self.changes += _pages(inode, self.files[inode].cache, offset, data)
+                changes = _pages(inode, self.files[inode].cache, offset, data)
+                self.files[inode].lost.difference_update(change.page for change in changes)
+                self.changes += changes
                 return f"write of {len(data)} at {offset} to {self.labels[inode]}"
             case Truncate(inode, size):
-                _resize(self.files[inode].cache, size)
+                file = self.files[inode]
+                _resize(file.cache, size)
+                file.lost = {page for page in file.lost if (page + 1) * PAGE <= size}
                 self.changes.append(SizeChange(inode, size))
                 return f"truncate {self.labels[inode]} to {size}"
             case Sync(inode):
-                self.files[inode].durable = bytes(self.files[inode].cache)
+                self.files[inode].flush()
                 self.changes = [c for c in self.changes if isinstance(c, NameChange) or c.inode != inode]
                 return f"sync {self.labels[inode]}"
+            case Lose(inode):
+                self.files[inode].lost |= {c.page for c in self.changes if isinstance(c, PageChange) and c.inode == inode}
+                self.changes = [c for c in self.changes if not isinstance(c, PageChange) or c.inode != inode]
+                return f"failed sync of {self.labels[inode]}"
             case Ack(fact):
                 return f"ack {fact!r}"
 

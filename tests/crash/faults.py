@@ -6,7 +6,9 @@ A plan is asked before every call that changes something: `plan(n, call, name)` 
     kill-mid-write  the first half of a write reaches the disk, then the process is dead; elsewhere like kill
     eio, enospc     the call fails and does nothing
     eio-after       the call takes effect and yet fails
+    eio-lost        like eio; of a sync, what was to be flushed is clean in the cache and never reaches the disk
     short           a write stops half way without an error; elsewhere nothing happens
+    skip            the call does nothing and says it did: a disk that lies, or a step that a program leaves out
 """
 
 from __future__ import annotations
@@ -17,13 +19,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import Literal, TypeVar, cast, get_args
 
 from casckpt.errors import StorageError, StoreFull
 from casckpt.storage.base import Buffer, ReadFile, Storage, WriteFile
 from casckpt.storage.memory import MemoryStorage
 
-Action = Literal["kill", "kill-mid-write", "eio", "enospc", "eio-after", "short"]
+Action = Literal["kill", "kill-mid-write", "eio", "enospc", "eio-after", "eio-lost", "short", "skip"]
 Plan = Callable[[int, str, str], Action | None]
 ACTIONS: tuple[Action, ...] = get_args(Action)
 
@@ -99,12 +101,20 @@ class FaultyStorage:
             self._locks.pop().close()
         raise Killed
 
-    def perform(self, call: str, name: str, effect: Callable[[], T], part: Callable[[], T] | None = None) -> T:
+    def perform(
+        self,
+        call: str,
+        name: str,
+        effect: Callable[[], T],
+        part: Callable[[], T] | None = None,
+        lose: Callable[[], object] | None = None,
+    ) -> T:
         """One changing call: count it, ask the plan, then do what it says.
 
         Args:
             effect: the call itself.
             part: the call done half, for a write of at least two bytes.
+            lose: what a failed flush does to the pages it should have flushed.
         """
         with self._mutex:
             self.check_alive()
@@ -114,10 +124,14 @@ class FaultyStorage:
                 part()
             if action in {"kill", "kill-mid-write"}:
                 self.kill()
-            if action == "eio":
+            if action == "eio-lost" and lose is not None:
+                lose()
+            if action in {"eio", "eio-lost"}:
                 raise StorageError(operation=call, path=name, problem=os.strerror(errno.EIO), errno=errno.EIO)
             if action == "enospc":
                 raise StoreFull(operation=call, path=name, problem=os.strerror(errno.ENOSPC), errno=errno.ENOSPC)
+            if action == "skip" and call in {"sync", "sync_dir", "truncate", "unlink"}:
+                return cast(T, None)
             result = part() if action == "short" and part else effect()
             if action == "eio-after":
                 if isinstance(result, _FaultyWriteFile):
@@ -210,7 +224,7 @@ class _FaultyWriteFile:
         self._storage.perform("truncate", self._name, lambda: self._inner.truncate(size))
 
     def sync(self) -> None:
-        self._storage.perform("sync", self._name, self._inner.sync)
+        self._storage.perform("sync", self._name, self._inner.sync, lose=getattr(self._inner, "lose", None))
 
     def close(self) -> None:
         self._storage.close(self._inner)

@@ -181,7 +181,13 @@ class _Builder:
 
 
 def crash_states(
-    base: Snapshot, operations: Iterable[Operation], *, model: Model = "strict", seed: int = 0, random_subsets: int = 4
+    base: Snapshot,
+    operations: Iterable[Operation],
+    *,
+    model: Model = "strict",
+    seed: int = 0,
+    random_subsets: int = 4,
+    start: int = 0,
 ) -> Iterator[CrashState]:
     """The distinct states after a power loss before the first, or after any, of the recorded calls.
 
@@ -190,6 +196,7 @@ def crash_states(
         operations: `RecordingStorage.operations`.
         seed: of the random subsets and tears; the same seed gives the same states.
         random_subsets: for each of three densities, at each call with more than `EXHAUSTIVE` changes pending.
+        start: the number of calls before the first power loss.
     """
     rng = random.Random(seed)
     disk = Disk(base, model)
@@ -202,6 +209,8 @@ def crash_states(
             moment = f"after call {number}, {disk.apply(operation)}"
         if isinstance(operation, Ack):
             acked = (*acked, operation.fact)
+        if number < start:
+            continue
         builder = _Builder(disk, contents)
         masks = _subsets(builder.pending, rng, random_subsets)
         if model == "ordered":

@@ -39,6 +39,13 @@ class Sync:
 
 
 @dataclass(frozen=True, slots=True)
+class Lose:
+    """A sync failed: its pages count as clean from here on, though they never reached the disk."""
+
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
 class Rename:
     source: str
     target: str
@@ -66,7 +73,7 @@ class Ack:
     fact: Hashable
 
 
-Operation = Create | Write | Truncate | Sync | Rename | Unlink | MakeDir | SyncDir | Ack
+Operation = Create | Write | Truncate | Sync | Lose | Rename | Unlink | MakeDir | SyncDir | Ack
 
 
 def snapshot_of(storage: Storage) -> Snapshot:
@@ -208,6 +215,11 @@ class _RecordingFile:
         with self._mutex:
             self._inner.sync()
             self._operations.append(Sync(self._inode))
+
+    def lose(self) -> None:
+        """Write down that a sync failed and lost what it should have flushed, as Linux does."""
+        with self._mutex:
+            self._operations.append(Lose(self._inode))
 
     def close(self) -> None:
         self._inner.close()

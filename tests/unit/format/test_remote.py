@@ -136,7 +136,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "a drop twice": {"drops": FULL.drops[:1] * 2},
     "a cancelled drop": {"drops": (FULL.drops[0]._replace(cancelled=True),)},
     "a ref without a name": {"refs": {"": FULL.refs["v1"]}},
-    "a ref of 511 bytes": {"refs": {"a" * 511: FULL.refs["v1"]}},
+    "a ref of 1025 bytes": {"refs": {"a" * 1025: FULL.refs["v1"]}},
     "a ref from the root": {"refs": {"/etc": FULL.refs["v1"]}},
     "a ref that climbs": {"refs": {"a/../b": FULL.refs["v1"]}},
     "a ref with an escape code": {"refs": {"a\x1b[1m": FULL.refs["v1"]}},
