@@ -7,10 +7,10 @@ from typing import Any
 
 from casckpt.format.canonical import decode, encode
 from casckpt.format.chunking import CHUNK, group_blobs
+from casckpt.format.commit import Commit
 from casckpt.format.elements import element_code
 from casckpt.format.ids import Kind, object_id, pack_id
 from casckpt.format.layout import Grouped, Large, Place, Tiny
-from casckpt.format.commit import Commit
 from casckpt.format.objects import Component, Structure, Tree
 from tests.support.build import identity, noise
 from tests.support.vectors import as_json

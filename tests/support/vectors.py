@@ -10,12 +10,12 @@ from typing import Any
 from casckpt.errors import IntegrityError, NewerFormat
 from casckpt.format import frame, pack
 from casckpt.format.canonical import decode as decode_canonical
+from casckpt.format.commit import Commit
 from casckpt.format.config import StoreFormat
 from casckpt.format.decode import decode
 from casckpt.format.entry import Entry
 from casckpt.format.ids import Kind, checksum, object_id
 from casckpt.format.layout import places
-from casckpt.format.commit import Commit
 from casckpt.format.objects import Component, Structure, Tree
 from casckpt.format.remote import RemoteRoot, push_of, root_key, segment_key
 from casckpt.format.remote_index import Segment

@@ -10,12 +10,12 @@ import pytest
 from casckpt import errors
 from casckpt.format.canonical import decode, encode
 from casckpt.format.chunking import group_blobs
+from casckpt.format.commit import Commit
 from casckpt.format.config import StoreFormat
 from casckpt.format.elements import word_bytes
 from casckpt.format.entry import Entry
 from casckpt.format.frame import scan
 from casckpt.format.ids import Kind, checksum, object_id, pack_id
-from casckpt.format.commit import Commit
 from casckpt.format.objects import Component, Structure, Tree
 from casckpt.format.remote import RemoteRoot
 from casckpt.format.remote_index import Segment
