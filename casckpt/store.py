@@ -187,7 +187,7 @@ class Store:
         return metadata(self._repository.database, self._resolve(revision))
 
     def diff(self, before: str, after: str) -> Diff:
-        """What differs between two commits, known from ids: reads no tensor."""
+        """What differs between two commits, by path; compares large tensors by their ids, without reading them."""
         from casckpt.ops.diff import diff_commits
 
         return diff_commits(self._repository.database, self._resolve(before), self._resolve(after))

@@ -64,7 +64,7 @@ class LeafChange:
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """What differs between two commits, known from ids alone: no tensor is read."""
+    """What differs between two commits, by path; large tensors are compared by their ids and not read."""
 
     before: CommitInfo
     after: CommitInfo

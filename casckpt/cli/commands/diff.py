@@ -25,7 +25,7 @@ LEAVES_SHOWN = 20
 def diff_command(call: Call, a: str, b: str, top: int | None, exit_code: bool) -> Answer:
     """Show what differs between two commits.
 
-    Known from ids: no tensor is read. With --json all leaves are listed unless --top is given.
+    Large tensors are compared by ids and not read. With --json all leaves are listed unless --top is given.
     """
     from casckpt.view.compare import diff_lines, differs
 
