@@ -1,0 +1,1 @@
+"""Promises that hold for every state and every order of operations."""
