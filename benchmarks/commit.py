@@ -3,9 +3,11 @@
     python benchmarks/commit.py [--mb 512] [--repeats 3] [--json FILE] [--folder DIR]
 
 Every case ends with its data on the disk (fsync). The cases alternate inside one process, so that ratios compare
-like with like on a busy machine too. A commit bypasses the page cache, so the first checkout after it reads from the
-disk (cold); torch.load finds its file in the page cache (warm), and so does the second checkout. CPU seconds (user and system, all threads) are the steadier figure. The state is
+like with like on a busy machine too; CPU seconds (user and system, all threads) are the steadier figure. The state is
 fp32 values of a normal distribution in tensors of a transformer's shapes, which neither side can compress.
+
+A commit bypasses the page cache, so the first checkout after it reads from the disk (cold); torch.load finds its file
+in the page cache (warm), and so does the second checkout.
 """
 
 from __future__ import annotations
