@@ -323,7 +323,7 @@ class LocalStoreMachine(StoreMachine):
 
 
 StoreMachine.TestCase.settings = settings(
-    max_examples=100, stateful_step_count=30, suppress_health_check=list(HealthCheck)
+    max_examples=60, stateful_step_count=30, suppress_health_check=list(HealthCheck)
 )
 LocalStoreMachine.TestCase.settings = settings(
     max_examples=40, stateful_step_count=30, suppress_health_check=list(HealthCheck)
