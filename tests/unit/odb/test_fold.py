@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from casckpt.errors import IntegrityError, StorageError
+from casckpt.format.commit import Commit
+from casckpt.format.entry import Drop, Entry, PackRef, RefMove
+from casckpt.format.ids import CommitId, Kind, ObjectId, PackId, TreeId, object_id
+from casckpt.format.pack import Record
+from casckpt.odb import tables as t
+from casckpt.odb.fold import decode_drop, fold
+
+
+def name(text: str) -> Any:
+    """32 bytes."""
+    return text.encode().ljust(32, b"\0")
+
+
+def commit(run: str = "r", nbytes: int = 5, *parents: CommitId) -> tuple[CommitId, bytes]:
+    data = Commit(TreeId(ObjectId(name("tree"))), parents, run, 1, nbytes=nbytes).encode()
+    return CommitId(object_id(Kind.COMMIT, data)), data
+
+
+class Packs:
+    """Packs that are lists of (record, plain bytes); None for one that cannot be read."""
+
+    def __init__(
+        self, packs: dict[str, list[tuple[Record, bytes]] | None], hints: dict[str, Any] | None = None
+    ) -> None:
+        self.packs = {name(key): value for key, value in packs.items()}
+        self.hint = hints or {}
+        self.asked: list[bytes] = []
+
+    def records(self, pack: PackRef) -> list[Record]:
+        self.asked.append(pack.id)
+        found = self.packs[pack.id]
+        if found is None:
+            raise IntegrityError(object="a pack", problem="damaged")
+        return [record for record, _ in found]
+
+    def hints(self, pack: PackRef) -> dict[str, Any]:
+        return self.hint
+
+    def read_plain(self, pack: PackRef, record: Record) -> bytes:
+        return next(plain for other, plain in self.packs[pack.id] or () if other == record)
+
+
+def chunk(text: str, offset: int = 4096) -> tuple[Record, bytes]:
+    return Record(name(text), offset, 10, 10, Kind.CHUNK, element=3, flags=1), b"0123456789"
+
+
+def pack(text: str, nbytes: int = 8192) -> PackRef:
+    return PackRef(PackId(name(text)), nbytes)
+
+
+def folded(*entries: Entry, packs: Packs | None = None) -> t.MemoryTables:
+    tables = t.MemoryTables()
+    for entry in entries:
+        fold(tables, entry, 3, 1000, packs or Packs({}))
+    return tables
+
+
+def row(tables: t.MemoryTables, identity: bytes) -> t.Row | None:
+    value = tables.get(t.ROWS, identity)
+    return None if value is None else t.Row.decode(identity, value)
+
+
+def test_objects_of_a_frame_get_rows_into_the_journal() -> None:
+    tables = folded(Entry("commit", 1, objects=(chunk("c", 64),)))
+    assert row(tables, name("c")) == t.Row(t.IN_JOURNAL | 3, 1064, 10, 10, Kind.CHUNK, 0, 3, 1)
+
+
+def test_a_commit_of_a_frame_is_kept_with_its_children_and_totals() -> None:
+    first, data = commit()
+    second, more = commit("r", 7, first)
+    entries = [
+        Entry("commit", 1, added=99, objects=((Record(first, 64, len(data), len(data), Kind.COMMIT), data),)),
+        Entry("commit", 2, objects=((Record(second, 64, len(more), len(more), Kind.COMMIT), more),)),
+    ]
+    tables = folded(*entries)
+    assert t.decode_commit(tables.get(t.COMMITS, first) or b"") == (99, data)
+    assert t.decode_commit(tables.get(t.COMMITS, second) or b"") == (None, more)
+    assert [key for key, _ in tables.scan(t.CHILDREN)] == [first + second]
+    assert t.decode_total(tables.get(t.TOTALS, b"r")) == (2, 12)
+
+
+def test_folding_a_frame_again_changes_nothing() -> None:
+    first, data = commit()
+    entry = Entry(
+        "commit",
+        1,
+        added=9,
+        refs=(RefMove("runs/r/last", None, first),),
+        packs=(pack("p"),),
+        objects=((Record(first, 64, len(data), len(data), Kind.COMMIT), data),),
+    )
+    packs = Packs({"p": [chunk("c")]})
+    once, twice = folded(entry, packs=packs), folded(entry, entry, packs=packs)
+    for table in t.TABLES:
+        assert dict(once.scan(table)) == dict(twice.scan(table)), table
+
+
+def test_a_commit_whose_bytes_are_not_its_id_or_no_commit_is_not_kept() -> None:
+    identity, data = commit()
+    wrong = (Record(name("other"), 64, len(data), len(data), Kind.COMMIT), data)
+    junk = object_id(Kind.COMMIT, b"junk")
+    tables = folded(Entry("commit", 1, objects=(wrong, (Record(junk, 64, 4, 4, Kind.COMMIT), b"junk"))))
+    assert list(tables.scan(t.COMMITS)) == []
+    assert identity != name("other")
+
+
+def test_refs_move_and_go() -> None:
+    a, b = name("a"), name("b")
+    tables = folded(
+        Entry("x", 1, refs=(RefMove("runs/r/last", None, a), RefMove("tags/v", None, a))),
+        Entry("x", 2, refs=(RefMove("runs/r/last", a, b), RefMove("tags/v", a, None))),
+    )
+    assert dict(tables.scan(t.REFS)) == {b"runs/r/last": b}
+
+
+def test_run_settings_are_merged() -> None:
+    tables = folded(
+        Entry("x", 1, runs={"r": {"best": ["loss", "min"], "other": 1}}),
+        Entry("x", 2, runs={"r": {"best": ["acc", "max"]}, "s": {"k": 2}}),
+    )
+    from casckpt.format.canonical import decode
+
+    settings = {run: decode(value, "settings") for run, value in tables.scan(t.RUNS)}
+    assert settings == {b"r": {"best": ["acc", "max"], "other": 1}, b"s": {"k": 2}}
+
+
+def test_drops_are_recorded_and_taken_back() -> None:
+    dropped, thinned, undone = name("a"), name("b"), name("c")
+    tables = folded(
+        Entry(
+            "drop",
+            1,
+            drops=(
+                Drop(dropped, None, "keep_last=1", 5),
+                Drop(thinned, ("optimizer",), "thin", 6),
+                Drop(undone, None, "x", 7),
+            ),
+        ),
+        Entry("undo", 2, drops=(Drop(undone, None, "x", 8, True),)),
+    )
+    found = {key: decode_drop(key, value) for key, value in tables.scan(t.DROPS)}
+    assert found == {
+        dropped: Drop(dropped, None, "keep_last=1", 5),
+        thinned: Drop(thinned, ("optimizer",), "thin", 6),
+    }
+
+
+def test_packs_get_numbers_and_rows_and_their_commits_are_kept() -> None:
+    identity, data = commit()
+    inside = (Record(identity, 8192, len(data), len(data), Kind.COMMIT), data)
+    packs = Packs({"p": [chunk("c")], "q": [chunk("d"), inside]}, {"added": [[identity, 77]]})
+    tables = folded(Entry("x", 1, packs=(pack("p"), pack("q", 12288))), packs=packs)
+    assert t.decode_pack(tables.get(t.PACKS, name("q")) or b"") == (1, 12288)
+    assert tables.get(t.NUMBERS, t.number_key(0)) == name("p")
+    assert row(tables, name("d")) == t.Row(1, 4096, 10, 10, Kind.CHUNK, 0, 3, 1)
+    assert t.decode_commit(tables.get(t.COMMITS, identity) or b"") == (77, data)
+
+
+@pytest.mark.parametrize("hint", [None, 5, [1], [[1, 2, 3]], [["x", 1]], {"a": 1}, [[b"x", True]], [[b"x", -1]]])
+def test_hints_of_any_form_do_no_harm(hint: Any) -> None:
+    identity, data = commit()
+    inside = (Record(identity, 8192, len(data), len(data), Kind.COMMIT), data)
+    tables = folded(Entry("x", 1, packs=(pack("p"),)), packs=Packs({"p": [inside]}, {"added": hint}))
+    assert t.decode_commit(tables.get(t.COMMITS, identity) or b"") == (None, data)
+
+
+def test_a_pack_gives_its_objects_rows_that_the_journal_had_and_none_that_another_pack_has() -> None:
+    packs = Packs({"p": [chunk("c", 4096), chunk("j", 8192)], "q": [chunk("c", 640)]})
+    tables = folded(
+        Entry("x", 1, objects=(chunk("j", 64),)),
+        Entry("x", 2, packs=(pack("p"),)),
+        Entry("x", 3, packs=(pack("q"),)),
+        packs=packs,
+    )
+    assert row(tables, name("j")) == t.Row(0, 8192, 10, 10, Kind.CHUNK, 0, 3, 1)
+    found = row(tables, name("c"))
+    assert found is not None and (found.pack, found.offset) == (0, 4096)
+
+
+def test_what_replaces_a_pack_takes_over_its_rows() -> None:
+    packs = Packs({"p": [chunk("c", 4096)], "q": [chunk("c", 640)]})
+    tables = folded(
+        Entry("x", 1, packs=(pack("p"),)), Entry("repair", 2, packs=(pack("q"),), gone=(pack("p").id,)), packs=packs
+    )
+    found = row(tables, name("c"))
+    assert found is not None and (found.pack, found.offset) == (1, 640)
+    assert t.decode_pack(tables.get(t.PACKS, name("p")) or b"") == (0, 0)
+
+
+def test_a_pack_that_comes_back_keeps_its_number_and_is_not_read_again() -> None:
+    packs = Packs({"p": [chunk("c")]})
+    tables = folded(
+        Entry("x", 1, packs=(pack("p"),)),
+        Entry("x", 2, gone=(pack("p").id,)),
+        Entry("x", 3, packs=(pack("p"),)),
+        packs=packs,
+    )
+    assert t.decode_pack(tables.get(t.PACKS, name("p")) or b"") == (0, 8192)
+    assert packs.asked == [name("p")]
+
+
+@pytest.mark.parametrize("error", [IntegrityError, StorageError, FileNotFoundError])
+def test_a_pack_that_cannot_be_read_is_listed_all_the_same(error: type[Exception]) -> None:
+    class Broken(Packs):
+        def records(self, pack: PackRef) -> list[Record]:
+            raise error
+
+    tables = folded(Entry("x", 1, packs=(pack("p"),)), packs=Broken({}))
+    assert t.decode_pack(tables.get(t.PACKS, name("p")) or b"") == (0, 8192)
+
+
+def test_a_reset_forgets_what_the_snapshot_restates_and_keeps_what_packs_hold() -> None:
+    identity, data = commit()
+    packs = Packs({"p": [chunk("c")], "q": [chunk("d")]})
+    tables = folded(
+        Entry(
+            "commit",
+            1,
+            refs=(RefMove("runs/r/last", None, identity),),
+            runs={"r": {"best": ["a", "min"]}},
+            drops=(Drop(identity, None, "x", 1),),
+            packs=(pack("p"), pack("q")),
+            objects=((Record(identity, 64, len(data), len(data), Kind.COMMIT), data),),
+        ),
+        Entry("snapshot", 2, reset=bytes(16), packs=(pack("q"),)),
+        packs=packs,
+    )
+    for table in (t.REFS, t.RUNS, t.DROPS):
+        assert list(tables.scan(table)) == []
+    assert t.decode_pack(tables.get(t.PACKS, name("p")) or b"")[1] == 0
+    assert t.decode_pack(tables.get(t.PACKS, name("q")) or b"") == (1, 8192)
+    assert tables.get(t.COMMITS, identity) is not None
+    assert packs.asked == [name("p"), name("q")]
