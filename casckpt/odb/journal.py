@@ -74,6 +74,12 @@ class Journal:
         self._uuid = uuid
         self._writer: tuple[int, WriteFile] | None = None
         self._first = (-1, 0)
+        self._named: set[int] = set()
+        """Files whose name this process made durable."""
+        self._durable: Position | None = None
+        """The end of the last frame that this process made durable."""
+        self._cut_back = False
+        """Whether the last append failed: what it left behind must be durably gone before the next frame."""
 
     def close(self) -> None:
         """Let go of the file that was appended to."""
@@ -184,26 +190,36 @@ class Journal:
         at = tail.position
         _check_size(payload)
         writer = self._open(at.file)
-        if tail.kind == "torn":
+        if tail.kind == "torn" or self._cut_back:
             self._cut(writer, at)
         elif writer.size() > at.offset:
             self._check_blank(at)
+        if self._durable != at:
+            # The frame before is another's, who may have been killed before it was durable. A power loss must not
+            # take that one and leave this one, which can rely on it.
+            writer.sync()
         frame = encode_frame(self._uuid, at.seq, at.hash, payload)
         try:
             write_all(writer, frame, at.offset)
             writer.sync()
         except BaseException:
+            self._cut_back = True
             with contextlib.suppress(CasckptError):
                 writer.truncate(at.offset)
             # An error of sync is final for this descriptor: the next append opens the file again.
             self.close()
             raise
+        self._durable = Position(at.file, at.offset + len(frame), at.seq + 1, frame[-32:])
         body = memoryview(frame)[HEADER_BYTES:-32]
         return Placed(at.file, Frame(at.seq, at.offset, body, frame[-32:]))
 
     def _open(self, number: int) -> WriteFile:
         if self._writer is None or self._writer[0] != number:
             self.close()
+            if number not in self._named:
+                # Whoever made the file may have been killed before its name was durable.
+                self._storage.sync_dir(FOLDER)
+                self._named.add(number)
             self._writer = (number, self._storage.open_write(file_name(number)))
         return self._writer[1]
 
@@ -220,7 +236,11 @@ class Journal:
             file.close()
 
     def _cut(self, writer: WriteFile, at: Position) -> None:
-        """Cut off a torn tail; a copy goes to trash/, since it could be a damaged frame that looks torn."""
+        """Cut off a torn tail; a copy goes to trash/, since it could be a damaged frame that looks torn.
+
+        The cut is durable before anything is written behind it: else a second power loss could mix the old tail with
+        the new frame.
+        """
         rest = self._rest(at)
         if len(rest) > OVERHEAD:
             with contextlib.suppress(CasckptError, FileExistsError):
@@ -228,6 +248,8 @@ class Journal:
                 write_all(copy, rest, 0)
                 copy.close()
         writer.truncate(at.offset)
+        writer.sync()
+        self._cut_back = False
 
     def is_full(self, position: Position) -> bool:
         """Whether the file of `position` is due to be sealed."""
@@ -267,14 +289,12 @@ class Journal:
             raise
         finally:
             file.close()
-        try:
-            self._storage.sync_dir(FOLDER)
-        except BaseException:
-            # A name that may not survive must not become the active file.
-            with contextlib.suppress(CasckptError, FileNotFoundError):
-                self._storage.unlink(name)
-            raise
-        return Tail(frames, Position(at.file + 1, offset, seq, previous), [], "clean")
+        # From here on the new file is the active one for everybody. Taking its name back after a failure could come
+        # undone in a power loss, when frames had gone to the old file again; so the next writer makes it durable.
+        self._storage.sync_dir(FOLDER)
+        self._named.add(at.file + 1)
+        self._durable = Position(at.file + 1, offset, seq, previous)
+        return Tail(frames, self._durable, [], "clean")
 
 
 def _check_size(payload: bytes) -> None:

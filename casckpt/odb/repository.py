@@ -113,6 +113,8 @@ class Repository:
         from casckpt.odb.session import Session  # what only reads need not pay for it
 
         if not self._cleaned:
+            # Whoever made the store may have been killed before the name of its `format` file was durable.
+            self.storage.sync_dir("")
             self._cleaned = True
             self.remove_abandoned()
         return Session(self.database, self.format.uuid)

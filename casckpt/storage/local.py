@@ -61,8 +61,9 @@ class LocalStorage:
             while not os.path.lexists(parent := os.path.dirname(missing[-1])):
                 missing.append(parent)
             for path in reversed(missing):
-                if make_folder(path):
-                    sync_folder(os.path.dirname(path))
+                make_folder(path)
+                # Also above a folder that is there: whoever made it may have been killed before this.
+                sync_folder(os.path.dirname(path))
 
     def make_dir(self, name: str) -> None:
         path = self._at(name)
