@@ -208,7 +208,9 @@ class Disk:
                 self.changes = [c for c in self.changes if isinstance(c, NameChange) or c.inode != inode]
                 return f"sync {self.labels[inode]}"
             case Lose(inode):
-                self.files[inode].lost |= {c.page for c in self.changes if isinstance(c, PageChange) and c.inode == inode}
+                self.files[inode].lost |= {
+                    c.page for c in self.changes if isinstance(c, PageChange) and c.inode == inode
+                }
                 self.changes = [c for c in self.changes if not isinstance(c, PageChange) or c.inode != inode]
                 return f"failed sync of {self.labels[inode]}"
             case Ack(fact):

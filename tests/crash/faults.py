@@ -71,6 +71,8 @@ def count_calls(run: Callable[[Storage], object], inner: Storage | None = None) 
 class FaultyStorage:
     """Passes every call on to `inner`, except where `plan` says otherwise.
 
+    A file of which a sync failed never syncs again, as `storage.base` demands; who goes on must open it anew.
+
     After a kill every call raises `Killed`, reads too, in every thread; only closing a file or leaving a lock stays
     silent, so that the exception can unwind the code under test. What it held in `inner` is released, as the kernel
     does for the dead.
@@ -205,6 +207,7 @@ class _FaultyWriteFile:
         self._storage = storage
         self._name = name
         self._inner = inner
+        self._sync_failed = False
 
     def size(self) -> int:
         self._storage.check_alive()
@@ -224,7 +227,13 @@ class _FaultyWriteFile:
         self._storage.perform("truncate", self._name, lambda: self._inner.truncate(size))
 
     def sync(self) -> None:
-        self._storage.perform("sync", self._name, self._inner.sync, lose=getattr(self._inner, "lose", None))
+        if self._sync_failed:
+            raise StorageError(operation="sync", path=self._name, problem=os.strerror(errno.EIO), errno=errno.EIO)
+        try:
+            self._storage.perform("sync", self._name, self._inner.sync, lose=getattr(self._inner, "lose", None))
+        except StorageError:
+            self._sync_failed = True
+            raise
 
     def close(self) -> None:
         self._storage.close(self._inner)

@@ -451,3 +451,34 @@ def test_the_dead_release_real_locks_and_files(tmp_path: Path) -> None:
     with inner.lock("gate", exclusive=True, wait_s=0):
         assert inner.unlink_abandoned("a")
     assert os.listdir(tmp_path) == ["lock"]
+
+
+def test_a_failed_sync_loses_its_pages_for_good_unless_they_are_written_again() -> None:
+    def run(again: bool) -> Callable[[RecordingStorage], None]:
+        def write(storage: RecordingStorage) -> None:
+            faulty = FaultyStorage(storage, faults.at(4, "eio-lost"))
+            file = faulty.open_write("a")
+            file.write_at(b"x" * 4096, 0)
+            file.write_at(b"y" * 4096, 4096)
+            for _ in range(2):
+                with pytest.raises(StorageError):
+                    file.sync()
+            file = faulty.open_write("a")
+            if again:
+                file.write_at(b"x" * 4096, 0)
+            file.sync()
+            storage.mark("synced")
+
+        return write
+
+    for again, first in ((False, b"a"), (True, b"x")):
+        states = states_of({"a": b"a" * 4096}, run(again))
+        synced = contents_of([state for state in states if state.acked])
+        assert synced == {first * 4096 + bytes(4096)}
+
+
+def test_a_skipped_call_does_nothing_and_says_so_to_nobody() -> None:
+    inner = MemoryStorage({"a": b"abc"})
+    storage = FaultyStorage(inner, faults.on("truncate", "skip"))
+    storage.open_write("a").truncate(1)
+    assert inner.snapshot() == {"a": b"abc"}

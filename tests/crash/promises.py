@@ -1,0 +1,243 @@
+"""What a store promises after a crash, and workloads that make it promise something.
+
+A workload is a list of operations. After each one stands a `Moment`: what every ref names and which commits there
+are. Commits are told apart by their step, and `state_of(step)` says what they hold, so a store found after a crash
+needs no notes to be judged: it must be at one of the moments, none before the last acknowledged one, every commit
+must check out as it went in, and the next commit must work without any repair.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from casckpt.errors import StoreNotFound
+from casckpt.odb import journal
+from casckpt.odb import session as sessions
+from casckpt.odb.repository import Repository, initialize
+from casckpt.storage.base import Storage
+from casckpt.storage.memory import MemoryStorage
+from casckpt.store import Store
+from tests.crash.recorder import Snapshot
+from tests.support.build import noise
+
+AUTHOR = "host:1"
+NEXT_STEP = 90
+PART_BYTES = 48 << 10
+"""A part of a state that adds this much gets a pack of its own, so that small states make several packs."""
+
+
+@functools.cache
+def state_of(step: int) -> dict[str, Any]:
+    """The state of a commit, from its step alone. By the last three digits: below 100 all of it rides in a frame of
+    one page or two, from 100 on in one of several pages, from 200 on it takes packs and shares chunks with its like."""
+    words = np.frombuffer(noise(f"state {step}", 200), "<u2")
+    if step % 1000 < 100:
+        return {"step": step, "name": f"step {step}", "weights": words}
+    if step % 1000 < 200:
+        return {"step": step, "weights": np.frombuffer(noise(f"frame {step}", 19_000), "<f2")}
+    return {
+        "model": {
+            "embedding": np.frombuffer(noise("embedding", 260 << 10), "u1").reshape(260, 1024),
+            "weights": np.frombuffer(noise(f"weights {step}", 80_000), "<i4"),
+        },
+        "optimizer": {"moments": np.frombuffer(noise(f"moments {step}", 60_000), "<i2"), "words": words},
+        "step": step,
+    }
+
+
+def same(left: Any, right: Any) -> bool:
+    """Whether two states are equal in types, values, order and bits."""
+    if type(left) is not type(right):
+        return False
+    if isinstance(left, dict):
+        return list(left) == list(right) and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, np.ndarray):
+        return left.dtype == right.dtype and left.shape == right.shape and left.tobytes() == right.tobytes()
+    return bool(left == right)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A store between two operations: the step each ref names, and the steps of all commits."""
+
+    refs: tuple[tuple[str, int | None], ...]
+    steps: frozenset[int | None]
+
+
+NOTHING = Moment((), frozenset())
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One step of a workload: what it does, and what is to be seen of it afterwards.
+
+    Attributes:
+        do: the call.
+        refs: each ref it moves, and the step of the commit that this then names.
+        step: of the commit it makes.
+    """
+
+    do: Callable[[Store], object]
+    refs: tuple[tuple[str, int], ...] = ()
+    step: int | None = None
+
+    def after(self, before: Moment) -> Moment:
+        """The moment it leads to."""
+        refs = tuple(sorted({**dict(before.refs), **dict(self.refs)}.items()))
+        return Moment(refs, before.steps if self.step is None else before.steps | {self.step})
+
+
+def commit(step: int, *, run: str = "main", moves: Sequence[str] = (), **options: Any) -> Operation:
+    """Commit the state of a step; `moves` are the heads of the run that follow it, besides `last`."""
+    refs = tuple((f"runs/{run}/{head}", step) for head in ("last", *moves))
+    return Operation(lambda store: store.commit(state_of(step), step=step, run=run, **options), refs, step)
+
+
+def tag(name: str, step: int) -> Operation:
+    """Tag the newest commit, which has this step."""
+    return Operation(lambda store: store.tag(name), ((f"tags/{name}", step),))
+
+
+def _heal(store: Store) -> None:
+    report = store.fsck("full", repair=True)
+    assert report.ok, [finding.what for finding in report.findings]
+
+
+REPAIR = Operation(_heal)
+"""Heal everything that can be healed."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Operations `before`, whose outcome is durable, and `then`, during which something happens.
+
+    With nothing before, the first thing that happens is init.
+
+    Attributes:
+        damage: done to the files between the two.
+        healed: the last operation promises that no byte is damaged.
+        seal_frames: frames after which a journal file is sealed.
+    """
+
+    then: tuple[Operation, ...]
+    before: tuple[Operation, ...] = ()
+    damage: Callable[[Snapshot], Snapshot] = field(default=lambda files: files)
+    healed: bool = False
+    seal_frames: int = 1000
+
+    def base(self) -> Snapshot:
+        """The files before; call it inside `settled_world`."""
+        if not self.before:
+            return {}
+        storage = MemoryStorage()
+        make(storage)
+        store = Store(Repository(storage))
+        for operation in self.before:
+            operation.do(store)
+        return self.damage(storage.snapshot())
+
+    def moments(self) -> list[Moment]:
+        """The moments from what was there before (or the empty store) to the end."""
+        first = functools.reduce(lambda moment, operation: operation.after(moment), self.before, NOTHING)
+        return list(itertools.accumulate(self.then, lambda moment, operation: operation.after(moment), initial=first))
+
+
+@contextmanager
+def settled_world(workload: Workload | None = None) -> Iterator[None]:
+    """Time, randomness and process ids that are the same in every run, and the limits a workload asks for."""
+    numbers = itertools.count()
+
+    def random_bytes(count: int) -> bytes:
+        return hashlib.shake_256(f"random {next(numbers)}".encode()).digest(count)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "urandom", random_bytes)
+        patch.setattr(time, "time_ns", lambda: 1_700_000_000_000_000_000 + 1000 * next(numbers))
+        # The author of an entry is a host and a process; their lengths move every byte behind them.
+        patch.setattr(os, "uname", lambda: SimpleNamespace(nodename="host"))
+        patch.setattr(os, "getpid", lambda: 1)
+        patch.setattr(sessions, "OWN_PACK_BYTES", PART_BYTES)
+        if workload is not None:
+            patch.setattr(journal, "SEAL_FRAMES", workload.seal_frames)
+        yield
+
+
+def make(storage: Storage) -> None:
+    """An empty store."""
+    initialize(storage, time_ns=time.time_ns(), by=AUTHOR)
+
+
+def look(repository: Repository) -> Moment:
+    """At which moment a store is."""
+    database = repository.database
+    database.refresh()
+    steps = {identity: found.step for identity, found in database.commits()}
+    for name, identity in database.refs().items():
+        assert identity in steps, f"{name} names a commit that is not there"
+    return Moment(
+        tuple((name, steps[identity]) for name, identity in database.refs().items()), frozenset(steps.values())
+    )
+
+
+def check_promises(
+    storage: Storage, moments: Sequence[Moment], *, acked: int | None, depth: str = "quick"
+) -> Repository | None:
+    """A crash left this storage: everything promised is there, and the next commit works.
+
+    Args:
+        moments: through which the store went, or was about to go.
+        acked: number of the last one that was acknowledged, None if init was not.
+        depth: of the fsck.
+
+    Returns:
+        The repository in which the next commit was made.
+    """
+    try:
+        repository = Repository(storage)
+    except StoreNotFound:
+        assert acked is None, "the store is lost"
+        make(storage)
+        repository = Repository(storage)
+        check_store(repository, [NOTHING], first=0, depth=depth)
+        return repository
+    check_store(repository, moments, first=acked or 0, depth=depth)
+    return repository
+
+
+def check_store(repository: Repository, moments: Sequence[Moment], *, first: int, depth: str = "quick") -> None:
+    """The store is at one of the moments from `first` on, whole; then it takes the commit it lacks, or one more."""
+    now = look(repository)
+    assert now in moments[first:], f"the store is at {now}, which is none of {list(moments[first:])}"
+    store = Store(repository)
+    check_commits(repository, now)
+    step = min((step for step in moments[-1].steps - now.steps if step is not None), default=NEXT_STEP)
+    store.commit(state_of(step), step=step, run="next")
+    assert same(store.checkout("next"), state_of(step)), "the next commit does not check out"
+    after = Moment(tuple(sorted((*now.refs, ("runs/next/last", step)))), now.steps | {step})
+    again = Repository(repository.storage)
+    assert look(again) == after, "after the next commit and a reopen the store is elsewhere"
+    assert same(Store(again).checkout("next"), state_of(step)), "the next commit does not check out after a reopen"
+    report = Store(again).fsck(depth)
+    assert report.ok, f"fsck finds {[(found.what, found.where, found.leaf) for found in report.findings]}"
+
+
+def check_commits(repository: Repository, now: Moment) -> None:
+    """Every commit checks out, and the log has all of them."""
+    store = Store(repository)
+    identities = [(identity.hex(), found.step) for identity, found in repository.database.commits()]
+    assert {found.id for found in store.log()} == {identity for identity, _ in identities}, "the log lacks a commit"
+    assert len(identities) == len(now.steps), "a commit is there twice"
+    for identity, step in identities:
+        assert step is not None and same(store.checkout(identity), state_of(step)), f"step {step} is not what it was"

@@ -1,0 +1,48 @@
+"""The workloads that are crashed: small, and each with another part of the protocol in it."""
+
+from __future__ import annotations
+
+from tests.crash.promises import REPAIR, Workload, commit, tag
+from tests.crash.recorder import Snapshot
+
+
+def flip_a_sealed_byte(files: Snapshot) -> Snapshot:
+    """Damage in the one pack that sealing made; the sealed journal file still has a second copy of everything."""
+    (name,) = [name for name in files if name.startswith("packs/")]
+    content = bytearray(files[name] or b"")
+    content[4096 + 10] ^= 1
+    return {**files, name: bytes(content)}
+
+
+def leave_unfinished(files: Snapshot) -> Snapshot:
+    """What a power loss leaves: the first half of a frame, longer than the header, and a pack in tmp/."""
+    journal = files["journal/0.log"] or b""
+    start = journal.rindex(b"CKPTJRN1")
+    torn = journal + journal[start : start + (len(journal) - start) // 2]
+    return {**files, "journal/0.log": torn, "tmp/pack-1-00": bytes(5000), "tmp/journal-1-00": b""}
+
+
+WORKLOADS = {
+    "init": Workload((commit(1), commit(2))),
+    "tiny": Workload((commit(2, metrics={"loss": 0.5}), commit(101), tag("good", 101), commit(3)), (commit(1),)),
+    "refs": Workload(
+        (
+            commit(2, best="loss:min", metrics={"loss": 2.0}, kind="recovery", moves=("best", "recovery")),
+            commit(3, metrics={"loss": 3.0}),
+            commit(102, metrics={"loss": 1.0}, kind="recovery", run="other", moves=("recovery",)),
+            commit(4, metrics={"loss": 1.0}, kind="recovery", moves=("best", "recovery")),
+        ),
+        (commit(1),),
+    ),
+    "pack": Workload((commit(201), commit(202), tag("pack", 202)), (commit(1),)),
+    "seal": Workload(
+        (commit(3), commit(103), tag("sealed", 103), commit(4), commit(203), commit(5)),
+        (commit(1), commit(2)),
+        seal_frames=3,
+    ),
+    "seal once": Workload((commit(3), commit(4)), (commit(1), commit(2)), seal_frames=3),
+    "reopen": Workload((commit(2), tag("reopened", 2)), (commit(1),), leave_unfinished),
+    "repair": Workload(
+        (REPAIR,), (commit(1), commit(101), commit(102), commit(2)), flip_a_sealed_byte, healed=True, seal_frames=4
+    ),
+}
