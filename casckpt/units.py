@@ -43,9 +43,9 @@ def format_age(seconds: float) -> str:
 
 
 def parse_int(text: str) -> int | None:
-    """The decimal integer written in `text`, None if it is anything else (no `_`, no spaces)."""
+    """The decimal integer written in `text`, None if it is anything else (no `_`, no spaces, at most 18 digits)."""
     digits = text[1:] if text[:1] == "-" else text
-    return int(text) if digits.isascii() and digits.isdigit() else None
+    return int(text) if digits.isascii() and digits.isdigit() and len(digits) <= 18 else None
 
 
 def rfc3339(time_ns: int) -> str:

@@ -224,7 +224,12 @@ def decode_extent(data: bytes | memoryview, offset: int, *, allow_bases: bool) -
     if not BLOCK <= first <= offset or previous >= offset:
         raise IntegrityError(object=what, problem="an offset in it points forward")
     rows = data[_EXTENT.size : size - 32]
-    return decode_records(rows, first, offset, allow_bases=allow_bases, first=limits.MAX_PACK_RECORDS), previous
+    records = decode_records(rows, first, offset, allow_bases=allow_bases, first=limits.MAX_PACK_RECORDS)
+    end = records[-1].offset + records[-1].stored if records else first
+    if end + pad(end) != offset:
+        # A pack stored as data inside a chunk has such tables too, but they speak of other places.
+        raise IntegrityError(object=what, problem="it does not lie behind its records")
+    return records, previous
 
 
 def extent_bytes(data: bytes | memoryview) -> int:

@@ -7,6 +7,7 @@ a pack was added, 256 frames are pending, or the store is closed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import threading
@@ -17,7 +18,7 @@ from casckpt.errors import BusyError, DamagedObject, FormatError, IntegrityError
 from casckpt.format.canonical import decode
 from casckpt.format.commit import Commit
 from casckpt.format.entry import Drop, Entry, PackRef
-from casckpt.format.ids import CommitId, Kind, ObjectId, PackId
+from casckpt.format.ids import CommitId, Kind, ObjectId, PackId, object_id
 from casckpt.format.pack import Record
 from casckpt.odb import tables as t
 from casckpt.odb.fold import decode_drop, fold
@@ -57,8 +58,8 @@ class Database:
     # -- keeping up with the journal
 
     def _reattach(self) -> None:
-        if self._index is not None:
-            self._index.close()
+        # The old index is not closed here: other threads may be reading it, and the last of them lets it go.
+        self._index = None
         self._attach()
 
     def _attach(self) -> None:
@@ -78,8 +79,8 @@ class Database:
         if self.storage.path is None:
             return None
         folder = os.path.join(self.storage.path, "index")
-        index = self._trusted(Index.open(folder, read_only=self.storage.read_only))
-        if index is not None or self.storage.read_only:
+        index = self._trusted(Index.open(folder))
+        if index is not None or self.storage.read_only or Index.is_inherited(folder):
             return index
         try:
             with self.storage.lock("index", exclusive=True, wait_s=INDEX_WAIT_S):
@@ -115,7 +116,7 @@ class Database:
                 entry = Entry.decode(placed.frame.payload)
             except IntegrityError as error:
                 raise FormatError(object=f"frame {placed.frame.seq} of the journal", problem=str(error)) from error
-            fold(tables, entry, placed.file, placed.payload_offset, self.packs)
+            fold(tables, entry, placed.file, placed.payload_offset, self)
 
     def refresh(self) -> None:
         """Take in what any process appended to the journal since the last look."""
@@ -197,6 +198,26 @@ class Database:
             if self._index is not None:
                 self._index.close()
                 self._index = None
+
+    # -- what folding asks of packs
+
+    def records(self, pack: PackRef) -> list[Record]:
+        """All records of a pack, from its footer or its extents."""
+        return self.packs.records(pack)
+
+    def hints(self, pack: PackRef) -> dict[str, Any]:
+        """The hints of a pack, empty if they cannot be read."""
+        return self.packs.hints(pack)
+
+    def read_plain(self, pack: PackRef, record: Record) -> bytes:
+        """Plain bytes of an object of a pack, or of its copy in a journal file that was sealed into it."""
+        try:
+            return self.packs.read_plain(pack, record)
+        except (IntegrityError, FileNotFoundError):
+            for name, copy in self._journal_copies(record.id):
+                with contextlib.suppress(DamagedObject):
+                    return bytes(self.packs.read_record(name, copy))
+            raise
 
     # -- looking up
 
@@ -282,6 +303,9 @@ class Database:
             except (IntegrityError, FormatError, StorageError, FileNotFoundError):
                 continue
             yield from ((pack_name(pack.id), record) for record in records if record.id == identity)
+        yield from self._journal_copies(identity)
+
+    def _journal_copies(self, identity: ObjectId) -> Iterator[tuple[str, Record]]:
         for placed, entry in self.history():
             for record, _ in entry.objects:
                 if record.id == identity:
@@ -302,7 +326,12 @@ class Database:
     def commit(self, identity: CommitId) -> Commit | None:
         """A commit by its full id, None if the store has none."""
         value = self.tables.get(t.COMMITS, identity)
-        return None if value is None else Commit.decode(t.decode_commit(value)[1])
+        if value is None:
+            return None
+        data = t.decode_commit(value)[1]
+        if object_id(Kind.COMMIT, data) != identity:  # a damaged index too large to be hashed when it was opened
+            data = bytes(self.read(identity, Kind.COMMIT))
+        return Commit.decode(data)
 
     def added(self, identity: CommitId) -> int | None:
         """Bytes a commit added to the store when it was made; None if unknown."""

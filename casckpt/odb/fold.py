@@ -35,10 +35,9 @@ def fold(tables: t.WritableTables, entry: Entry, file: int, payload_offset: int,
         file: number of the journal file that holds the entry.
         payload_offset: of its payload in that file, in bytes.
 
+    An entry with `reset` restates what the entries before it said: for tables that hold those it is no news.
     A pack that cannot be read is listed all the same: what it held is then missing, and fsck says so.
     """
-    if entry.reset is not None:
-        _forget(tables)
     for record, stored in entry.objects:
         _put_row(tables, record, t.IN_JOURNAL | file, payload_offset + record.offset)
         if record.kind == Kind.COMMIT and object_id(Kind.COMMIT, stored) == record.id:
@@ -70,15 +69,6 @@ def decode_drop(commit: bytes, value: bytes) -> Drop:
     return Drop(CommitId(ObjectId(commit)), None if parts is None else tuple(parts), rule, time_ns)
 
 
-def _forget(tables: t.WritableTables) -> None:
-    for table in (t.REFS, t.RUNS, t.DROPS):
-        for key, _ in list(tables.scan(table)):
-            tables.delete(table, key)
-    for key, value in list(tables.scan(t.PACKS)):
-        number, _ = t.decode_pack(value)
-        tables.put(t.PACKS, key, t.encode_pack(number, 0))
-
-
 def _unlist(tables: t.WritableTables, identity: bytes) -> None:
     value = tables.get(t.PACKS, identity)
     if value is not None:
@@ -88,7 +78,7 @@ def _unlist(tables: t.WritableTables, identity: bytes) -> None:
 def _add_pack(tables: t.WritableTables, pack: PackRef, source: PackSource) -> None:
     value = tables.get(t.PACKS, pack.id)
     if value is not None:
-        # Known before a reset, or gone and back: its rows are still here.
+        # Restated by a snapshot, or gone and back: its rows are still here.
         tables.put(t.PACKS, pack.id, t.encode_pack(t.decode_pack(value)[0], pack.nbytes))
         return
     number = int.from_bytes(tables.get(t.META, b"next") or b"", "little")

@@ -43,14 +43,17 @@ _open_mutex = threading.Lock()
 
 
 def _after_fork() -> None:
-    """Forget inherited environments without closing them: LMDB forbids both use and close in a child."""
+    """Forget inherited environments without closing them: LMDB forbids both use and close in a child.
+
+    LMDB does not let the child open the same file again either, so it works without this index.
+    """
     global _open_mutex
-    _inherited.extend(_open.values())
+    _inherited.update(_open)
     _open.clear()
     _open_mutex = threading.Lock()
 
 
-_inherited: list[_Shared] = []
+_inherited: dict[tuple[int, int], _Shared] = {}
 os.register_at_fork(after_in_child=_after_fork)
 
 
@@ -64,16 +67,24 @@ class Index:
         self._folder = folder
         self._shared = shared
         self.pid = os.getpid()
+        self._closed = False
 
     @classmethod
-    def open(cls, folder: str, *, read_only: bool = False) -> Index | None:
+    def open(cls, folder: str) -> Index | None:
         """The index in a folder, None if there is none that can be trusted."""
-        if not is_clean(folder):
-            return None
-        return cls._attach(folder, read_only=read_only)
+        return cls._attach(folder) if is_clean(folder) else None
+
+    @staticmethod
+    def is_inherited(folder: str) -> bool:
+        """Whether this process was forked from one that has the index open: then it cannot be opened here."""
+        try:
+            status = os.stat(_data(folder))
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) in _inherited
 
     @classmethod
-    def _attach(cls, folder: str, *, read_only: bool = False) -> Index | None:
+    def _attach(cls, folder: str) -> Index | None:
         try:
             status = os.stat(_data(folder))
         except FileNotFoundError:
@@ -86,7 +97,8 @@ class Index:
                 return cls(folder, shared)
             try:
                 # Readers take a slot in the lock file too, else a writer could reuse the pages they are looking at.
-                env = lmdb.open(folder, readonly=read_only, metasync=False, **_OPTIONS)
+                # Writable where that is possible, since all handles of this process share one environment.
+                env = lmdb.open(folder, readonly=not os.access(folder, os.W_OK), metasync=False, **_OPTIONS)
                 env.reader_check()
                 shared = _open[identity] = _Shared(env, identity)
             except lmdb.Error:
@@ -126,10 +138,17 @@ class Index:
             if name.startswith("index-"):
                 _remove(os.path.join(below, name))
 
+    def __del__(self) -> None:
+        self.close()
+
     def close(self) -> None:
-        """Let go of the environment; it closes with its last user in this process."""
-        if self.pid != os.getpid():
+        """Let go of the environment; it closes with its last user in this process.
+
+        Where other threads may be reading, drop the reference instead: the last of them closes.
+        """
+        if self.pid != os.getpid() or self._closed:
             return
+        self._closed = True
         with _open_mutex:
             self._shared.users -= 1
             if self._shared.users == 0 and _open.pop(self._shared.identity, None) is not None:

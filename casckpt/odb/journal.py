@@ -15,7 +15,8 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from casckpt.errors import CasckptError, DamagedFile, TooLarge
+from casckpt.errors import CasckptError, DamagedFile, IntegrityError, TooLarge
+from casckpt.format.entry import Entry
 from casckpt.format.frame import HEADER_BYTES, NO_HASH, OVERHEAD, Frame, Scan, encode_frame, scan
 from casckpt.format.limits import MAX_FRAME_BYTES
 from casckpt.storage.base import Storage, WriteFile, read_exact, write_all
@@ -111,7 +112,7 @@ class Journal:
         for start in reversed(numbers):
             tail = self.read(Position(start, 0, -1, NO_HASH))
             # A file whose snapshot is damaged is read together with the one before it.
-            if (tail.frames and tail.frames[0].frame.offset == 0) or start == numbers[0]:
+            if start == numbers[0] or _has_whole_snapshot(tail, start):
                 return tail
         raise AssertionError("unreachable: the loop returns for the first number")
 
@@ -301,3 +302,23 @@ def _check_size(payload: bytes) -> None:
     """No frame may be written that a reader refuses."""
     if len(payload) > MAX_FRAME_BYTES:
         raise TooLarge(object="a journal entry", size=f"{len(payload)} bytes", limit=f"{MAX_FRAME_BYTES} bytes")
+
+
+def _has_whole_snapshot(tail: Tail, file: int) -> bool:
+    """Whether all entries of the snapshot that opens a file can be read: none before the first ordinary one is lost."""
+    if not tail.frames or tail.frames[0].frame.offset:
+        return False
+    ordinary = (
+        placed.frame.offset
+        for placed in tail.frames[1:]
+        if placed.file == file and not _is_of_snapshot(placed.frame.payload)
+    )
+    first = next(ordinary, tail.position.offset)
+    return not any(number == file and start < first for number, start, _ in tail.gaps)
+
+
+def _is_of_snapshot(payload: bytes | memoryview) -> bool:
+    try:
+        return Entry.decode(payload).op == "snapshot"
+    except IntegrityError:
+        return False

@@ -46,9 +46,11 @@ class PackReader:
             self._footers.clear()
 
     def forget(self, name: str) -> None:
-        """Drop an open file, so that the next read opens its name again."""
+        """Drop an open file and what its footer said, so that the next read looks again."""
         with self._mutex:
             file = self._files.pop(name, None)
+            for identity in [identity for identity in self._footers if pack_name(identity) == name]:
+                del self._footers[identity]
         if file is not None:
             file.close()
 

@@ -23,7 +23,7 @@ from casckpt.odb.session import Session
 from casckpt.ops.history import describe, resolve
 from casckpt.ops.save import save_state
 from casckpt.ops.values import CommitInfo
-from casckpt.plan.names import check_name, tag_ref
+from casckpt.plan.names import check_name, is_text, tag_ref
 from casckpt.plan.settle import parse_best, ref_moves, settle_parents
 from casckpt.state.flat import FlatState
 
@@ -57,6 +57,15 @@ class CommitOptions:
 
     def __post_init__(self) -> None:
         check_name("run", self.run)
+        for name in ("message", "author"):
+            if not is_text(getattr(self, name)):
+                raise UsageError(problem=f"{name} must be a text, not {getattr(self, name)!a}")
+        if not (self.epoch is None or _is_number(self.epoch)):
+            raise UsageError(problem=f"epoch must be a number, not {self.epoch!r}")
+        if self.schema is not None and not _is_schema(self.schema):
+            raise UsageError(problem=f"schema must be a name and a version, not {self.schema!a}")
+        if not all(map(is_text, self.metrics)):
+            raise UsageError(problem="names of metrics must be texts")
         if self.kind not in KINDS or self.status not in STATUSES:
             allowed = f"kinds are {', '.join(KINDS)}; statuses are {', '.join(STATUSES)}"
             raise UsageError(problem=f"kind {self.kind!r} with status {self.status!r} is not allowed: {allowed}")
@@ -110,14 +119,27 @@ def _known(repository: Repository, text: str) -> CommitId:
     return resolve(repository.database, text)
 
 
+def _is_number(value: Any) -> bool:
+    """Whether a value is an int of 64 bits or a float, of exactly these types."""
+    return type(value) is float or (type(value) is int and -(1 << 63) <= value < 1 << 63)
+
+
+def _is_schema(value: Any) -> bool:
+    return (
+        isinstance(value, tuple)
+        and len(value) == 2
+        and is_text(value[0])
+        and _is_number(value[1])
+        and type(value[1]) is int
+    )
+
+
 def _number(name: str, value: Any) -> int | float:
     """A metric as an int or float; 0-d tensors and numpy numbers are taken by value."""
-    if type(value) in (int, float):
-        return value  # type: ignore[no-any-return]
     item = getattr(value, "item", None)
     number = item() if callable(item) else value
-    if type(number) not in (int, float):
-        raise UsageError(problem=f"metric {name!r} must be a number, not {type(value).__name__}")
+    if not _is_number(number):
+        raise UsageError(problem=f"metric {name!r} must be a number of 64 bits, not {value!a} ({type(value).__name__})")
     return number  # type: ignore[no-any-return]
 
 
@@ -128,7 +150,7 @@ def _metadata(session: Session, options: CommitOptions) -> dict[str, Any]:
         if value is not None:
             try:
                 data = encode(value)
-            except (TypeError, ValueError, OverflowError) as error:
+            except (TypeError, ValueError, OverflowError, RecursionError) as error:
                 raise UsageError(problem=f"{name} must be made of plain JSON-like values: {error}") from error
             found[name] = session.put(Kind.META, data)
     return found

@@ -6,6 +6,7 @@ that changed is compared by its bytes; large leaves are compared chunk by chunk,
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -113,7 +114,9 @@ def _component_leaves(loader: Loader, loaded: LoadedComponent) -> Iterator[_Leaf
 
 def _comparable(value: Any) -> Any:
     """A value that compares by type and bits: NaN equals itself, True is not 1, 0.0 is not -0.0."""
-    return type(value).__name__, value.hex() if isinstance(value, float) else repr(value)
+    if isinstance(value, float | complex):
+        return type(value).__name__, struct.pack("<dd", value.real, value.imag)
+    return type(value).__name__, repr(value)
 
 
 def _change(path: str, before: _Leaf | None, after: _Leaf | None) -> LeafChange:

@@ -13,7 +13,7 @@ from casckpt.odb.database import Database
 from casckpt.odb.journal import file_name
 from casckpt.ops.values import CommitInfo, RunInfo, Status
 from casckpt.plan.graph import ancestors, nth_ancestor
-from casckpt.plan.names import HEADS, head_ref, run_of, tag_ref
+from casckpt.plan.names import HEADS, head_ref, is_text, run_of, tag_ref
 from casckpt.plan.revision import Revision, Suffix, id_prefix, parse_revision
 from casckpt.units import rfc3339
 
@@ -29,6 +29,8 @@ def resolve(database: Database, text: str) -> CommitId:
         RevisionNotFound: nothing has that name; close names are suggested.
     """
     database.refresh()
+    if not is_text(text):
+        raise RevisionNotFound(text=ascii(text), problem="no name has such characters")
     revision = parse_revision(text)
     identity = _base(database, revision, text)
     for suffix in revision.suffixes:

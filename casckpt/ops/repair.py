@@ -15,6 +15,7 @@ from casckpt.format.entry import Entry, PackRef, RefMove
 from casckpt.format.ids import CommitId, Kind, ObjectId, PackId, TreeId, object_id, short_id
 from casckpt.odb import locks
 from casckpt.odb.database import Database
+from casckpt.odb.journal import file_name
 from casckpt.odb.pack_writer import PackWriter, pack_name
 from casckpt.odb.repository import Repository, writer_name
 from casckpt.ops.survey import Survey
@@ -37,6 +38,10 @@ def heal(repository: Repository, survey: Survey) -> dict[str, str]:
             outcome = _take_in(repository, name)
             if outcome:
                 done[f"packs/{name}"] = outcome
+        # The damage itself stays where it is; the entry says that its consequences have been dealt with.
+        gaps = [list(gap) for gap in survey.gaps]
+        _append(repository, Entry("repair", time.time_ns(), by=writer_name(), extra={"gaps": gaps}))
+        done |= {file_name(gap[0]): "gone over: packs it had lost were taken back in" for gap in survey.gaps}
     repository.rebuild_index()
     return done
 

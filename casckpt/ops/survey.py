@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from casckpt.errors import CasckptError, DamagedObject, FormatError, IntegrityError, StorageError
 from casckpt.format import pack as p
-from casckpt.format.entry import PackRef
+from casckpt.format.entry import Entry, PackRef
 from casckpt.format.ids import Kind, ObjectId, short_id
 from casckpt.odb.database import Database
 from casckpt.odb.journal import Tail, file_name
@@ -28,7 +28,8 @@ class Survey:
     """Packs that must be rewritten or given up, with what is wrong."""
     unlisted: list[str] = field(default_factory=list)
     """Pack files no journal frame names."""
-    gaps: int = 0
+    gaps: list[tuple[int, int, int]] = field(default_factory=list)
+    """(file, start, end) of damage in the journal that no repair has gone over."""
     objects: int = 0
     nbytes: int = 0
     commits: int = 0
@@ -67,17 +68,18 @@ def _is_listed(database: Database, name: str) -> bool:
 
 
 def _check_journal(database: Database, survey: Survey, *, full: bool) -> None:
+    gaps: list[tuple[int, int, int]] = []
+    repaired: set[tuple[int, ...]] = set()
+
     def notice(tail: Tail) -> None:
-        for file, start, end in tail.gaps:
-            survey.gaps += 1
-            what = f"bytes {start} to {end} hold no valid frame: what was acknowledged there is lost"
-            survey.note("damage", what, file_name(file))
+        gaps.extend(tail.gaps)
         if tail.kind == "torn":
             survey.note("notice", "an unfinished frame at the end, never acknowledged", file_name(tail.position.file))
 
     last = -1
     for placed, entry in database.history(notice):
         last = placed.frame.seq
+        repaired |= repaired_gaps(entry)
         for record, _ in entry.objects:
             survey.objects += 1
             if full:
@@ -87,10 +89,23 @@ def _check_journal(database: Database, survey: Survey, *, full: bool) -> None:
                     survey.nbytes += record.stored
                 except (DamagedObject, FormatError) as error:
                     survey.note("damage", _said(error), file_name(placed.file))
+    for gap in gaps:
+        text = f"bytes {gap[1]} to {gap[2]} hold no valid frame"
+        if gap in repaired:
+            survey.note("notice", f"{text}; a repair has gone over it", file_name(gap[0]))
+        else:
+            survey.gaps.append(gap)
+            survey.note("damage", f"{text}: what was acknowledged there is lost", file_name(gap[0]))
     known = database.tail.position.seq - 1
     if last < known:
         what = f"frames {last + 1} to {known} were acknowledged and cannot be read any more"
         survey.note("damage", what, file_name(database.tail.position.file))
+
+
+def repaired_gaps(entry: Entry) -> set[tuple[int, ...]]:
+    """Gaps of the journal that a repair entry says it has gone over."""
+    listed = entry.extra.get("gaps", []) if entry.op == "repair" else []
+    return {tuple(gap) for gap in listed if type(gap) is list} if type(listed) is list else set()
 
 
 def _check_pack(

@@ -22,6 +22,8 @@ def check_name(kind: str, name: str) -> str:
             characters, `..`, a leading `-` or `.`, or a word that names a head.
     """
     problem = ""
+    if not is_text(name):
+        raise InvalidName(kind=kind, name=name, problem="it must be a text")
     if not name or len(name.encode("utf-8", "replace")) > _MAX_BYTES:
         problem = f"it must have 1 to {_MAX_BYTES} bytes"
     elif name[0] in "-." or ".." in name:
@@ -35,6 +37,17 @@ def check_name(kind: str, name: str) -> str:
     if problem:
         raise InvalidName(kind=kind, name=name, problem=problem)
     return name
+
+
+def is_text(value: object) -> bool:
+    """Whether a value is a str that has a UTF-8 form (no lone surrogates)."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_plain(char: str) -> bool:

@@ -14,13 +14,15 @@ looks it up, in the order exact ref, tag, run, head, id.
 
 from __future__ import annotations
 
+import contextlib
+import math
 import re
 from typing import NamedTuple
 
 from casckpt.errors import InvalidRevision
 from casckpt.units import parse_int
 
-_SUFFIX = re.compile(r"~(?P<back>\d*)|\^(?P<parent>\d*)|@(?P<key>step|epoch)=(?P<value>[0-9.eE+-]+)")
+_SUFFIX = re.compile(r"~(?P<back>\d{0,18})|\^(?P<parent>\d{0,18})|@(?P<key>step|epoch)=(?P<value>[0-9.eE+-]+)")
 _BASE = re.compile(r"[^~^@]+|@")
 _MAX_COUNT = 1 << 32
 
@@ -73,10 +75,9 @@ def _suffix(text: str, found: re.Match[str]) -> Suffix:
     if key is not None:
         number: int | float | None = parse_int(value)
         if number is None and key == "epoch":
-            try:
+            with contextlib.suppress(ValueError):
                 number = float(value)
-            except ValueError:
-                number = None
+            number = number if number is not None and math.isfinite(number) else None
         if number is None:
             raise InvalidRevision(text=text, problem=f"{value!r} is no {key}")
         return Suffix(key, number)

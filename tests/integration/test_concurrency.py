@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import lmdb
 import pytest
 
 import casckpt
@@ -260,7 +259,6 @@ def test_four_threads_of_one_store_commit_and_check_out_at_once(path: Path) -> N
         assert store.fsck("full").findings == ()
 
 
-@pytest.mark.xfail(reason=REPLACED, strict=True, raises=lmdb.Error)
 def test_a_look_up_goes_on_when_the_index_is_replaced_in_its_midst(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with casckpt.open(path) as store:
         first = store.commit(state_of(0, 7), run="r")
@@ -284,7 +282,6 @@ def test_a_look_up_goes_on_when_the_index_is_replaced_in_its_midst(path: Path, m
             store.close()
 
 
-@pytest.mark.xfail(reason=REPLACED, strict=False, raises=lmdb.Error)
 def test_threads_that_read_are_not_disturbed_when_the_index_is_replaced(path: Path) -> None:
     with casckpt.open(path) as store:
         ids = [store.commit(state_of(0, number), run="r").id for number in range(16)]
@@ -352,7 +349,6 @@ def test_a_forked_child_reads_and_commits_with_the_store_it_inherited(path: Path
 
 
 @forks
-@pytest.mark.xfail(reason=INHERITED, strict=True)
 def test_a_forked_child_uses_the_index_as_it_is(path: Path) -> None:
     with casckpt.open(path) as store:
         store.commit(state_of(0, 7), run="r")
@@ -367,7 +363,6 @@ def test_a_forked_child_uses_the_index_as_it_is(path: Path) -> None:
 
 
 @forks
-@pytest.mark.xfail(reason=f"{INHERITED}; {REPLACED}", strict=False, raises=lmdb.Error)
 def test_a_child_forked_while_threads_commit_is_not_hindered_and_hinders_nobody(path: Path) -> None:
     with casckpt.open(path) as store:
         done = threading.Event()

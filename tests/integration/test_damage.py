@@ -96,7 +96,6 @@ def test_a_flip_in_a_pack_is_never_wrong_data_and_fsck_finds_every_one_that_coun
                 assert {path for leaf, _ in named for path in leaf.split(", ")} == paths, flip
 
 
-@pytest.mark.xfail(reason="a commit that cannot be read from its pack is not looked for elsewhere", strict=True)
 def test_a_commit_damaged_in_its_pack_is_read_from_the_journal_that_was_sealed(sample: Sample) -> None:
     for file in sorted((sample.path / "packs").iterdir()):
         for region in damage.regions_of_pack(file.read_bytes()):
@@ -190,7 +189,6 @@ def snapshot(sample: Sample) -> list[tuple[str, damage.Region]]:
     return [(newest, part.region) for part in files[newest] if part.op == "snapshot"]
 
 
-@pytest.mark.xfail(reason="a snapshot with a damaged frame is taken for the whole truth", strict=True)
 def test_a_flip_in_a_snapshot_costs_nothing_while_the_file_before_it_is_whole(sample: Sample) -> None:
     for file, region in snapshot(sample):
         flip = Flip(file, (region.start + region.end) // 2, 3, True, region.where)
@@ -240,7 +238,6 @@ def test_a_flip_in_the_index_is_neither_wrong_data_nor_a_death_by_signal(copy: S
 
 
 @pytest.mark.parametrize("limit", ["CHILD_CHECK_BYTES", "HASH_BYTES"])
-@pytest.mark.xfail(reason="what the index says of a commit is not compared with its id", strict=True)
 def test_a_flip_in_an_index_too_large_to_hash_is_never_a_wrong_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
@@ -434,7 +431,6 @@ def test_a_pack_in_the_place_of_another_is_found_and_never_read_as_it(copy: Samp
             assert_reports_what_it_lost(store, copy, f"packs/{second.name}")
 
 
-@pytest.mark.xfail(reason="a footer that was read once is not read again", strict=True)
 def test_fsck_sees_damage_that_came_after_a_pack_was_first_read(copy: Sample) -> None:
     file = max((copy.path / "packs").iterdir(), key=os.path.getsize)
     regions = {region.where: region for region in damage.regions_of_pack(file.read_bytes())}
@@ -446,7 +442,6 @@ def test_fsck_sees_damage_that_came_after_a_pack_was_first_read(copy: Sample) ->
                 assert not store.fsck("full").ok, where
 
 
-@pytest.mark.xfail(reason="the tables of a pack inside a chunk are taken for the pack's own", strict=True)
 def test_a_state_that_holds_a_pack_is_not_mistaken_for_damage(tmp_path: Path) -> None:
     with casckpt.init(tmp_path / "store") as store:
         store.commit(state_of(1, 90_000))
@@ -581,7 +576,6 @@ def test_a_pack_whose_frame_was_damaged_is_taken_back_with_a_tag(tmp_path: Path)
         assert store.commit({"x": 3}, run="r").parents == (last.id,)
 
 
-@pytest.mark.xfail(reason="a gap stays damage for ever: nothing a repair does ends it", strict=True)
 def test_a_store_whose_journal_was_repaired_is_whole_again(copy: Sample) -> None:
     parts = damage.parts_of_journal(copy)["journal/0.log"]
     damage.toggle(copy.path / "journal/0.log", Flip("", parts[5].region.start + 9, 2, False))

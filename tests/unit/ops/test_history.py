@@ -158,7 +158,6 @@ def test_a_dropped_commit_keeps_its_place_and_says_which_rule(store: casckpt.Sto
     assert store.fsck().ok
 
 
-@pytest.mark.xfail(reason="the error is Python's, not casckpt's", strict=True)
 def test_a_text_that_no_name_can_have_is_not_found(store: casckpt.Store) -> None:
     with pytest.raises(RevisionNotFound):
         store.show("\ud800")

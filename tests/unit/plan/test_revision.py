@@ -70,7 +70,6 @@ def test_text_outside_of_the_grammar_is_refused_with_its_place(text: str) -> Non
     assert repr(text) in raised.value.message
 
 
-@pytest.mark.xfail(reason="numbers of over 4300 digits end in a bare ValueError", strict=True, raises=ValueError)
 @pytest.mark.parametrize("text", ["a~" + "9" * 5000, "a@step=" + "9" * 5000])
 def test_a_number_of_any_length_is_refused_as_a_revision(text: str) -> None:
     try:
@@ -80,7 +79,6 @@ def test_a_number_of_any_length_is_refused_as_a_revision(text: str) -> None:
     raise AssertionError("it was accepted")
 
 
-@pytest.mark.xfail(reason="an epoch beyond all floats becomes inf, which no text says", strict=True)
 def test_an_epoch_beyond_all_floats_is_refused_or_said() -> None:
     try:
         revision = parse_revision("a@epoch=1e999")
