@@ -17,10 +17,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import casckpt
 from casckpt.errors import ConflictError, RefExists, RevisionNotFound
+from casckpt.format.frame import encode_frame
 from casckpt.odb import journal
 from casckpt.odb.repository import Repository
 from casckpt.odb.repository import initialize as make_store
-from casckpt.storage.base import Storage, read_exact, write_all
+from casckpt.storage.base import Storage, write_all
 from casckpt.storage.local import LocalStorage
 from casckpt.storage.memory import MemoryStorage
 from tests.strategies import assert_same_state, states
@@ -206,7 +207,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.handles[handle].close()
         self.handles[handle] = casckpt.Store(Repository(self.again()))
 
-    @rule(handle=HANDLES, torn=st.sampled_from(["nothing", "noise", "zeros", "frame"]), cut=st.integers(1, 87))
+    @rule(handle=HANDLES, torn=st.sampled_from(["nothing", "noise", "zeros", "frame"]), cut=st.integers(1, 3000))
     def crash(self, handle: int, torn: str, cut: int) -> None:
         """The handle is gone without a word; what it was writing is there in part."""
         database = self.handles[handle]._repository.database
@@ -214,10 +215,9 @@ class StoreMachine(RuleBasedStateMachine):
         position = database.tail.position
         database.release()
         name = f"journal/{position.file}.log"
-        whole = self.storage.open_read(name)
-        first = read_exact(whole, 0, 88)
-        whole.close()
-        rest = {"nothing": b"", "noise": b"\xa5" * min(cut, 56), "zeros": bytes(cut), "frame": first[:cut]}[torn]
+        uuid = self.handles[handle]._repository.format.uuid
+        frame = encode_frame(uuid, position.seq, position.hash, random.Random(cut).randbytes(3000))
+        rest = {"nothing": b"", "noise": b"\xa5" * min(cut, 56), "zeros": bytes(cut), "frame": frame[:cut]}[torn]
         file = self.storage.open_write(name)
         file.truncate(position.offset)  # as a writer does with what the one before it left
         write_all(file, rest, position.offset)
