@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from casckpt.state.flatten import flatten
 from casckpt.state.unflatten import unflatten
-from tests.strategies import NUMPY_DTYPES, SCALARS, TORCH_DTYPES, assert_same_state, states, stored
+from tests.strategies import NUMPY_DTYPES, SCALARS, TORCH_DTYPES, assert_same_state, keys, leaves, states, stored
 
 
 def there_and_back(state, piece=96):
@@ -58,8 +58,6 @@ def test_the_strategy_emits_every_form_of_the_format():
         if node[0] == "array":
             seen.update({f"order {node[3]}", f"array strides {len(node) == 7}"})
 
-    @settings(max_examples=500, deadline=None, derandomize=True)
-    @given(states())
     def collect(state):
         flat = flatten(state)
         seen.update({"links"} if flat.links else set())
@@ -70,7 +68,20 @@ def test_the_strategy_emits_every_form_of_the_format():
             )
             seen.update(type(blob.source).__name__ for blob in part.blobs)
 
-    collect()
+    @settings(max_examples=300, deadline=None, derandomize=True)
+    @given(states())
+    def whole(state):
+        collect(state)
+
+    # Which examples come up depends on the modules that happen to be loaded, so rare forms get many chances at once.
+    @settings(max_examples=100, deadline=None, derandomize=True)
+    @given(st.lists(leaves(), min_size=10, max_size=30), st.lists(keys(), min_size=10, max_size=30, unique_by=repr))
+    def parts(values, names):
+        collect({"leaves": values})
+        collect({name: None for name in names})
+
+    whole()
+    parts()
     nodes = {
         "dict",
         "odict",
@@ -86,7 +97,7 @@ def test_the_strategy_emits_every_form_of_the_format():
         "links",
     }
     numbers = {"numbers int64", "numbers float64", "numbers bool"}
-    keys = {f"key {kind}" for kind in ("str", "int", "bool", "NoneType", "float", "bytes", "t", "s", "i")}
+    key_forms = {f"key {kind}" for kind in ("str", "int", "bool", "NoneType", "float", "bytes", "t", "s", "i")}
     natives = {
         f"value {kind}"
         for kind in ("NoneType", "bool", "int", "float", "str", "bytes", "bytearray", "complex", "scalar")
@@ -94,7 +105,7 @@ def test_the_strategy_emits_every_form_of_the_format():
     flags = {f"flags {flags}" for flags in range(4)} | {"strides True", "strides False", "no bytes True", "0-d True"}
     orders = {"order C", "order F", "array strides True", "array strides False"}
     sources = {"View", "RangeSource", "StridedSource", "Bytes"}
-    assert (nodes | numbers | keys | natives | flags | orders | sources) - seen == set()
+    assert (nodes | numbers | key_forms | natives | flags | orders | sources) - seen == set()
 
 
 def test_the_comparer_notices_lost_sharing():
