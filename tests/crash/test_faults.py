@@ -25,6 +25,8 @@ from tests.crash.folders import ram_folder, write_tree
 from tests.crash.promises import check_store, look, settled_world, state_of
 from tests.crash.workloads import WORKLOADS
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("init", "tiny", "refs", "pack", "seal", "repair", "reopen")
 ONCE: tuple[Action, ...] = ("kill", "kill-mid-write", "eio", "enospc", "eio-after", "eio-lost", "short")
 STICKY: tuple[Action, ...] = ("eio", "enospc", "eio-after", "short")
