@@ -104,7 +104,7 @@ class Journal:
         """Everything from the newest snapshot on.
 
         Raises:
-            DamagedFile: if there is no journal file.
+            DamagedFile: if there is no journal file, or no frame in any.
         """
         numbers = self.files()
         if not numbers:
@@ -113,6 +113,8 @@ class Journal:
             tail = self.read(Position(start, 0, -1, NO_HASH))
             # A file whose snapshot is damaged is read together with the one before it.
             if start == numbers[0] or _has_whole_snapshot(tail, start):
+                if not tail.frames:
+                    raise DamagedFile(file=file_name(start), problem="it holds no valid frame")
                 return tail
         raise AssertionError("unreachable: the loop returns for the first number")
 
@@ -191,6 +193,21 @@ class Journal:
         at = tail.position
         _check_size(payload)
         writer = self._open(at.file)
+        frame = encode_frame(self._uuid, at.seq, at.hash, payload)
+        try:
+            self._make_way(writer, tail)
+            self._write(writer, frame, at)
+        except BaseException:
+            # An error of sync is final for this descriptor: the next append opens the file again.
+            self.close()
+            raise
+        self._durable = Position(at.file, at.offset + len(frame), at.seq + 1, frame[-32:])
+        body = memoryview(frame)[HEADER_BYTES:-32]
+        return Placed(at.file, Frame(at.seq, at.offset, body, frame[-32:]))
+
+    def _make_way(self, writer: WriteFile, tail: Tail) -> None:
+        """Make what is before the next frame durable, and what is in its place blank."""
+        at = tail.position
         if tail.kind == "torn" or self._cut_back:
             self._cut(writer, at)
         elif writer.size() > at.offset:
@@ -199,7 +216,8 @@ class Journal:
             # The frame before is another's, who may have been killed before it was durable. A power loss must not
             # take that one and leave this one, which can rely on it.
             writer.sync()
-        frame = encode_frame(self._uuid, at.seq, at.hash, payload)
+
+    def _write(self, writer: WriteFile, frame: bytes, at: Position) -> None:
         try:
             write_all(writer, frame, at.offset)
             writer.sync()
@@ -207,12 +225,7 @@ class Journal:
             self._cut_back = True
             with contextlib.suppress(CasckptError):
                 writer.truncate(at.offset)
-            # An error of sync is final for this descriptor: the next append opens the file again.
-            self.close()
             raise
-        self._durable = Position(at.file, at.offset + len(frame), at.seq + 1, frame[-32:])
-        body = memoryview(frame)[HEADER_BYTES:-32]
-        return Placed(at.file, Frame(at.seq, at.offset, body, frame[-32:]))
 
     def _open(self, number: int) -> WriteFile:
         if self._writer is None or self._writer[0] != number:
@@ -244,7 +257,7 @@ class Journal:
         """
         rest = self._rest(at)
         if len(rest) > OVERHEAD:
-            with contextlib.suppress(CasckptError, FileExistsError):
+            with contextlib.suppress(CasckptError, FileExistsError, FileNotFoundError):
                 copy = self._storage.create(f"trash/journal-{at.file}-{at.offset}-{os.urandom(4).hex()}.torn")
                 write_all(copy, rest, 0)
                 copy.close()

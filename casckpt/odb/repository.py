@@ -36,7 +36,8 @@ def initialize(storage: Storage, *, time_ns: int, by: str) -> None:
     Raises:
         StoreExists: there is one already.
         FolderNotEmpty: the folder holds other files.
-        StorageError: the disk failed; what was made is no store yet, and initialising again works.
+        StorageError: the disk failed. What was made is no store yet and initialising again works, unless the very last
+            flush failed: then there is one.
     """
     if storage.read_only:
         raise ReadOnlyStore(path=str(storage.path or "the store"), problem="it is opened read-only")
@@ -115,8 +116,8 @@ class Repository:
         if not self._cleaned:
             # Whoever made the store may have been killed before the name of its `format` file was durable.
             self.storage.sync_dir("")
-            self._cleaned = True
             self.remove_abandoned()
+            self._cleaned = True
         return Session(self.database, self.format.uuid)
 
     def remove_abandoned(self) -> None:

@@ -26,22 +26,14 @@ from tests.crash.promises import (
 )
 from tests.crash.recorder import RecordingStorage, Snapshot
 
-STUCK = pytest.mark.xfail(
-    strict=True,
-    reason="Journal.append keeps a file of which the flush before the frame failed: every later commit fails too",
-)
 KILLS: tuple[Action, ...] = ("kill", "kill-mid-write")
 SPARE_STEP = 91
 NEXT = "next"
 
 
 def cases(names: Iterable[str], actions: Iterable[str]) -> list[Any]:
-    """Workloads and actions as parameters of a test, with a mark on those that meet a known bug."""
-    return [
-        pytest.param(name, action, marks=() if name.startswith("seal") or action in (*KILLS, "short") else STUCK)
-        for name in names
-        for action in actions
-    ]
+    """Workloads and actions as parameters of a test."""
+    return [pytest.param(name, action) for name in names for action in actions]
 
 
 @dataclass(slots=True)
