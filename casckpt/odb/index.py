@@ -39,7 +39,8 @@ class _Shared:
 
 
 _open: dict[tuple[int, int], _Shared] = {}
-_open_mutex = threading.Lock()
+# Reentrant, since an index that nobody refers to any more closes itself, wherever the collector finds it.
+_open_mutex = threading.RLock()
 
 
 def _after_fork() -> None:
@@ -50,7 +51,7 @@ def _after_fork() -> None:
     global _open_mutex
     _inherited.update(_open)
     _open.clear()
-    _open_mutex = threading.Lock()
+    _open_mutex = threading.RLock()
 
 
 _inherited: dict[tuple[int, int], _Shared] = {}
