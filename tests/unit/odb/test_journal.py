@@ -70,7 +70,10 @@ def test_reading_goes_on_from_any_position(storage: MemoryStorage) -> None:
 
 
 def test_a_frame_of_another_store_is_no_frame(storage: MemoryStorage) -> None:
-    assert Journal(storage, bytes(16)).read_all().frames == []
+    other = Journal(storage, bytes(16))
+    assert other.read_file(0).frames == []
+    with pytest.raises(DamagedFile):
+        other.read_all()
 
 
 def test_without_a_file_there_is_no_journal() -> None:
