@@ -74,7 +74,7 @@ class Session:
         self._stack.close()
 
     def has(self, identity: ObjectId, kind: Kind, length: int) -> bool:
-        """Whether the store (or this session) has an object; the session then relies on its pack."""
+        """Whether the store (or the session itself) has an object; from then on the session relies on its pack."""
         if identity in self._known:
             return True
         row = self._database.row(identity)
