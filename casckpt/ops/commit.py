@@ -6,6 +6,8 @@ flatten -> chunks, trees (session) -> packs durable -> parents and refs settled 
 
 from __future__ import annotations
 
+import contextlib
+import operator
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -69,6 +71,9 @@ class CommitOptions:
         if self.kind not in KINDS or self.status not in STATUSES:
             allowed = f"kinds are {', '.join(KINDS)}; statuses are {', '.join(STATUSES)}"
             raise UsageError(problem=f"kind {self.kind!r} with status {self.status!r} is not allowed: {allowed}")
+        if self.step is not None and type(self.step) is not bool and hasattr(self.step, "__index__"):
+            with contextlib.suppress(TypeError):  # a float tensor has the method and refuses
+                object.__setattr__(self, "step", operator.index(self.step))
         if self.step is not None and (type(self.step) is not int or not 0 <= self.step < 1 << 63):
             raise UsageError(problem=f"step must be a whole number of 0 or more, not {self.step!r}")
         if len(self.message.encode("utf-8", "replace")) > limits.MAX_MESSAGE_BYTES:

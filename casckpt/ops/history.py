@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from itertools import islice
 
-from casckpt.errors import AmbiguousRevision, CommitDropped, CommitThinned, RevisionNotFound
+from casckpt.errors import AmbiguousRevision, CommitDropped, CommitThinned, RevisionNotFound, UsageError
 from casckpt.format.commit import Commit
 from casckpt.format.ids import CommitId
 from casckpt.odb.database import Database
@@ -178,6 +178,8 @@ def log(database: Database, revision: str | None = None, limit: int | None = Non
 
     Cost: one index look-up a commit and parent; nothing is read ahead of what the caller takes.
     """
+    if limit is not None and limit < 0:
+        raise UsageError(problem=f"limit must be 0 or more, not {limit}")
     if revision is None:
         database.refresh()
         starts = list(dict.fromkeys(database.refs().values()))

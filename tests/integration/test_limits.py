@@ -6,10 +6,12 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import casckpt
-from casckpt.errors import CommitThinned, FormatError, TooLarge
+from casckpt.errors import CommitThinned, FormatError, TooLarge, UsageError
 from casckpt.format.entry import Drop, Entry
 from casckpt.format.ids import CommitId, Kind, ObjectId
 from casckpt.format.objects import Component, Structure, Tree
@@ -86,3 +88,22 @@ def test_a_thinned_commit_says_by_which_rule() -> None:
     with pytest.raises(CommitThinned, match=r"optimizer.*thin after 7 d"):
         store.checkout()
     assert store.fsck("full").ok
+
+
+def test_a_negative_limit_is_a_usage_error() -> None:
+    store = casckpt.memory()
+    store.commit({})
+    with pytest.raises(UsageError):
+        list(store.log(limit=-1))
+    assert list(store.log(limit=0)) == []
+
+
+@pytest.mark.parametrize("step", [np.int64(3), np.uint8(3), torch.tensor(3)])
+def test_a_step_may_be_any_whole_number(step: Any) -> None:
+    assert casckpt.memory().commit({}, step=step).step == 3
+
+
+@pytest.mark.parametrize("step", [True, 3.0, np.float64(3), "3", -1, 1 << 63, np.bool_(True), torch.tensor(3.5)])
+def test_a_step_that_is_no_whole_number_is_refused(step: Any) -> None:
+    with pytest.raises(UsageError):
+        casckpt.memory().commit({}, step=step)
