@@ -216,31 +216,37 @@ class Store:
         return history.resolve(self._repository.database, revision)
 
 
-def init(path: str | os.PathLike[str]) -> Store:
+def init(path: str | os.PathLike[str], *, threads: int | None = None) -> Store:
     """Make the folder `path` (absent or empty) a store and open it.
+
+    Args:
+        threads: as for `open`.
 
     Raises:
         StoreExists: it is one already. FolderNotEmpty: it holds other files.
     """
-    return _init(LocalStorage(path))
+    return _init(LocalStorage(path), threads)
 
 
-def open(path: str | os.PathLike[str], *, read_only: bool = False) -> Store:
+def open(path: str | os.PathLike[str], *, read_only: bool = False, threads: int | None = None) -> Store:
     """Open the store in the folder `path`.
+
+    Args:
+        threads: most worker threads of one commit or checkout; None for the cores of this process, at most 8.
 
     Raises:
         StoreNotFound: there is none. NewerFormat: it needs a newer casckpt.
     """
     if not os.path.isdir(path):
         raise StoreNotFound(path=os.fspath(path), problem="there is no such folder")
-    return Store(Repository(LocalStorage(path, read_only=read_only)))
+    return Store(Repository(LocalStorage(path, read_only=read_only), threads=threads))
 
 
 def memory() -> Store:
     """A new store in memory, for tests and throw-away work."""
     from casckpt.storage.memory import MemoryStorage
 
-    return _init(MemoryStorage())
+    return _init(MemoryStorage(), None)
 
 
 def __getattr__(name: str) -> Any:
@@ -252,6 +258,6 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'casckpt.store' has no attribute {name!r}")
 
 
-def _init(storage: Storage) -> Store:
+def _init(storage: Storage, threads: int | None) -> Store:
     initialize(storage, time_ns=time.time_ns(), by=writer_name())
-    return Store(Repository(storage))
+    return Store(Repository(storage, threads=threads))

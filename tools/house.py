@@ -52,6 +52,7 @@ NUMPY_AT_TOP = {
     "casckpt.state.arrays": "its values are arrays",
     "casckpt.state.tensors": "loaded only when a tensor appears",
     "casckpt.format.planes": "loaded only to code floats",
+    "casckpt.odb.pipeline": "loaded only to commit",
 }
 """Modules that are themselves loaded late and may import numpy at module level; all others do so inside functions."""
 

@@ -13,6 +13,7 @@ from casckpt.errors import (
     ReadOnlyStore,
     StoreExists,
     StoreNotFound,
+    UsageError,
 )
 from casckpt.format.config import StoreFormat
 from casckpt.format.entry import Entry
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 FOLDERS = ("journal", "packs", "tmp", "lock", "trash")
 _OWN_NAMES = frozenset((*FOLDERS, "index", "format"))
 MAX_FORMAT_BYTES = 64 << 10
+THREADS_MAX = 8
 
 
 def initialize(storage: Storage, *, time_ns: int, by: str) -> None:
@@ -83,10 +85,16 @@ class Repository:
     """An open store: its storage, its format and its database. Usable from threads and in forked children.
 
     A child of fork gets a database of its own at its first use; sessions must not be carried over a fork.
+
+    Args:
+        threads: most worker threads of one operation; None for as many as this process has cores, at most 8.
     """
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, *, threads: int | None = None) -> None:
+        if threads is not None and threads < 1:
+            raise UsageError(problem=f"threads must be 1 or more, not {threads}")
         self.storage = storage
+        self.threads = threads or min(_cores(), THREADS_MAX)
         self.format = read_format(storage)
         self.format.require("read")
         self._pid = os.getpid()
@@ -137,6 +145,11 @@ class Repository:
         """Bring the index up to date and let go of all files."""
         with contextlib.suppress(BusyError):
             self.database.close()
+
+
+def _cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def writer_name() -> str:

@@ -8,25 +8,30 @@ the commit lock, shared, from its first look-up to its frame, so that nothing it
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from casckpt.errors import ConflictError, DamagedObject, StateChanged, StorageError, TooLarge
+from casckpt.errors import ConflictError, DamagedObject, StorageError, TooLarge
 from casckpt.format import pack as p
 from casckpt.format.codec import Codec, compress
 from casckpt.format.entry import Entry, PackRef
 from casckpt.format.ids import Kind, ObjectId, object_id
 from casckpt.format.limits import MAX_OBJECT_BYTES
 from casckpt.odb import locks
+from casckpt.odb import tables as t
 from casckpt.odb.database import PENDING_FRAMES, Database
 from casckpt.odb.journal import Position, Tail, file_name
 from casckpt.odb.notices import warn
 from casckpt.odb.pack_writer import PackWriter, pack_name
 from casckpt.odb.seal import seal
+
+if TYPE_CHECKING:
+    from casckpt.odb.pipeline import Staged
 
 FRAME_OBJECT_BYTES = 64 << 10
 """New stored bytes up to here ride in the frame."""
@@ -36,13 +41,19 @@ _Data = bytes | bytearray | memoryview
 
 
 class Session:
-    """One atomic step being prepared. One thread; a context manager, without effect unless `publish` returned."""
+    """One atomic step being prepared. One thread, but for `has` and `claim_chunk`, which the workers of a pipeline use.
+
+    A context manager, without effect unless `publish` returned.
+    """
 
     def __init__(self, database: Database, uuid: bytes) -> None:
         self._database = database
         self._uuid = uuid
         self._stack = ExitStack()
         self._known: set[ObjectId] = set()
+        self._claiming = threading.Lock()
+        self._tables: t.Tables = database.tables
+        self._numbers: dict[int, PackRef | None] = {}
         self._small: list[tuple[p.Record, _Data]] = []
         self._small_bytes = 0
         self._writer: PackWriter | None = None
@@ -50,7 +61,6 @@ class Session:
         self._relied: set[PackRef] = set()
         self._relied_frames: dict[ObjectId, tuple[Kind, int]] = {}
         self._part_start = 0
-        self._was_new = True
         self.added = 0
         """Stored bytes of new objects so far."""
         self.hints: dict[str, Any] = {}
@@ -74,18 +84,67 @@ class Session:
         self._stack.close()
 
     def has(self, identity: ObjectId, kind: Kind, length: int) -> bool:
-        """Whether the store (or the session itself) has an object; from then on the session relies on its pack."""
+        """Whether the store (or the session itself) has an object; from then on the session relies on its pack.
+
+        Thread-safe.
+        """
         if identity in self._known:
             return True
-        row = self._database.row(identity)
+        tables = self._database.tables
+        value = tables.get(t.ROWS, identity)
+        row = None if value is None else t.Row.decode(identity, value)
         if row is None or row.kind != kind or row.length != length:
             return False
-        pack = self._database.pack_of(row)
-        if pack is None:
+        if row.pack & t.IN_JOURNAL:
             self._relied_frames[identity] = (kind, length)
-        else:
+            return True
+        pack = self._pack_of(tables, row)
+        if pack is not None:
             self._relied.add(pack)
+        return pack is not None
+
+    def _pack_of(self, tables: t.Tables, row: t.Row) -> PackRef | None:
+        """The pack of a row, remembered: none leaves the pack set while the session holds the commit lock."""
+        if tables is not self._tables:  # another index may number the packs in another way
+            self._tables, self._numbers = tables, {}
+        numbers = self._numbers
+        if row.pack not in numbers:
+            numbers[row.pack] = self._database.pack_of(row)
+        return numbers[row.pack]
+
+    def claim_chunk(self, identity: ObjectId, length: int) -> bool:
+        """Whether a chunk is neither in the store nor claimed in this session; it is claimed then, to be stored.
+
+        Thread-safe.
+        """
+        if self.has(identity, Kind.CHUNK, length):
+            return False
+        with self._claiming:
+            if identity in self._known:
+                return False
+            self._known.add(identity)
         return True
+
+    def take_staged(self, staged: Staged) -> None:
+        """Store what a task of the pipeline found to be new, and release its buffer."""
+        new = sum(record.stored for run in staged.runs for record in run.records)
+        if self._writer is None and not self._packs and self._small_bytes + new <= FRAME_OBJECT_BYTES:
+            for run in staged.runs:
+                for record in run.records:
+                    self._add(record, bytes(staged.staging.view[record.offset : record.offset + record.stored]))
+            staged.staging.release()
+            return
+        self.added += new
+        for run in staged.runs:
+            if run.records:
+                writer = self._writer or self._start_pack()
+                writer.add_run(staged.staging, run.start, run.stop, run.records)
+            if run.ends_leaf:
+                self.end_leaf()
+        if self._writer is not None:
+            self._writer.release(staged.staging)
+        else:
+            staged.staging.release()
 
     def put(self, kind: Kind, data: bytes) -> ObjectId:
         """Store a metadata object unless the store has it.
@@ -97,57 +156,42 @@ class Session:
         identity = object_id(kind, data)
         if not self.has(identity, kind, len(data)):
             codec, stored = compress(data)
-            self._add(identity, kind, len(data), codec, stored, 0)
+            check = p.check_of(codec, identity, kind, stored)
+            self._add(p.Record(identity, 0, len(data), len(stored), kind, codec, check=check), stored)
         return identity
 
-    def put_chunk(self, data: memoryview, element: int, path: str) -> ObjectId:
-        """Store a chunk unless the store has it.
-
-        What is stored is a private copy, and that copy is what the id was made of: when the memory changes between
-        the look and the copy, nothing wrong is stored. Copies first while everything is new, so that it is hashed once.
+    def put_chunk(self, data: bytes | memoryview, element: int) -> ObjectId:
+        """Store a chunk that is a private copy already, unless the store has it; large blobs go by the pipeline.
 
         Args:
-            data: 1 byte to 1 MiB, contiguous; not kept.
+            data: 1 byte to 1 MiB, contiguous; nobody may write to it any more.
             element: element type code.
-            path: of the leaf, for the error.
-
-        Raises:
-            StateChanged: another thread wrote to the memory meanwhile.
         """
-        if self._was_new:
-            copy = bytes(data)
-            identity = object_id(Kind.CHUNK, copy)
-            self._was_new = not self.has(identity, Kind.CHUNK, len(copy))
-            if self._was_new:
-                self._add(identity, Kind.CHUNK, len(copy), Codec.RAW, copy, element)
-            return identity
         identity = object_id(Kind.CHUNK, data)
-        if not self.has(identity, Kind.CHUNK, len(data)):
-            copy = bytes(data)
-            if object_id(Kind.CHUNK, copy) != identity:
-                raise StateChanged(path=path)
-            self._was_new = True
-            self._add(identity, Kind.CHUNK, len(copy), Codec.RAW, copy, element)
+        if self.claim_chunk(identity, len(data)):
+            check = p.check_of(Codec.RAW, identity, Kind.CHUNK, data)
+            self._add(p.Record(identity, 0, len(data), len(data), Kind.CHUNK, Codec.RAW, element, check=check), data)
         return identity
 
-    def _add(self, identity: ObjectId, kind: Kind, length: int, codec: Codec, stored: _Data, element: int) -> None:
-        check = p.check_of(codec, identity, kind, stored)
-        record = p.Record(identity, 0, length, len(stored), kind, codec, element, check=check)
-        self._known.add(identity)
+    def _add(self, record: p.Record, stored: _Data) -> None:
+        self._known.add(record.id)
         self.added += len(stored)
         if self._writer is None and not self._packs:
             self._small.append((record, stored))
             self._small_bytes += len(stored)
-            if self._small_bytes <= FRAME_OBJECT_BYTES:
-                return
-            self._writer = PackWriter(self._database.storage)
-            for small in self._small:
-                self._writer.add(*small)
-            self._small = []
+            if self._small_bytes > FRAME_OBJECT_BYTES:
+                self._start_pack()
             return
-        if self._writer is None:
-            self._writer = PackWriter(self._database.storage)
-        self._writer.add(record, stored)
+        writer = self._writer or self._start_pack()
+        writer.add(record, stored)
+
+    def _start_pack(self) -> PackWriter:
+        """Begin a pack; what was small enough for the frame until now comes first."""
+        self._writer = PackWriter(self._database.storage)
+        small, self._small = self._small, []
+        for record, stored in small:
+            self._writer.add(record, stored)
+        return self._writer
 
     def end_leaf(self) -> None:
         """Say that the chunks of a leaf end here (or 1 GiB of a longer one): packs are cut only at such places."""

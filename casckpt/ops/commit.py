@@ -96,7 +96,7 @@ def commit_state(repository: Repository, flat: FlatState, options: CommitOptions
     metrics = {name: _number(name, value) for name, value in options.metrics.items()}
     with repository.session() as session:
         session.hints = {"run": options.run, "step": options.step, "metrics": metrics, "time": time.time_ns()}
-        tree, nbytes = save_state(session, flat)
+        tree, nbytes = save_state(session, flat, repository.threads)
         session.hints["tree"] = tree
         draft = Commit(
             tree=tree,

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from casckpt.format import chunking
 from casckpt.format.elements import element_code
 from casckpt.format.ids import Kind, ObjectId, TreeId
 from casckpt.format.objects import Component, Structure, Tree
 from casckpt.format.pack import PACK_BYTES
+from casckpt.odb.pipeline import Piece, Pipeline
 from casckpt.odb.session import Session
 from casckpt.state.flat import Blob, FlatComponent, FlatState
 
+THREADED_FROM = 16 << 20
+"""Plain bytes of large blobs from which on threads are worth starting."""
 
-def save_state(session: Session, flat: FlatState) -> tuple[TreeId, int]:
+
+def save_state(session: Session, flat: FlatState, threads: int = 1) -> tuple[TreeId, int]:
     """Put a whole state; returns the id of its tree and its plain bytes.
 
-    Memory: one chunk, the id column, and what the session stages, whatever the size of the state.
+    Args:
+        threads: most threads that read, hash and stage large blobs.
+
+    Memory: the id column and the staging buffers of the pipeline, whatever the size of the state.
     """
-    entries: dict[int, bytes] = {}
     parts = []
-    for component in flat.components:
-        session.begin_part()
-        parts.append((component.name, _save_component(session, component, entries)))
-        session.end_part()
-    root = _save_component(session, flat.root, entries)
+    nbytes = _nbytes(flat)
+    with Pipeline(session, threads if nbytes >= THREADED_FROM else 1) as pipeline:
+        save = _Save(session, pipeline)
+        for component in flat.components:
+            session.begin_part()
+            parts.append((component.name, save.component(component)))
+            session.end_part()
+        root = save.component(flat.root)
     tree = session.put(Kind.TREE, Tree(root, tuple(parts), flat.links).encode())
-    return TreeId(tree), _nbytes(flat)
+    return TreeId(tree), nbytes
 
 
 def _nbytes(flat: FlatState) -> int:
@@ -35,46 +46,63 @@ def _nbytes(flat: FlatState) -> int:
     return total
 
 
-def _save_component(session: Session, component: FlatComponent, entries: dict[int, bytes]) -> ObjectId:
-    """Put one component.
+class _Save:
+    """Saves component after component. Remembers what memory they share, so that it is hashed once."""
 
-    Args:
-        entries: id column entries of large blobs by the identity of their memory, so that memory several
-            components share is hashed once.
-    """
-    blobs = component.blobs
-    sizes = [blob.nbytes for blob in blobs]
-    codes = [element_code(blob.element) for blob in blobs]
-    groups = chunking.group_blobs(sizes, codes, (blob.path for blob in blobs))
-    digests = bytearray()
-    for group in groups:
-        joined = b"".join([blobs[number].read(0, sizes[number]) for number in group])
-        first = blobs[group[0]]
-        digests += session.put_chunk(memoryview(joined), codes[group[0]], first.path)
-        session.end_leaf()
-    for blob, code in zip(blobs, codes, strict=True):
-        if not chunking.is_tiny(blob.nbytes) and not chunking.is_small(blob.nbytes):
-            key = id(blob.source)
-            if key not in entries:
-                entries[key] = _save_large(session, blob, code)
-            digests += entries[key]
-    tiny = b"".join([blob.read(0, blob.nbytes) for blob in blobs if chunking.is_tiny(blob.nbytes)])
-    structure = Structure(component.node, tuple(sizes), bytes(codes), tuple(map(tuple, groups)))
-    identity = session.put(Kind.STRUCTURE, structure.encode())
-    return session.put(Kind.COMPONENT, Component(identity, component.values, tiny, bytes(digests)).encode())
+    def __init__(self, session: Session, pipeline: Pipeline) -> None:
+        self._session = session
+        self._pipeline = pipeline
+        self._entries: dict[int, bytes] = {}
+        """Id column entries of large blobs by the identity of their source."""
 
-
-def _save_large(session: Session, blob: Blob, code: int) -> bytes:
-    """Put the chunks of a large blob, and their pages if they are many; returns its entries of the id column."""
-    ids = bytearray()
-    for start in range(0, blob.nbytes, chunking.CHUNK):
-        piece = blob.read(start, min(start + chunking.CHUNK, blob.nbytes))
-        ids += session.put_chunk(piece, code, blob.path)
-        if (start + chunking.CHUNK) % PACK_BYTES == 0:
+    def component(self, component: FlatComponent) -> ObjectId:
+        """Put one component."""
+        session, blobs = self._session, component.blobs
+        sizes = [blob.nbytes for blob in blobs]
+        codes = [element_code(blob.element) for blob in blobs]
+        groups = chunking.group_blobs(sizes, codes, (blob.path for blob in blobs))
+        digests = bytearray()
+        for group in groups:
+            joined = b"".join([blobs[number].read(0, sizes[number]) for number in group])
+            digests += session.put_chunk(joined, codes[group[0]])
             session.end_leaf()
-    session.end_leaf()
-    if not chunking.page_count(chunking.chunk_count(blob.nbytes)):
-        return bytes(ids)
-    step = chunking.PAGE_IDS * 32
-    pages = [session.put(Kind.PAGE, bytes(ids[at : at + step])) for at in range(0, len(ids), step)]
-    return b"".join(pages)
+        large = [
+            (blob, code)
+            for blob, code in zip(blobs, codes, strict=True)
+            if not chunking.is_tiny(blob.nbytes) and not chunking.is_small(blob.nbytes)
+        ]
+        self._large(large)
+        digests += b"".join([self._entries[id(blob.source)] for blob, _ in large])
+        tiny = b"".join([blob.read(0, blob.nbytes) for blob in blobs if chunking.is_tiny(blob.nbytes)])
+        structure = Structure(component.node, tuple(sizes), bytes(codes), tuple(map(tuple, groups)))
+        identity = session.put(Kind.STRUCTURE, structure.encode())
+        return session.put(Kind.COMPONENT, Component(identity, component.values, tiny, bytes(digests)).encode())
+
+    def _large(self, blobs: list[tuple[Blob, int]]) -> None:
+        """Put the chunks of large blobs, and the pages of those that have many."""
+        fresh: dict[int, Blob] = {}
+        for blob, code in blobs:
+            key = id(blob.source)
+            if key not in self._entries and key not in fresh:
+                fresh[key] = blob
+                for piece in _pieces(blob, code):
+                    self._pipeline.add(piece)
+        ids, at = self._pipeline.drain(), 0
+        for key, blob in fresh.items():
+            stop = at + chunking.chunk_count(blob.nbytes) * 32
+            self._entries[key] = self._paged(ids[at:stop])
+            at = stop
+
+    def _paged(self, ids: bytes) -> bytes:
+        """Entries of the id column for the chunk ids of one blob: the ids themselves, or those of their pages."""
+        if not chunking.page_count(len(ids) // 32):
+            return ids
+        step = chunking.PAGE_IDS * 32
+        return b"".join([self._session.put(Kind.PAGE, ids[at : at + step]) for at in range(0, len(ids), step)])
+
+
+def _pieces(blob: Blob, code: int) -> Iterator[Piece]:
+    for start in range(0, blob.nbytes, chunking.CHUNK):
+        stop = min(start + chunking.CHUNK, blob.nbytes)
+        ends_leaf = stop == blob.nbytes or stop % PACK_BYTES == 0
+        yield Piece(blob.read, start, stop, code, blob.path, False, ends_leaf)

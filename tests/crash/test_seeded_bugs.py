@@ -18,7 +18,7 @@ from casckpt.format import frame
 from casckpt.format.entry import Entry, PackRef
 from casckpt.format.frame import HEADER_BYTES, NO_HASH, Frame, encode_frame
 from casckpt.format.ids import checksum
-from casckpt.odb import journal, pack_writer, repository, seal
+from casckpt.odb import journal, pack_writer, repository, seal, staging
 from casckpt.odb.database import Database
 from casckpt.odb.journal import Journal, Placed, Position, Tail
 from casckpt.odb.pack_reader import PackReader
@@ -137,8 +137,8 @@ def frame_before_pack(patch: pytest.MonkeyPatch) -> None:
         self._append(end)
         self._flush()
         self._storage.rename(self._name, pack_name(identity))
-        late.extend((self._file.sync, lambda: self._storage.sync_dir("packs"), self._release))
-        return PackRef(identity, self._written)
+        late.extend((self._file.sync, lambda: self._storage.sync_dir("packs"), self._file.close))
+        return PackRef(identity, self.offset)
 
     def publish(self: Session, settle: Any) -> None:
         inner(self, settle)
@@ -282,7 +282,7 @@ def pack_without_a_frame_trusted(patch: pytest.MonkeyPatch) -> None:
 
 
 def short_writes_believed(patch: pytest.MonkeyPatch) -> None:
-    for module in (journal, pack_writer, repository):
+    for module in (journal, staging, repository):
         patch.setattr(module, "write_all", lambda file, data, offset: file.write_at(data, offset))
 
 

@@ -43,18 +43,18 @@ import casckpt
 from casckpt.odb.session import Session
 from tests.crash.promises import state_of
 
-inner = Session.put_chunk
+inner = Session.claim_chunk
 calls = 0
 
-def put_chunk(self, data, element, path):
+def claim_chunk(self, identity, length):
     global calls
     calls += 1
     if calls == int(sys.argv[2]):
         print("hashing", flush=True)
         os.kill(os.getpid(), signal.SIGSTOP)
-    return inner(self, data, element, path)
+    return inner(self, identity, length)
 
-Session.put_chunk = put_chunk
+Session.claim_chunk = claim_chunk
 with casckpt.open(sys.argv[1]) as store:
     print(store.commit(state_of(201), step=201, run="stopped").id, flush=True)
 """

@@ -57,14 +57,14 @@ def commit(path: str, run: str, worker: str, first: str, last: str) -> None:
 
 def stop(path: str) -> None:
     """Stop inside the first chunk, under the locks a committer has while it hashes."""
-    put_chunk = Session.put_chunk
+    claim_chunk = Session.claim_chunk
 
     def stopping(*args: Any) -> Any:
-        Session.put_chunk = put_chunk  # type: ignore[method-assign]
+        Session.claim_chunk = claim_chunk  # type: ignore[method-assign]
         os.kill(os.getpid(), signal.SIGSTOP)
-        return put_chunk(*args)
+        return claim_chunk(*args)
 
-    Session.put_chunk = stopping  # type: ignore[method-assign]
+    Session.claim_chunk = stopping  # type: ignore[method-assign]
     commit(path, "stopped", "99", "7", "8")
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import errno
 import itertools
-import mmap
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +129,7 @@ def test_equal_content_is_an_equal_file_and_any_difference_another_id(storage: S
     assert len(others | {first.id}) == 3
 
 
-def test_a_large_pack_leaves_in_blocks_from_one_buffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_pack_leaves_in_blocks_of_its_buffers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pack_writer, "STAGING_BYTES", 64 << 10)
     storage = folders(FaultyStorage(LocalStorage(tmp_path / "s")))
     pack = written(storage, list(chunks(*[200_000] * 4, 5)))
@@ -180,16 +179,6 @@ def test_a_flush_that_failed_is_not_tried_again(storage: Storage) -> None:
         written(faulty, [b"x"])
     assert raised.value.errno == errno.EIO
     assert sum(call.startswith("sync ") for call in faulty.calls) == 1
-
-
-def test_the_staging_buffer_is_private_memory(storage: Storage) -> None:
-    writer = PackWriter(storage)
-    try:
-        assert isinstance(writer._staging, mmap.mmap)
-        with open("/proc/self/maps") as maps:
-            assert not any("rw-s" in line and "zero" in line for line in maps)
-    finally:
-        writer.abandon()
 
 
 def test_temporary_names_are_fresh() -> None:

@@ -79,13 +79,13 @@ def test_memory_that_components_share_is_hashed_and_stored_once(
     store: casckpt.Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashed: list[int] = []
-    put_chunk = session.Session.put_chunk
+    claim_chunk = session.Session.claim_chunk
 
-    def counting(self: Any, data: memoryview, element: int, path: str) -> ObjectId:
-        hashed.append(len(data))
-        return put_chunk(self, data, element, path)
+    def counting(self: Any, identity: ObjectId, length: int) -> bool:
+        hashed.append(length)
+        return claim_chunk(self, identity, length)
 
-    monkeypatch.setattr(session.Session, "put_chunk", counting)
+    monkeypatch.setattr(session.Session, "claim_chunk", counting)
     tied = noise(3 * MIB)
     store.commit({"model": {"w": tied}, "ema": {"w": tied}})
     assert hashed == [MIB] * 3

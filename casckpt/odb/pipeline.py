@@ -1,0 +1,246 @@
+"""The chunks of large blobs on their way into a session: read, hashed, looked up and staged by several threads.
+
+    pieces -> tasks of up to 8 MiB -> workers: hash, look up, stage what is new -> window, in order -> pack writer
+
+Each task in flight owns one staging buffer, so the number of buffers bounds the window and the memory, whatever the
+size of the state; buffers of tasks without anything new are never touched. Results are taken in the order of the
+pieces, so ids, packs and errors do not depend on which worker was faster.
+
+What is stored is a private copy, and that copy is what its id was made of: when somebody writes to the memory between
+the look and the copy, nothing wrong is stored. Hashing the copy alone is enough while everything is new; so a worker
+copies first as long as the chunk before was new, and hashes the memory itself first when it was known.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import NamedTuple, Protocol, Self
+
+import numpy as np
+
+from casckpt.errors import StateChanged
+from casckpt.format import pack as p
+from casckpt.format.codec import Codec
+from casckpt.format.ids import Kind, ObjectId, object_id
+from casckpt.odb.staging import Pool, Staging
+
+TASK_BYTES = 8 << 20
+
+
+class Piece(NamedTuple):
+    """A run of plain bytes that becomes one chunk: `read(start, stop)`, 1 byte to 1 MiB."""
+
+    read: Callable[[int, int], memoryview]
+    start: int
+    stop: int
+    element: int
+    path: str
+    """Of the leaf, for errors."""
+    private: bool
+    """Whether `read` returns memory that nobody else writes to."""
+    ends_leaf: bool
+
+
+class Run(NamedTuple):
+    """New records of one leaf that lie in [start, stop) of a staging buffer; their offsets are in the buffer."""
+
+    start: int
+    stop: int
+    records: list[p.Record]
+    ends_leaf: bool
+
+
+class Staged(NamedTuple):
+    """What a task found: the ids of all its pieces joined, and what of them is new."""
+
+    ids: bytes
+    runs: list[Run]
+    staging: Staging
+    nbytes: int
+    """Plain bytes of all pieces."""
+
+
+class Coder(Protocol):
+    """How a new chunk is stored. One per worker."""
+
+    def code(self, plain: memoryview, element: int) -> tuple[int, memoryview | bytes, int]:
+        """(codec, stored bytes, flags) of a chunk; the stored bytes are `plain` itself if it stays raw."""
+
+
+class RawCoder:
+    """Stores chunks as they are, unscanned."""
+
+    def code(self, plain: memoryview, element: int) -> tuple[int, memoryview | bytes, int]:
+        """The chunk itself."""
+        return Codec.RAW, plain, 0
+
+
+class Sink(Protocol):
+    """Where staged chunks go: the session."""
+
+    def claim_chunk(self, identity: ObjectId, length: int) -> bool:
+        """Whether a chunk is neither stored nor claimed yet; the caller has claimed it then. Thread-safe."""
+
+    def take_staged(self, staged: Staged) -> None:
+        """Store what is new and release the buffer. Called in order, by one thread."""
+
+
+class Pipeline:
+    """Tasks in flight of one session. One thread feeds it; a context manager that leaves no worker behind.
+
+    Args:
+        threads: workers; with 1 all work is done by the thread that feeds.
+        coder: makes what encodes new chunks, once for each worker.
+    """
+
+    def __init__(self, sink: Sink, threads: int, coder: Callable[[], Coder] = RawCoder) -> None:
+        self._sink = sink
+        self._threads = threads
+        self._new_coder = coder
+        self._local = threading.local()
+        # For every worker one, one being written and, while memory allows, one waiting to be.
+        self._pool = Pool(max(threads + 1, min(threads + 2, 5)), TASK_BYTES)
+        self._executor: ThreadPoolExecutor | None = None
+        self._window: deque[Future[Staged]] = deque()
+        self._pieces: list[Piece] = []
+        self._filled = 0
+        self._ids = bytearray()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._executor is not None:
+            # The workers read the caller's memory: they must have ended before it gets the control back.
+            self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def add(self, piece: Piece) -> None:
+        """Put the chunk of one piece, after those before.
+
+        Raises:
+            StateChanged: another thread wrote to the memory meanwhile.
+        """
+        size = piece.stop - piece.start
+        size += p.pad(size)
+        if self._filled + size > TASK_BYTES:
+            self._submit()
+        self._pieces.append(piece)
+        self._filled += size
+
+    def drain(self) -> bytes:
+        """Wait for everything added since the last call; the ids of its pieces, joined in order."""
+        self._submit()
+        while self._window:
+            self._take_oldest()
+        ids, self._ids = bytes(self._ids), bytearray()
+        return ids
+
+    def _submit(self) -> None:
+        pieces, self._pieces, self._filled = self._pieces, [], 0
+        if not pieces:
+            return
+        staging = self._pool.try_take()
+        while staging is None and self._window:
+            self._take_oldest()
+            staging = self._pool.try_take()
+        staging = staging or self._pool.take()
+        if self._threads == 1:
+            self._take(self._work(pieces, staging))
+            return
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(self._threads, "casckpt-worker")
+        self._window.append(self._executor.submit(self._work, pieces, staging))
+
+    def _work(self, pieces: list[Piece], staging: Staging) -> Staged:
+        """One task, in whichever thread."""
+        if not hasattr(self._local, "coder"):
+            self._local.coder = self._new_coder()
+        return _Task(self._sink, self._local.coder, staging).run(pieces)
+
+    def _take_oldest(self) -> None:
+        self._take(self._window.popleft().result())
+
+    def _take(self, staged: Staged) -> None:
+        self._ids += staged.ids
+        self._sink.take_staged(staged)
+
+
+class _Task:
+    """One task at work: what of its pieces is new goes into the staging buffer, as a pack wants it.
+
+    Leaves and records of 64 KiB and more start on 4 KiB, others on 64 bytes, with zeros between.
+    """
+
+    def __init__(self, sink: Sink, coder: Coder, staging: Staging) -> None:
+        self._sink = sink
+        self._coder = coder
+        self._staging = staging
+        self._memory = np.frombuffer(staging.view, np.uint8)
+        self._end = 0
+        self._runs: list[Run] = []
+        self._begin = 0
+        self._records: list[p.Record] = []
+        self._copy_first = True
+
+    def run(self, pieces: list[Piece]) -> Staged:
+        """Do the work."""
+        ids = []
+        for piece in pieces:
+            ids.append(self._piece(piece))
+            if piece.ends_leaf:
+                self._end_run(ends_leaf=True)
+        if self._records:
+            self._end_run(ends_leaf=False)
+        return Staged(b"".join(ids), self._runs, self._staging, sum(piece.stop - piece.start for piece in pieces))
+
+    def _piece(self, piece: Piece) -> ObjectId:
+        data = piece.read(piece.start, piece.stop)
+        length = len(data)
+        at = self._end + p.pad(self._end)
+        place = self._memory[at : at + length]
+        if self._copy_first:
+            # numpy's copy lets other threads go on meanwhile, a memoryview's does not.
+            np.copyto(place, np.frombuffer(data, np.uint8))
+            identity = object_id(Kind.CHUNK, place.data)
+            self._copy_first = self._sink.claim_chunk(identity, length)
+            if not self._copy_first:
+                return identity
+        else:
+            identity = object_id(Kind.CHUNK, data)
+            if not self._sink.claim_chunk(identity, length):
+                return identity
+            self._copy_first = True
+            np.copyto(place, np.frombuffer(data, np.uint8))
+            if not piece.private and object_id(Kind.CHUNK, place.data) != identity:
+                raise StateChanged(path=piece.path)
+        self._keep(identity, at, length, piece.element)
+        return identity
+
+    def _keep(self, identity: ObjectId, at: int, length: int, element: int) -> None:
+        """Make the new chunk at `at` a record, encoded if that is worth it."""
+        plain = self._staging.view[at : at + length]
+        codec, stored, flags = self._coder.code(plain, element)
+        if codec != Codec.RAW:
+            if self._records and len(stored) < p.ALIGNED_FROM:
+                at = self._end + p.pad(self._end, p.UNIT)
+            np.copyto(self._memory[at : at + len(stored)], np.frombuffer(stored, np.uint8))
+        if not self._records:
+            self._begin = at
+        self._memory[self._end : at] = 0
+        self._end = at + len(stored)
+        check = p.check_of(codec, identity, Kind.CHUNK, stored)
+        record = p.Record(identity, at, length, len(stored), Kind.CHUNK, codec, element, flags, check)
+        self._records.append(record)
+
+    def _end_run(self, *, ends_leaf: bool) -> None:
+        stop = self._end + p.pad(self._end)
+        self._memory[self._end : stop] = 0
+        self._end = stop
+        self._runs.append(Run(self._begin if self._records else stop, stop, self._records, ends_leaf))
+        self._records = []

@@ -1,0 +1,134 @@
+"""Staging memory on its way to a file, and the thread that writes it.
+
+New chunks are copied once, into a staging buffer, and go to the disk straight out of it: past the page cache where
+the file can, since a buffer is private page-aligned memory. Writing has a thread of its own, so that the disk works
+while the next buffer is filled; there is one write in flight, which is all that a disk needs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import NamedTuple
+
+from casckpt.storage.base import WriteFile, write_all
+
+HUGE_FROM = 4 << 20
+
+
+class Staging:
+    """Private page-aligned memory. Who took it from its pool fills it, and gives it back by `release`, once."""
+
+    def __init__(self, nbytes: int, pool: SimpleQueue[Staging]) -> None:
+        # Python's default mapping is shared memory, which has no huge pages and is slow to pin for the disk.
+        self._memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if nbytes >= HUGE_FROM and hasattr(mmap, "MADV_HUGEPAGE"):
+            with contextlib.suppress(OSError):
+                self._memory.madvise(mmap.MADV_HUGEPAGE)
+        self.view = memoryview(self._memory)
+        self._pool = pool
+
+    def release(self) -> None:
+        """Give the memory back: nobody looks at what is in it any more."""
+        self._pool.put(self)
+
+
+class Pool:
+    """So many staging buffers, made when they are first needed; untouched ones cost no memory.
+
+    One thread takes; any thread releases.
+    """
+
+    def __init__(self, count: int, nbytes: int) -> None:
+        self.nbytes = nbytes
+        self._left = count
+        self._free: SimpleQueue[Staging] = SimpleQueue()
+
+    def try_take(self) -> Staging | None:
+        """A free buffer, None if all are in use."""
+        if not self._free.empty():
+            return self._free.get()
+        if self._left:
+            self._left -= 1
+            return Staging(self.nbytes, self._free)
+        return None
+
+    def take(self) -> Staging:
+        """A buffer, as soon as one is released."""
+        return self.try_take() or self._free.get()
+
+
+class _Block(NamedTuple):
+    data: memoryview
+    offset: int
+    release: Callable[[], None] | None
+
+
+class BlockWriter:
+    """Writes blocks of memory to one file in the order given, on a thread of its own.
+
+    One thread submits. An error of the file is raised by the next call; from then on nothing is written.
+    """
+
+    def __init__(self, file: WriteFile) -> None:
+        self._file = file
+        self._queue: SimpleQueue[_Block | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+        self._stopped = False
+
+    def submit(self, data: memoryview, offset: int, release: Callable[[], None] | None = None) -> None:
+        """Let `data` be written at `offset`. It must stay as it is until `release` is called, which always happens."""
+        if self._error is not None or self._stopped:
+            if release is not None:
+                release()
+            self._check()
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="casckpt-writer", daemon=True)
+            self._thread.start()
+        self._queue.put(_Block(data, offset, release))
+
+    def write(self, data: memoryview, offset: int) -> None:
+        """Write `data` after everything submitted, and return when all of it is written."""
+        self.end()
+        write_all(self._file, data, offset)
+
+    def end(self) -> None:
+        """Wait until everything submitted is written.
+
+        Raises:
+            StorageError: the disk failed or is full.
+        """
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
+            self._thread = None
+        self._check()
+
+    def stop(self) -> None:
+        """Give up what is not written yet, and return when the file is at rest. Raises nothing of the file."""
+        self._stopped = True
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        while (block := self._queue.get()) is not None:
+            try:
+                if self._error is None and not self._stopped:
+                    write_all(self._file, block.data, block.offset)
+            # Also what is no Exception: the thread that waits must learn of it, and the blocks must be released.
+            except BaseException as error:
+                self._error = error
+            finally:
+                if block.release is not None:
+                    block.release()
