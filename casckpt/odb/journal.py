@@ -19,6 +19,7 @@ from casckpt.errors import CasckptError, DamagedFile, IntegrityError, TooLarge
 from casckpt.format.entry import Entry
 from casckpt.format.frame import HEADER_BYTES, NO_HASH, OVERHEAD, Frame, Scan, encode_frame, scan
 from casckpt.format.limits import MAX_FRAME_BYTES
+from casckpt.odb.temporary import create_temporary
 from casckpt.storage.base import Storage, WriteFile, read_exact, write_all
 
 FOLDER = "journal"
@@ -277,16 +278,12 @@ class Journal:
                 file.close()
         return position.seq - self._first[1] >= SEAL_FRAMES
 
-    def start_file(self, at: Position, payloads: Sequence[bytes], temporary: str) -> Tail:
-        """Begin the file behind that of `at` with these payloads, durable and complete before it gets its name.
-
-        Args:
-            temporary: a fresh name in tmp/.
-        """
+    def start_file(self, at: Position, payloads: Sequence[bytes]) -> Tail:
+        """Begin the file behind that of `at` with these payloads, durable and complete before it gets its name."""
         name = file_name(at.file + 1)
         frames: list[Placed] = []
         offset, seq, previous = 0, at.seq, at.hash
-        file = self._storage.create(temporary)
+        temporary, file = create_temporary(self._storage, "journal")
         try:
             for payload in payloads:
                 _check_size(payload)

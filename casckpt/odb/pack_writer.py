@@ -9,7 +9,6 @@ cache. Memory is two buffers plus 64 bytes a record, whatever the size of the pa
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,15 +16,11 @@ from casckpt.errors import CasckptError
 from casckpt.format import pack as p
 from casckpt.format.entry import PackRef
 from casckpt.odb.staging import BlockWriter, Pool, Staging
+from casckpt.odb.temporary import create_temporary
 from casckpt.storage.base import Storage
 
 STAGING_BYTES = 2 << 20
 _Data = bytes | bytearray | memoryview
-
-
-def temporary_name(what: str) -> str:
-    """A fresh name in tmp/ for an unfinished file."""
-    return f"tmp/{what}-{os.getpid()}-{os.urandom(6).hex()}"
 
 
 def pack_name(identity: bytes) -> str:
@@ -41,8 +36,7 @@ class PackWriter:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._name = temporary_name("pack")
-        self._file = storage.create(self._name, direct=True)
+        self._name, self._file = create_temporary(storage, "pack", direct=True)
         self._blocks = BlockWriter(self._file)
         self._pool = Pool(2, STAGING_BYTES)
         self._own: Staging | None = None

@@ -20,7 +20,7 @@ from casckpt.format.entry import Entry
 from casckpt.format.frame import NO_HASH
 from casckpt.odb.database import Database
 from casckpt.odb.journal import Journal, Position, file_name
-from casckpt.odb.pack_writer import temporary_name
+from casckpt.odb.temporary import create_temporary
 from casckpt.storage.base import Storage, read_exact, write_all
 
 if TYPE_CHECKING:
@@ -59,15 +59,14 @@ def initialize(storage: Storage, *, time_ns: int, by: str) -> None:
         for number in journal.files():
             storage.unlink(file_name(number))
         entry = Entry("init", time_ns, reset=uuid, by=by)
-        journal.start_file(Position(-1, 0, 0, NO_HASH), [entry.encode()], temporary_name("journal"))
+        journal.start_file(Position(-1, 0, 0, NO_HASH), [entry.encode()])
         storage.sync_dir("")
         _write_format(storage, StoreFormat(uuid))
 
 
 def _write_format(storage: Storage, store_format: StoreFormat) -> None:
     """Write the `format` file: the moment a store begins to exist."""
-    name = temporary_name("format")
-    file = storage.create(name)
+    name, file = create_temporary(storage, "format")
     try:
         write_all(file, store_format.encode(), 0)
         file.sync()

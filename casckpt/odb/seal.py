@@ -16,7 +16,7 @@ from casckpt.format.ids import ObjectId
 from casckpt.odb import tables as t
 from casckpt.odb.database import Database
 from casckpt.odb.fold import decode_drop
-from casckpt.odb.pack_writer import PackWriter, temporary_name
+from casckpt.odb.pack_writer import PackWriter
 
 SNAPSHOT_ITEMS = 20_000
 """Refs, packs or records in one entry of a snapshot, so that frames stay small."""
@@ -31,7 +31,7 @@ def seal(database: Database, *, uuid: bytes, time_ns: int, by: str) -> None:
     file = database.tail.position.file
     packs = _pack_objects(database, file)
     payloads = [entry.encode() for entry in _snapshot(database, packs, uuid, time_ns, by)]
-    tail = database.journal.start_file(database.tail.position, payloads, temporary_name("journal"))
+    tail = database.journal.start_file(database.tail.position, payloads)
     database.take_in(tail)
 
 

@@ -119,7 +119,7 @@ def format_before_journal(patch: pytest.MonkeyPatch) -> None:
         uuid = bytes(range(16))
         repository._write_format(storage, repository.StoreFormat(uuid))
         entry = Entry("init", time_ns, reset=uuid, by=by)
-        Journal(storage, uuid).start_file(Position(-1, 0, 0, NO_HASH), [entry.encode()], "tmp/journal-0")
+        Journal(storage, uuid).start_file(Position(-1, 0, 0, NO_HASH), [entry.encode()])
         storage.sync_dir("")
 
     patch.setattr("tests.crash.promises.initialize", initialize)

@@ -21,7 +21,7 @@ START = Position(0, 0, 0, NO_HASH)
 @pytest.fixture
 def storage() -> MemoryStorage:
     found = MemoryStorage({"journal": None, "tmp": None, "trash": None})
-    Journal(found, UUID).start_file(Position(-1, 0, 0, NO_HASH), [b"first"], "tmp/first")
+    Journal(found, UUID).start_file(Position(-1, 0, 0, NO_HASH), [b"first"])
     return found
 
 
@@ -234,7 +234,7 @@ def test_reading_starts_at_the_newest_snapshot_and_goes_through_all_files_from_a
     journal = Journal(storage, UUID)
     start = journal.read_all().position
     appended(journal, b"a")
-    journal.start_file(journal.read_all().position, [b"snapshot", b"more"], "tmp/x")
+    journal.start_file(journal.read_all().position, [b"snapshot", b"more"])
     tail = journal.read_all()
     assert payloads(tail) == [b"snapshot", b"more"]
     assert tail.position.file == 1
@@ -248,7 +248,7 @@ def test_reading_starts_at_the_newest_snapshot_and_goes_through_all_files_from_a
 
 def test_a_file_whose_first_frame_is_damaged_is_read_with_the_one_before_it(storage: MemoryStorage) -> None:
     journal = Journal(storage, UUID)
-    journal.start_file(journal.read_all().position, [b"snapshot", b"more"], "tmp/x")
+    journal.start_file(journal.read_all().position, [b"snapshot", b"more"])
     spoil(storage, HEADER_BYTES, file=1)
     tail = journal.read_all()
     assert payloads(tail) == [b"first", b"more"]
@@ -260,7 +260,7 @@ def test_a_lost_end_of_a_file_that_has_a_successor_is_a_gap(storage: MemoryStora
     start = journal.read_all().position
     whole = content(storage, "journal/0.log")
     appended(journal, b"a" * 50, b"b" * 50)
-    journal.start_file(journal.read_all().position, [b"snapshot"], "tmp/x")
+    journal.start_file(journal.read_all().position, [b"snapshot"])
     full = content(storage, "journal/0.log")
     for length in (len(whole), len(whole) + 70, len(full) - OVERHEAD - 50, len(full) - 1):
         put_file(storage, "journal/0.log", full[:length])
@@ -272,7 +272,7 @@ def test_a_lost_end_of_a_file_that_has_a_successor_is_a_gap(storage: MemoryStora
 def test_a_new_file_is_durable_before_it_has_its_name(storage: MemoryStorage) -> None:
     faulty = FaultyStorage(storage)
     journal = Journal(faulty, UUID)
-    journal.start_file(journal.read_all().position, [b"a", b"b"], "tmp/x")
+    journal.start_file(journal.read_all().position, [b"a", b"b"])
     kinds = [call.split()[0] for call in faulty.calls]
     assert kinds == ["create", "write_at", "write_at", "sync", "rename", "sync_dir"]
 
@@ -285,7 +285,7 @@ def test_a_new_file_that_failed_is_not_there(storage: MemoryStorage, call: str, 
     faulty = FaultyStorage(storage, on(call, action))
     journal = Journal(faulty, UUID)
     with pytest.raises(StorageError):
-        journal.start_file(journal.read_all().position, [b"a"], "tmp/x")
+        journal.start_file(journal.read_all().position, [b"a"])
     assert storage.list("journal") == ["0.log"]
     assert storage.list("tmp") == []
 
@@ -299,7 +299,7 @@ def test_a_file_is_full_by_frames_or_bytes(storage: MemoryStorage, monkeypatch: 
     assert not journal.is_full(journal.read_all().position)
     appended(journal, b"b")
     assert journal.is_full(journal.read_all().position)
-    journal.start_file(journal.read_all().position, [b"s"], "tmp/x")
+    journal.start_file(journal.read_all().position, [b"s"])
     assert not journal.is_full(journal.read_all().position)
     monkeypatch.setattr(j, "SEAL_BYTES", 50)
     assert journal.is_full(journal.read_all().position)

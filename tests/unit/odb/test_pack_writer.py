@@ -12,7 +12,7 @@ from casckpt.format import pack as p
 from casckpt.format.entry import PackRef
 from casckpt.odb import pack_writer
 from casckpt.odb.pack_reader import PackReader
-from casckpt.odb.pack_writer import PackWriter, pack_name, temporary_name
+from casckpt.odb.pack_writer import PackWriter, pack_name
 from casckpt.storage.base import Storage
 from casckpt.storage.local import LocalStorage
 from casckpt.storage.memory import MemoryStorage
@@ -179,9 +179,3 @@ def test_a_flush_that_failed_is_not_tried_again(storage: Storage) -> None:
         written(faulty, [b"x"])
     assert raised.value.errno == errno.EIO
     assert sum(call.startswith("sync ") for call in faulty.calls) == 1
-
-
-def test_temporary_names_are_fresh() -> None:
-    names = {temporary_name("pack") for _ in range(100)}
-    assert len(names) == 100
-    assert all(name.startswith("tmp/pack-") for name in names)
