@@ -164,7 +164,7 @@ class Store:
         """
         from casckpt.ops.checkout import checkout_state
 
-        return checkout_state(self._repository.database, self._resolve(revision))
+        return checkout_state(self._repository, self._resolve(revision))
 
     def log(self, revision: str | None = None, *, limit: int | None = None) -> Iterator[CommitInfo]:
         """Commits newest first: the ancestors of a revision (a run's name is its last commit), or of all refs."""

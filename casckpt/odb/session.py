@@ -23,9 +23,9 @@ from casckpt.format.entry import Entry, PackRef
 from casckpt.format.ids import Kind, ObjectId, object_id
 from casckpt.format.limits import MAX_OBJECT_BYTES
 from casckpt.odb import locks
-from casckpt.odb import tables as t
 from casckpt.odb.database import PENDING_FRAMES, Database
 from casckpt.odb.journal import Position, Tail, file_name
+from casckpt.odb.locator import Locator
 from casckpt.odb.notices import warn
 from casckpt.odb.pack_writer import PackWriter, pack_name
 from casckpt.odb.seal import seal
@@ -52,8 +52,8 @@ class Session:
         self._stack = ExitStack()
         self._known: set[ObjectId] = set()
         self._claiming = threading.Lock()
-        self._tables: t.Tables = database.tables
-        self._numbers: dict[int, PackRef | None] = {}
+        # No pack leaves the pack set while the session holds the commit lock, so places stay right.
+        self._locator = Locator(database)
         self._small: list[tuple[p.Record, _Data]] = []
         self._small_bytes = 0
         self._writer: PackWriter | None = None
@@ -90,27 +90,14 @@ class Session:
         """
         if identity in self._known:
             return True
-        tables = self._database.tables
-        value = tables.get(t.ROWS, identity)
-        row = None if value is None else t.Row.decode(identity, value)
-        if row is None or row.kind != kind or row.length != length:
+        place = self._locator.find(identity, kind, length)
+        if place is None:
             return False
-        if row.pack & t.IN_JOURNAL:
+        if place.pack is None:
             self._relied_frames[identity] = (kind, length)
-            return True
-        pack = self._pack_of(tables, row)
-        if pack is not None:
-            self._relied.add(pack)
-        return pack is not None
-
-    def _pack_of(self, tables: t.Tables, row: t.Row) -> PackRef | None:
-        """The pack of a row, remembered: none leaves the pack set while the session holds the commit lock."""
-        if tables is not self._tables:  # another index may number the packs in another way
-            self._tables, self._numbers = tables, {}
-        numbers = self._numbers
-        if row.pack not in numbers:
-            numbers[row.pack] = self._database.pack_of(row)
-        return numbers[row.pack]
+        else:
+            self._relied.add(place.pack)
+        return True
 
     def claim_chunk(self, identity: ObjectId, length: int) -> bool:
         """Whether a chunk is neither in the store nor claimed in this session; it is claimed then, to be stored.

@@ -19,16 +19,21 @@ from casckpt.storage.base import WriteFile, write_all
 HUGE_FROM = 4 << 20
 
 
+def pages(nbytes: int) -> mmap.mmap:
+    """Fresh private page-aligned memory of zeros, on huge pages where the system gives them."""
+    # Python's default mapping is shared memory, which has no huge pages and is slow to pin for the disk.
+    memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if nbytes >= HUGE_FROM and hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory
+
+
 class Staging:
     """Private page-aligned memory. Who took it from its pool fills it, and gives it back by `release`, once."""
 
     def __init__(self, nbytes: int, pool: SimpleQueue[Staging]) -> None:
-        # Python's default mapping is shared memory, which has no huge pages and is slow to pin for the disk.
-        self._memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        if nbytes >= HUGE_FROM and hasattr(mmap, "MADV_HUGEPAGE"):
-            with contextlib.suppress(OSError):
-                self._memory.madvise(mmap.MADV_HUGEPAGE)
-        self.view = memoryview(self._memory)
+        self.view = memoryview(pages(nbytes))
         self._pool = pool
 
     def release(self) -> None:

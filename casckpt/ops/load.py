@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,10 +13,12 @@ from casckpt.format.ids import ChunkId, CommitId, Kind, ObjectId, short_id
 from casckpt.format.layout import Grouped, Large, Place, Tiny, places
 from casckpt.format.objects import Component, Structure, Tree
 from casckpt.odb.database import Database
+from casckpt.odb.fetch import THREADED_FROM, ChunkLost, Want, fetch
+from casckpt.odb.staging import pages
+from casckpt.ops.arena import PAGE
 from casckpt.state.walk import LeafInfo, walk
 
 MAPPED_FROM = 1 << 20
-HUGE_FROM = 4 << 20
 
 
 class Span(NamedTuple):
@@ -55,12 +55,20 @@ class LoadedComponent:
         return ObjectId(self.component.digests[number * 32 : number * 32 + 32])
 
 
+class Target(NamedTuple):
+    """A blob, and writable memory that gets it: as long as the blob, or with slack up to the next 4 KiB."""
+
+    loaded: LoadedComponent
+    blob: int
+    memory: memoryview
+
+
 class Loader:
     """Reads the tree of one commit. Damage names the commit and the leaves that it hits."""
 
     def __init__(self, database: Database, commit_id: CommitId, commit: Commit) -> None:
         self._database = database
-        self._commit = short_id(commit_id)
+        self.commit = short_id(commit_id)
         self._tree_id = commit.tree
         self._group: tuple[ObjectId, bytes] | None = None
 
@@ -82,7 +90,7 @@ class Loader:
         component = Component.decode(self._object(identity, Kind.COMPONENT, where))
         structure = Structure.decode(self._object(component.structure, Kind.STRUCTURE, where))
         if any("boxes" in layout for layout in structure.layouts.values()):
-            raise FormatError(object=f"{where} of commit {self._commit}", problem="it holds tensors saved in shards")
+            raise FormatError(object=f"{where} of commit {self.commit}", problem="it holds tensors saved in shards")
         return LoadedComponent(name, identity, structure, component, places(structure, component))
 
     def _object(self, identity: ObjectId, kind: Kind, where: str) -> bytes:
@@ -92,7 +100,7 @@ class Loader:
             raise self._damage(where, error) from error
 
     def _damage(self, path: str, error: IntegrityError) -> DamagedLeaf:
-        return DamagedLeaf(object=path, path=path, commit=self._commit, problem=f"{error.summary}: {error.reason}")
+        return DamagedLeaf(object=path, path=path, commit=self.commit, problem=f"{error.summary}: {error.reason}")
 
     def spans(self, loaded: LoadedComponent, blob: int) -> Iterator[Span]:
         """The chunks of a blob in order; nothing for a tiny one. Reads its pages if it has any."""
@@ -128,26 +136,55 @@ class Loader:
                 yield chunk, length
                 number += 1
 
-    def fill(self, loaded: LoadedComponent, blob: int, target: memoryview) -> None:
-        """Read a blob into `target`, as many writable bytes as it has, every chunk compared with its id.
+    def fetch(self, targets: Sequence[Target], threads: int, progress: Callable[[int], None] | None = None) -> None:
+        """Read blobs into memory, every chunk compared with its id.
+
+        Args:
+            targets: blobs of one component lie together, in the order of their numbers.
+            threads: most workers.
+            progress: called with the plain bytes that were done since the last call.
 
         Raises:
-            DamagedLeaf: names the leaves of the blob; `target` is then undefined.
+            DamagedLeaf: names the leaves hit; the memory is then undefined.
         """
-        place = loaded.places[blob]
-        if isinstance(place, Tiny):
-            target[:] = loaded.component.tiny[place.offset : place.offset + len(target)]
-            return
+        grouped: dict[tuple[int, int], tuple[Want, list[tuple[int, memoryview]]]] = {}
+        large: list[Target] = []
+        for target in targets:
+            place = target.loaded.places[target.blob]
+            size = target.loaded.structure.sizes[target.blob]
+            if isinstance(place, Tiny):
+                target.memory[:size] = target.loaded.component.tiny[place.offset : place.offset + size]
+            elif isinstance(place, Large):
+                large.append(target)
+            else:
+                chunk = ChunkId(target.loaded.entry(place.entry))
+                parts: list[tuple[int, memoryview]] = []
+                fresh = Want(chunk, place.length, None, 0, target, parts=parts)
+                key = id(target.loaded), place.entry
+                grouped.setdefault(key, (fresh, parts))[1].append((place.offset, target.memory[:size]))
+
+        def done(wants: Sequence[Want]) -> None:
+            if progress is not None:
+                progress(sum(want.length for want in wants))
+
         try:
-            for span in self.spans(loaded, blob):
-                part = target[span.offset : span.offset + span.length]
-                if span.length == span.chunk_length:
-                    self._database.read(span.chunk, Kind.CHUNK, part)
-                else:
-                    part[:] = self._grouped(span)[span.start : span.start + span.length]
-        except DamagedObject as error:
-            paths = loaded.paths_of({blob})
-            raise self._damage(", ".join(paths[:3]) or loaded.name, error) from error
+            # Small blobs stay with this thread: spread over several they would only wait for each other.
+            fetch(self._database, [want for want, _ in grouped.values()], 1, done)
+            nbytes = sum(target.loaded.structure.sizes[target.blob] for target in large)
+            wants = (want for target in large for want in self._wants(target))
+            fetch(self._database, wants, threads if nbytes >= THREADED_FROM else 1, done)
+        except ChunkLost as lost:
+            owner = lost.owner
+            assert isinstance(owner, Target)
+            paths = owner.loaded.paths_of({owner.blob})
+            raise self._damage(", ".join(paths[:3]) or owner.loaded.name, lost.error) from lost.error
+
+    def _wants(self, target: Target) -> Iterator[Want]:
+        size = target.loaded.structure.sizes[target.blob]
+        slack = len(target.memory) >= size + -size % PAGE
+        for span in self.spans(target.loaded, target.blob):
+            end = span.offset + span.length
+            yield Want(span.chunk, span.length, target.memory, span.offset, target, slack and end == size)
 
     def pieces(self, loaded: LoadedComponent, blob: int) -> Iterator[bytes]:
         """A blob in pieces of at most 1 MiB, every chunk compared with its id before it is handed out.
@@ -177,20 +214,12 @@ class Loader:
         return self._group[1]
 
     def memory(self, loaded: LoadedComponent, blob: int) -> memoryview:
-        """A blob in fresh memory, writable and aligned to 16 bytes (to pages from 1 MiB on)."""
+        """A blob in fresh memory of its own, writable and aligned to 16 bytes (to pages from 1 MiB on)."""
         size = loaded.structure.sizes[blob]
-        target = memoryview(_pages(size) if size >= MAPPED_FROM else bytearray(size))
-        self.fill(loaded, blob, target)
-        return target
-
-
-def _pages(size: int) -> mmap.mmap:
-    """Fresh private memory, on huge pages where the system gives them: first touch costs more than hashing."""
-    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if size >= HUGE_FROM and hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):
-            pages.madvise(mmap.MADV_HUGEPAGE)
-    return pages
+        room = size + -size % PAGE
+        target = memoryview(pages(room) if size >= MAPPED_FROM else bytearray(size))
+        self.fetch([Target(loaded, blob, target)], 1)
+        return target[:size]
 
 
 def _page(page: bytes, explicit: bool) -> tuple[list[ObjectId], list[int] | None]:
