@@ -15,6 +15,7 @@ MAP_FIXED = 0x10
 
 _FAILED = ctypes.c_void_p(-1).value
 _libc = ctypes.CDLL(None, use_errno=True)
+_OneByte = ctypes.c_ubyte * 1
 
 # With a 32-bit long, `mmap` takes 32-bit file offsets, which would wrap around silently.
 USABLE = sys.platform in {"linux", "darwin"} and ctypes.sizeof(ctypes.c_long) == 8
@@ -29,7 +30,8 @@ if USABLE:
     ]
     _munmap = _libc.munmap
     _munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-    _mincore = _libc.mincore
+    # Asked before every large read for less than a microsecond; to let other threads run meanwhile would cost more.
+    _mincore = ctypes.PyDLL(None).mincore
     _mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
 
 
@@ -53,8 +55,8 @@ def unmap_memory(address: int, nbytes: int) -> None:
 
 def page_is_resident(address: int) -> bool:
     """Whether the page at `address`, a multiple of the page size inside a mapping, is in memory, untouched."""
-    state = ctypes.c_ubyte()
-    return not _mincore(address, 1, ctypes.byref(state)) and bool(state.value & 1)
+    state = _OneByte()
+    return _mincore(address, 1, state) == 0 and state[0] & 1 == 1
 
 
 def address_of(memory: memoryview) -> int:
