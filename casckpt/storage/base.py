@@ -13,7 +13,10 @@ builtin `FileNotFoundError` and an existing one `FileExistsError`, since callers
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from casckpt.storage.mapping import Mapping
 
 Buffer = bytes | bytearray | memoryview
 
@@ -25,7 +28,17 @@ class ReadFile(Protocol):
         """Current length in bytes."""
 
     def read_into(self, target: memoryview, offset: int) -> int:
-        """Fill `target` (bytes, contiguous, writable) from `offset`; the count read, short only at the end of file."""
+        """Fill `target` (bytes, contiguous, writable) from `offset`; the count read, short only at the end of file.
+
+        Large reads into whole pages (256 KiB and more, memory and offset multiples of 4 KiB) are the fast ones:
+        what the page cache does not hold then comes from the disk past it.
+        """
+
+    def map_into(self, mapping: Mapping, offset: int, nbytes: int, at: int) -> bool:
+        """Lay `nbytes` of this file from `offset` into a mapping at `at`, without reading them; see `Mapping.lay`.
+
+        False if this storage, this file or these places cannot be mapped: then read them into `mapping.memory`.
+        """
 
     def close(self) -> None:
         """Release the file; closing twice is harmless."""

@@ -11,9 +11,13 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from casckpt.errors import BusyError, ReadOnlyStore, StorageError
 from casckpt.storage.base import Buffer, check_name
+
+if TYPE_CHECKING:
+    from casckpt.storage.mapping import Mapping as FileMapping
 
 
 class _Inode:
@@ -76,6 +80,10 @@ class MemoryReadFile(_MemoryFile):
             part = self._inode.content[offset : offset + len(target)]
         target[: len(part)] = part
         return len(part)
+
+    def map_into(self, mapping: FileMapping, offset: int, nbytes: int, at: int) -> bool:
+        self._check_open("map")
+        return False
 
 
 class MemoryWriteFile(_MemoryFile):

@@ -11,19 +11,26 @@ import fcntl
 import os
 import stat
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from casckpt.errors import CasckptError, ReadOnlyStore, StorageError, StoreFull
 from casckpt.storage.base import Buffer
 from casckpt.storage.flock import Descriptor
 
+if TYPE_CHECKING:
+    from casckpt.storage.cold import ColdReads
+    from casckpt.storage.mapping import Mapping
+
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 DENIED = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
-_READING = frozenset({"open", "read", "list", "measure"})
+_READING = frozenset({"open", "read", "map", "list", "measure"})
 
 # No symbolic link at the last step of a name; and since a hostile store may hold a FIFO where a pack belongs,
 # O_NONBLOCK, which regular files ignore, keeps its open from hanging.
 OPEN_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _O_DIRECT: int = getattr(os, "O_DIRECT", 0)
+# Below this, one direct read after the other is slower than the kernel's read-ahead.
+_COLD_FROM = 256 << 10
 # macOS: fsync leaves the data in the drive's cache, only this command flushes it.
 _F_FULLFSYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
 
@@ -61,6 +68,8 @@ class PosixReadFile:
     def __init__(self, descriptor: Descriptor, path: str) -> None:
         self._descriptor = descriptor
         self._path = path
+        self._cold: ColdReads | None = None
+        self._cold_known = False
 
     def fileno(self) -> int:
         """The descriptor, -1 once closed; it stays this object's."""
@@ -73,6 +82,8 @@ class PosixReadFile:
     def read_into(self, target: memoryview, offset: int) -> int:
         done, wanted = 0, len(target)
         with OsErrors("read", self._path):
+            if wanted >= _COLD_FROM and (cold := self._cold_reads()) is not None:
+                done = cold.read_into(target, offset)
             while done < wanted:  # one call stops at 2 GiB, and network file systems stop earlier
                 count = os.preadv(self._descriptor.fd, [target[done:]], offset + done)
                 if count == 0:
@@ -80,7 +91,23 @@ class PosixReadFile:
                 done += count
         return done
 
+    def _cold_reads(self) -> ColdReads | None:
+        """Opened by the first large read. No lock: of two threads' the later one stays, and both are right."""
+        if not self._cold_known:
+            from casckpt.storage.cold import open_cold
+
+            self._cold = open_cold(self._descriptor)
+            self._cold_known = True
+        return self._cold
+
+    def map_into(self, mapping: Mapping, offset: int, nbytes: int, at: int) -> bool:
+        with OsErrors("map", self._path):
+            return mapping.lay(self._descriptor.fd, offset, nbytes, at)
+
     def close(self) -> None:
+        cold, self._cold = self._cold, None
+        if cold is not None:
+            cold.close()
         self._descriptor.close()
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from contextlib import ExitStack
 
 import pytest
 
 from casckpt.errors import BusyError, ReadOnlyStore, StorageError
-from casckpt.storage.base import Storage, read_exact, write_all
+from casckpt.storage.base import ReadFile, Storage, read_exact, write_all
+from casckpt.storage.mapping import Mapping
+from casckpt.storage.pages import pages
 
 BAD_NAMES = ["", "/a", "a/", "a//b", ".", "..", "a/../b", "./a", "a\0b"]
 
@@ -26,6 +29,19 @@ def content_of(storage: Storage, name: str) -> bytes:
     content = read_exact(file, 0, file.size())
     file.close()
     return content
+
+
+LARGE = random.Random(7).randbytes((3 << 20) + 100)
+"""Large enough for every way of reading; its end is on no boundary."""
+
+
+def read_large(reader: ReadFile, offset: int, length: int, shift: int = 0) -> bytes:
+    """What one read into memory `shift` bytes behind a page boundary gives; what it left alone was left alone."""
+    target = memoryview(pages(length + shift + 4096))[shift:]
+    target[:] = b"\xee" * len(target)
+    count = reader.read_into(target[:length], offset)
+    assert target[count:] == b"\xee" * (len(target) - count)
+    return bytes(target[:count])
 
 
 class StorageContract:
@@ -207,6 +223,90 @@ class StorageContract:
             thread.join()
         assert wrong == []
         reader.close()
+
+    @pytest.mark.parametrize("shift", [0, 64])
+    @pytest.mark.parametrize("length", [256 << 10, 1 << 20, (1 << 20) + 4096, (1 << 20) - 1, (2 << 20) + 100])
+    def test_large_reads_are_exact_wherever_they_begin(self, storage: Storage, length: int, shift: int) -> None:
+        self.put(storage, "a", LARGE)
+        reader = storage.open_read("a")
+        for offset in (0, 4096, 4097, 1 << 20, (1 << 20) - 64):
+            assert read_large(reader, offset, length, shift) == LARGE[offset : offset + length]
+        reader.close()
+
+    @pytest.mark.parametrize("shift", [0, 64])
+    def test_a_large_read_is_short_only_at_the_end(self, storage: Storage, shift: int) -> None:
+        self.put(storage, "a", LARGE)
+        reader = storage.open_read("a")
+        for offset in (0, 2 << 20, 3 << 20, (3 << 20) + 50, len(LARGE), 4 << 20, 1 << 40):
+            assert read_large(reader, offset, 4 << 20, shift) == LARGE[offset:]
+        assert read_large(reader, 0, len(LARGE), shift) == LARGE
+        reader.close()
+
+    def test_a_large_read_sees_what_was_appended(self, storage: Storage) -> None:
+        file = storage.create("a", direct=self.direct)
+        reader = storage.open_read("a")
+        assert read_large(reader, 0, 1 << 20) == b""
+        write_all(file, LARGE[: 1 << 20], 0)
+        assert read_large(reader, 0, 2 << 20) == LARGE[: 1 << 20]
+        write_all(file, LARGE[1 << 20 :], 1 << 20)
+        assert read_large(reader, 0, 4 << 20) == LARGE
+        file.truncate(1 << 20)
+        assert read_large(reader, 0, 4 << 20) == LARGE[: 1 << 20]
+        file.close()
+        reader.close()
+
+    def test_threads_read_large_pieces_of_one_file_at_once(self, storage: Storage) -> None:
+        self.put(storage, "a", LARGE)
+        reader = storage.open_read("a")
+        wrong: list[int] = []
+
+        def read(number: int) -> None:
+            for offset in range(number << 16, len(LARGE), 256 << 10):
+                if read_large(reader, offset, 512 << 10) != LARGE[offset : offset + (512 << 10)]:
+                    wrong.append(offset)
+
+        threads = [threading.Thread(target=read, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == []
+        reader.close()
+
+    def test_large_reads_outlive_the_name(self, storage: Storage) -> None:
+        self.put(storage, "a", LARGE)
+        reader = storage.open_read("a")
+        storage.unlink("a")
+        self.put(storage, "a", bytes(len(LARGE)))
+        assert read_large(reader, 0, 4 << 20) == LARGE
+        reader.close()
+
+    @pytest.mark.parametrize("before", [False, True])
+    def test_a_large_read_of_a_closed_file_is_an_error(self, storage: Storage, before: bool) -> None:
+        self.put(storage, "a", LARGE)
+        reader = storage.open_read("a")
+        if before:
+            assert read_large(reader, 0, 1 << 20) == LARGE[: 1 << 20]
+        reader.close()
+        with pytest.raises(StorageError):
+            reader.read_into(memoryview(pages(1 << 20)), 0)
+        with pytest.raises(StorageError):
+            reader.map_into(Mapping(1 << 20), 0, 1 << 20, 0)
+
+    def test_a_file_is_mapped_or_left_to_be_read(self, storage: Storage) -> None:
+        self.put(storage, "a", LARGE)
+        reader = storage.open_read("a")
+        mapping = Mapping(2 << 20)
+        if not reader.map_into(mapping, 1 << 20, 1 << 20, 1 << 20):
+            assert bytes(mapping.memory) == bytes(2 << 20)
+            assert reader.read_into(mapping.memory[1 << 20 :], 1 << 20) == 1 << 20
+        reader.close()
+        memory = mapping.memory
+        assert memory == bytes(1 << 20) + LARGE[1 << 20 : 2 << 20]
+        memory[:] = b"\1" * len(memory)
+        assert content_of(storage, "a") == LARGE
+        storage.unlink("a")
+        assert memory == b"\1" * (2 << 20)
 
     def test_only_abandoned_files_are_removed(self, storage: Storage) -> None:
         file = storage.create("a", direct=self.direct)

@@ -23,6 +23,7 @@ from typing import Literal, TypeVar, cast, get_args
 
 from casckpt.errors import StorageError, StoreFull
 from casckpt.storage.base import Buffer, ReadFile, Storage, WriteFile
+from casckpt.storage.mapping import Mapping
 from casckpt.storage.memory import MemoryStorage
 
 Action = Literal["kill", "kill-mid-write", "eio", "enospc", "eio-after", "eio-lost", "short", "skip"]
@@ -251,6 +252,10 @@ class _FaultyReadFile:
     def read_into(self, target: memoryview, offset: int) -> int:
         self._storage.check_alive()
         return self._inner.read_into(target, offset)
+
+    def map_into(self, mapping: Mapping, offset: int, nbytes: int, at: int) -> bool:
+        self._storage.check_alive()
+        return self._inner.map_into(mapping, offset, nbytes, at)
 
     def close(self) -> None:
         self._inner.close()
