@@ -22,7 +22,7 @@ from casckpt.format.decode import decode
 from casckpt.format.ids import Kind, ObjectId, object_id
 from casckpt.odb.database import Database
 from casckpt.odb.locator import Locator, Place
-from casckpt.odb.staging import pages
+from casckpt.storage.pages import pages
 
 TASK_BYTES = 8 << 20
 THREADED_FROM = 16 << 20

@@ -7,26 +7,13 @@ while the next buffer is filled; there is one write in flight, which is all that
 
 from __future__ import annotations
 
-import contextlib
-import mmap
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import NamedTuple
 
 from casckpt.storage.base import WriteFile, write_all
-
-HUGE_FROM = 4 << 20
-
-
-def pages(nbytes: int) -> mmap.mmap:
-    """Fresh private page-aligned memory of zeros, on huge pages where the system gives them."""
-    # Python's default mapping is shared memory, which has no huge pages and is slow to pin for the disk.
-    memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if nbytes >= HUGE_FROM and hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):
-            memory.madvise(mmap.MADV_HUGEPAGE)
-    return memory
+from casckpt.storage.pages import pages
 
 
 class Staging:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from casckpt.odb.staging import pages
+from casckpt.storage.pages import pages
 
 SLAB_BYTES = 64 << 20
 ALIGNED_FROM = 256 << 10

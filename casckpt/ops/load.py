@@ -14,9 +14,9 @@ from casckpt.format.layout import Grouped, Large, Place, Tiny, places
 from casckpt.format.objects import Component, Structure, Tree
 from casckpt.odb.database import Database
 from casckpt.odb.fetch import THREADED_FROM, ChunkLost, Want, fetch
-from casckpt.odb.staging import pages
 from casckpt.ops.arena import PAGE
 from casckpt.state.walk import LeafInfo, walk
+from casckpt.storage.pages import pages
 
 MAPPED_FROM = 1 << 20
 

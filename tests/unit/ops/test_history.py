@@ -134,7 +134,7 @@ def test_runs_and_status_add_up(store: casckpt.Store) -> None:
 
 def test_leaves_are_listed_without_reading_a_tensor(store: casckpt.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.commit({"m": {"w": np.zeros((3, 4), np.float32), "big": np.ones(90_000)}, "n": 5, "e": {}})
-    monkeypatch.setattr("casckpt.ops.load.Loader.fill", None)
+    monkeypatch.setattr("casckpt.ops.load.Loader.fetch", None)
     found = {leaf.path: (leaf.kind, leaf.dtype, leaf.shape, leaf.nbytes, leaf.value) for leaf in store.leaves()}
     assert found["m/w"] == ("array", "<f4", (3, 4), 48, None)
     assert found["m/big"] == ("array", "<f8", (90_000,), 720_000, None)
