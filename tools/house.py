@@ -51,7 +51,10 @@ DOORS: dict[str, tuple[str, ...]] = {
 NUMPY_AT_TOP = {
     "casckpt.state.arrays": "its values are arrays",
     "casckpt.state.tensors": "loaded only when a tensor appears",
-    "casckpt.format.planes": "loaded only to code floats",
+    "casckpt.format.finite": "loaded only where there are numbers",
+    "casckpt.format.planes": "loaded only to decode numbers",
+    "casckpt.format.plane_encode": "loaded only to encode numbers",
+    "casckpt.format.words": "loaded only to code numbers",
     "casckpt.odb.pipeline": "loaded only to commit",
 }
 """Modules that are themselves loaded late and may import numpy at module level; all others do so inside functions."""

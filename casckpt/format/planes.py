@@ -36,6 +36,7 @@ but for buffers of the same size. Whether the words are right is for the id of t
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,11 +44,13 @@ from numpy.typing import NDArray
 from casckpt.errors import FormatError, IntegrityError
 from casckpt.format.codec import Codec, decompress
 from casckpt.format.elements import word_bytes
+from casckpt.format.words import Bytes, Words, join
 
 RAW, ZSTD, CONSTANT, LOW_PAIR = range(4)
 """Forms of a stream."""
 
-_STREAM = struct.Struct("<BI")
+STREAM = struct.Struct("<BI")
+"""Head of a stream: form and length in bytes."""
 _WIDTHS = {
     Codec.PLANES: (1, 2, 4, 8),
     Codec.ALIGNED_PLANES: (2, 4),
@@ -57,60 +60,73 @@ _WIDTHS = {
 }
 _SYMBOL_BITS = {Codec.RESIDUAL_2BIT: 2, Codec.RESIDUAL_4BIT: 4}
 _Data = bytes | bytearray | memoryview
-_Bytes = NDArray[np.uint8]
-_Words = NDArray[np.unsignedinteger]
 
 
 def decode(codec: int, stored: _Data, length: int, element: int) -> bytes:
-    """Plain bytes of a record of codec 2 or 3.
+    """Plain bytes of a record of codec 2 or 3; see `decode_into`."""
+    plain = np.empty(length, np.uint8)
+    decode_into(codec, stored, element, plain.data)
+    return plain.tobytes()
+
+
+def decode_into(codec: int, stored: _Data, element: int, target: memoryview) -> None:
+    """Write the plain bytes of a record of codec 2 or 3.
 
     Args:
-        length: plain length of the record, checked by the caller against the limit of its kind.
         element: element type code; says the width of the words.
+        target: writable, as long as the record, which the caller checked against the limit of its kind; undefined
+            after an error.
 
     Raises:
         FormatError: a form of stream this release does not know.
-        IntegrityError: anything else that does not decode to `length` bytes.
+        IntegrityError: anything else that does not decode to so many bytes.
     """
     if codec not in (Codec.PLANES, Codec.ALIGNED_PLANES):
         raise _error(f"codec {codec} is not one of plain planes")
-    streams, count = _Streams(stored), length // _width(codec, element)
-    planes = _planes(streams, count, _width(codec, element))
-    if codec == Codec.ALIGNED_PLANES:
-        exponent, rest = planes[-1], planes[-2]
-        planes[-1] = (exponent >> np.uint8(1)) | (rest & np.uint8(0x80))
-        planes[-2] = (rest & np.uint8(0x7F)) | (exponent << np.uint8(7))
-    tail = streams.tail(length - count * len(planes))
-    return _merge(planes, count).tobytes() + tail
+    words, tail = _target(codec, element, target)
+    streams = _Streams(stored)
+    planes = _planes(streams, len(words), words.itemsize)
+    tail[:] = streams.tail(len(tail))
+    join(words, planes, aligned=codec == Codec.ALIGNED_PLANES)
 
 
 def decode_delta(codec: int, stored: _Data, length: int, element: int, bases: tuple[_Data, ...], weight: int) -> bytes:
-    """Plain bytes of a record of codec 4, 5 or 6 from the plain bytes of its one or two bases.
+    """Plain bytes of a record of codec 4, 5 or 6 from the plain bytes of its bases; see `decode_delta_into`."""
+    plain = np.empty(length, np.uint8)
+    decode_delta_into(codec, stored, element, plain.data, bases, weight)
+    return plain.tobytes()
+
+
+def decode_delta_into(
+    codec: int, stored: _Data, element: int, target: memoryview, bases: tuple[_Data, ...], weight: int
+) -> None:
+    """Write the plain bytes of a record of codec 4, 5 or 6.
 
     Args:
-        length, element: as for `decode`.
-        bases: in the order of the record; as long as the record.
+        element, target: as for `decode_into`.
+        bases: plain bytes of its one or two bases in the order of the record; as long as the record.
         weight: of the second base in sixteenths, 1 to 15; 0 if there is one base.
 
     Raises:
-        FormatError, IntegrityError: as for `decode`.
+        FormatError, IntegrityError: as for `decode_into`.
     """
     if codec not in (Codec.DELTA_PLANES, *_SYMBOL_BITS):
         raise _error(f"codec {codec} is not one of deltas")
     if len(bases) not in (1, 2) or not (weight == 0 if len(bases) == 1 else 1 <= weight <= 15):
         raise _error(f"a weight of {weight} for {len(bases)} bases")
-    if any(len(base) != length for base in bases):
+    if any(len(base) != len(target) for base in bases):
         raise _error("a base is not as long as the record")
-    width = _width(codec, element)
-    streams, count = _Streams(stored), length // width
+    words, tail = _target(codec, element, target)
+    streams = _Streams(stored)
     if codec == Codec.DELTA_PLANES:
-        residual = _merge(_planes(streams, count, width), count)
-        residual -= residual.dtype.type(int.from_bytes(b"\x80" * width, "little"))
+        planes = _planes(streams, len(words), words.itemsize)
+        tail[:] = streams.tail(len(tail))
+        join(words, planes)
+        words -= words.dtype.type(int.from_bytes(b"\x80" * words.itemsize, "little"))
     else:
-        residual = _residuals(streams, count, _SYMBOL_BITS[Codec(codec)])
-    tail = streams.tail(length - count * width)
-    residual += _prediction(bases, weight, count, width)
-    return residual.tobytes() + tail
+        _residuals(streams, words, _SYMBOL_BITS[Codec(codec)])
+        tail[:] = streams.tail(len(tail))
+    words += _prediction(bases, weight, len(words), words.itemsize)
 
 
 class _Streams:
@@ -121,23 +137,32 @@ class _Streams:
 
     def take(self) -> tuple[int, memoryview]:
         """(form, bytes) of the next stream."""
-        if len(self._rest) < _STREAM.size:
+        if len(self._rest) < STREAM.size:
             raise _error("a stream is missing")
-        form, size = _STREAM.unpack_from(self._rest)
-        end = _STREAM.size + size
+        form, size = STREAM.unpack_from(self._rest)
+        end = STREAM.size + size
         if end > len(self._rest):
             raise _error("a stream reaches past the end")
-        body, self._rest = self._rest[_STREAM.size : end], self._rest[end:]
+        body, self._rest = self._rest[STREAM.size : end], self._rest[end:]
         return form, body
 
-    def tail(self, length: int) -> bytes:
+    def tail(self, length: int) -> memoryview:
         """What follows the streams, which must be so many bytes."""
         if len(self._rest) != length:
             raise _error("its streams and tail are not all there is")
-        return bytes(self._rest)
+        return self._rest
 
 
-def _plain(form: int, body: memoryview, length: int) -> _Bytes:
+def _target(codec: int, element: int, target: memoryview) -> tuple[Words, memoryview]:
+    """The whole words of a record and the bytes behind them, to be written."""
+    width = word_bytes(element)
+    if width not in _WIDTHS[Codec(codec)]:
+        raise _error(f"codec {codec} does not take words of {width} bytes")
+    count = len(target) // width
+    return np.frombuffer(target, f"<u{width}", count), target[count * width :]
+
+
+def _plain(form: int, body: memoryview, length: int) -> Bytes:
     """The plain bytes of one stream; read-only."""
     if form == ZSTD:
         return np.frombuffer(decompress(body, length), np.uint8)
@@ -150,66 +175,67 @@ def _plain(form: int, body: memoryview, length: int) -> _Bytes:
     return np.broadcast_to(np.frombuffer(body, np.uint8), length)
 
 
-def _planes(streams: _Streams, count: int, width: int) -> list[_Bytes]:
-    """The planes of `count` words, that of the lowest byte first."""
-    if count == 0:
-        return [np.empty(0, np.uint8)] * width
-    planes: list[_Bytes] = []
-    while len(planes) < width:
+def _planes(streams: _Streams, count: int, width: int) -> list[Words]:
+    """The planes of `count` words, that of the lowest byte first; the lower two may be one array of 16 bits."""
+    planes: list[Words] = []
+    taken = 0
+    while count and taken < width:
         form, body = streams.take()
         if form == LOW_PAIR and width == 4 and not planes:
             if len(body) != 2 * count:
                 raise _error("a low pair is of the wrong length")
-            pair = np.frombuffer(body, np.uint8).reshape(count, 2)
-            planes = [pair[:, 0], pair[:, 1]]
+            planes.append(np.frombuffer(body, "<u2"))
         else:
             planes.append(_plain(form, body, count))
+        taken += planes[-1].itemsize
     return planes
 
 
-def _merge(planes: list[_Bytes], count: int) -> _Words:
-    """Words of which `planes` are the bytes, lowest first; newly allocated."""
-    merged = np.empty((count, len(planes)), np.uint8)
-    for number, plane in enumerate(planes):
-        merged[:, number] = plane
-    return merged.reshape(-1).view(f"<u{len(planes)}")
-
-
-def _residuals(streams: _Streams, count: int, bits: int) -> _Words:
-    """Residual words of codecs 5 and 6; newly allocated."""
+def _residuals(streams: _Streams, residual: Words, bits: int) -> None:
+    """Write the residual words of codecs 5 and 6."""
+    count = len(residual)
     if count == 0:
-        return np.empty(0, "<u2")
+        return
     centre, escape, per_byte = (1 << bits - 1) - 1, (1 << bits) - 1, 8 // bits
     form, body = streams.take()
-    packed = _plain(form, body, -(-count // per_byte))
-    shifts = np.arange(0, 8, bits, dtype=np.uint8)
-    symbols = ((packed[:, None] >> shifts) & escape).reshape(-1)
+    symbols = _symbols(_plain(form, body, -(-count // per_byte)), bits)
     if (symbols[count:] != centre).any():
         raise _error("the last byte of its symbols is not filled with the centre")
-    residual = symbols[:count].astype("<u2")
+    symbols = symbols[:count]
+    np.copyto(residual, symbols)
     residual -= np.uint16(centre)
-    escapes = np.flatnonzero(symbols[:count] == escape)
+    escapes = np.flatnonzero(symbols == escape)
     if len(escapes):
-        residual[escapes] = _merge([_plain(*streams.take(), len(escapes)) for _ in range(2)], len(escapes))
-    return residual
+        escaped = np.empty(len(escapes), "<u2")
+        join(escaped, [_plain(*streams.take(), len(escapes)) for _ in range(2)])
+        residual[escapes] = escaped
 
 
-def _prediction(bases: tuple[_Data, ...], weight: int, count: int, width: int) -> _Words:
+def _symbols(packed: Bytes, bits: int) -> Bytes:
+    """Packed symbols, one per byte: each is widened, and its halves (and theirs) move apart."""
+    spread: NDArray[Any]
+    if bits == 4:
+        spread = packed.astype("<u2")
+        spread = (spread | spread << 4) & 0x0F0F
+    else:
+        spread = packed.astype("<u4")
+        spread = (spread | spread << 12) & 0x000F000F
+        spread = (spread | spread << 6) & 0x03030303
+    return spread.view(np.uint8)
+
+
+def _prediction(bases: tuple[_Data, ...], weight: int, count: int, width: int) -> Words:
     """The predicted words, from one base or between two."""
     words = [np.frombuffer(base, f"<u{width}", count) for base in bases]
     if len(words) == 1:
         return words[0]
-    step = (words[1] - words[0]).view(f"<i{width}")
-    step = step >> 1 if weight == 8 else (step * step.dtype.type(weight)) >> 4
-    predicted: _Words = words[0] + step.view(f"<u{width}")
+    predicted: Words = words[1] - words[0]
+    step = predicted.view(f"<i{width}")  # the same bytes
+    if weight != 8:
+        np.multiply(step, step.dtype.type(weight), out=step)
+    np.right_shift(step, 1 if weight == 8 else 4, out=step)
+    predicted += words[0]
     return predicted
-
-
-def _width(codec: int, element: int) -> int:
-    width = word_bytes(element)
-    if width not in _WIDTHS[Codec(codec)]:
-        raise _error(f"codec {codec} does not take words of {width} bytes")
-    return width
 
 
 def _error(problem: str) -> IntegrityError:

@@ -1,18 +1,24 @@
 """zstd under strict checks, and the one place where records are decoded."""
 
 import struct
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from casckpt.errors import FormatError, IntegrityError
-from casckpt.format.codec import Codec, compress, decompress
-from casckpt.format.decode import decode
+from casckpt.errors import FormatError, IntegrityError, UsageError
+from casckpt.format.codec import Codec, compress, compressor, decompress
+from casckpt.format.decode import decode, decode_into
+from casckpt.format.elements import element_code
+from casckpt.format.encode import Encoder
 from casckpt.format.ids import ObjectId
 from casckpt.format.pack import Record
 from tests.support.build import noise, zstd
+from tests.support.floats import chunk
 
 TEXT = b"plain " * 100
 
@@ -30,6 +36,29 @@ def test_what_does_not_shrink_by_two_percent_stays_raw() -> None:
     assert compress(plain) == (Codec.RAW, plain)
     assert compress(bytes(127)) == (Codec.RAW, bytes(127))
     assert compress(bytes(128))[0] == Codec.ZSTD
+
+
+def test_a_tuned_frame_reads_like_any_other() -> None:
+    plain = chunk("normal", "float8_e5m2", 100_000)
+    frame = compressor(tuned=True)(plain)
+    assert len(frame) < 0.75 * len(plain)
+    assert decompress(frame, len(plain)) == plain
+
+
+def test_a_refused_frame_leaves_nothing_behind_for_the_next() -> None:
+    frame = zstd(TEXT)
+    for _ in range(3):
+        with pytest.raises(IntegrityError):
+            decompress(frame[:-3], len(TEXT))
+        assert decompress(frame, len(TEXT)) == TEXT
+
+
+def test_threads_may_decompress_at_the_same_time() -> None:
+    plains = [chunk("normal", "float8_e5m2", 300_000, seed) for seed in range(6)]
+    frames = [zstd(plain) for plain in plains]
+    with ThreadPoolExecutor(6) as threads:
+        found = threads.map(lambda number: decompress(frames[number % 6], 300_000), range(60))
+        assert list(found) == plains * 10
 
 
 BAD = {
@@ -95,12 +124,70 @@ def test_raw_bytes_are_not_copied() -> None:
 def test_raw_bytes_of_another_length_are_refused() -> None:
     with pytest.raises(IntegrityError):
         decode(record(Codec.RAW, 4), b"abc")
+    with pytest.raises(IntegrityError):
+        decode_into(record(Codec.RAW, 4), b"abc", memoryview(bytearray(4)))
+
+
+@pytest.mark.parametrize("target", [bytearray(2), bytearray(4), b"abc"], ids=["short", "long", "read-only"])
+def test_a_target_that_does_not_fit_is_refused(target: bytes | bytearray) -> None:
+    with pytest.raises(UsageError):
+        decode_into(record(Codec.RAW, 3), b"abc", memoryview(target))
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16", "int64", "int8", "bytes"])
+@pytest.mark.parametrize("length", [3, 5001, 300_001])
+def test_a_target_may_be_any_part_of_an_array(name: str, length: int) -> None:
+    element, data = element_code(name), chunk("normal", name, length)
+    codec, stored = Encoder().encode(data, element)
+    room = np.full(length + 20, 0xAA, np.uint8)
+    decode_into(record(codec, length, element=element), stored, memoryview(room)[7 : 7 + length])
+    assert room[7 : 7 + length].tobytes() == data
+    assert (room[:7] == 0xAA).all() and (room[7 + length :] == 0xAA).all()
+    if length % 3 == 0:
+        wide = np.zeros((length // 3, 3), np.uint8)
+        decode_into(record(codec, length, element=element), stored, memoryview(wide))
+        assert wide.tobytes() == data
+
+
+def peak(work: object) -> int:
+    """Most bytes allocated at a time."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16", "float64", "int64", "int8"])
+@pytest.mark.parametrize("kind", ["normal", "zeros", "noise"])
+def test_decoding_takes_little_more_memory_than_the_plain_bytes(name: str, kind: str) -> None:
+    element, data = element_code(name), chunk(kind, name, 1 << 20)
+    codec, stored = Encoder().encode(data, element)
+    one, target = record(codec, 1 << 20, element=element), memoryview(bytearray(1 << 20))
+    decode_into(one, stored, target)
+    assert peak(lambda: decode_into(one, stored, target)) < 2 << 20
+
+
+def test_a_bomb_allocates_nothing() -> None:
+    element = element_code("bfloat16")
+    bomb = struct.pack("<BI", 1, len(zstd(bytes(64 << 20)))) + zstd(bytes(64 << 20))
+    for codec, stored in ((Codec.ZSTD, zstd(bytes(64 << 20))), (Codec.PLANES, bomb * 2)):
+
+        def refused(codec: int = codec, stored: bytes = stored) -> None:
+            with pytest.raises(IntegrityError):
+                decode_into(record(codec, 600, element=element), stored, memoryview(bytearray(600)))
+
+        refused()
+        assert peak(refused) < 1 << 16
 
 
 @pytest.mark.parametrize("codec", [7, 77, 255])
 def test_an_unknown_codec_asks_for_a_newer_release(codec: int) -> None:
     with pytest.raises(FormatError):
         decode(record(codec, 3), b"abc")
+    with pytest.raises(FormatError):
+        decode_into(record(codec, 3), b"abc", memoryview(bytearray(3)))
 
 
 @pytest.mark.parametrize("codec", [Codec.RAW, Codec.ZSTD, Codec.PLANES, Codec.ALIGNED_PLANES])

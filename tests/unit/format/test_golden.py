@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 
 from casckpt import errors
+from casckpt.format import pack
 from casckpt.format.canonical import decode, encode
 from casckpt.format.chunking import group_blobs
 from casckpt.format.commit import Commit
 from casckpt.format.config import StoreFormat
+from casckpt.format.decode import decode as decode_record
+from casckpt.format.decode import decode_into
 from casckpt.format.elements import word_bytes
 from casckpt.format.entry import Entry
 from casckpt.format.frame import scan
@@ -26,6 +29,12 @@ FOLDER = make_v1.FOLDER
 VECTORS: dict[str, Any] = json.loads((FOLDER / "vectors.json").read_text())
 FILES = {one["file"]: one for one in VECTORS["files"]}
 REFUSED = {one["file"]: one for one in VECTORS["refused"]}
+STREAMS = {
+    *("a frame that declares no length", "a byte behind a frame", "two frames", "a base that is not as long"),
+    *("a delta codec without a base", "a raw record with a base", "an unknown codec", "an unknown form of stream"),
+    "a stream of 4 GiB",
+}
+"""What is wrong in the hostile packs of which only the stored bytes of the second record lie."""
 WRITERS: dict[str, Any] = {
     "structure": Structure,
     "component": Component,
@@ -119,6 +128,41 @@ def test_ids_are_the_ones_of_their_kind(case: dict[str, Any]) -> None:
 @pytest.mark.parametrize("case", VECTORS["groups"], ids=lambda case: case["what"])
 def test_groups_are_the_ones_of_the_format(case: dict[str, Any]) -> None:
     assert group_blobs(case["sizes"], case["elements"], case["paths"]) == case["groups"]
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if FILES[name]["kind"] == "pack"])
+def test_a_record_is_decoded_alike_to_bytes_and_into_a_target(name: str) -> None:
+    data = (FOLDER / name).read_bytes()
+    records, plains = records_of(data), []
+    for number, record in enumerate(records):
+        stored = data[record.offset : record.offset + record.stored]
+        if record.kind not in set(Kind):
+            plains.append(b"")
+            continue
+        bases = tuple(plains[number - distance] for distance in (record.base_1, record.base_2) if distance)
+        plains.append(bytes(decode_record(record, stored, bases)))
+        room = bytearray(b"\xaa" * (record.length + 9))
+        decode_into(record, memoryview(stored), memoryview(room)[5 : 5 + record.length], bases)
+        assert room == b"\xaa" * 5 + plains[-1] + b"\xaa" * 4
+
+
+def records_of(data: bytes) -> list[pack.Record]:
+    """The records of a pack file, from its footer."""
+    identity, offset, size = pack.decode_trailer(data[-pack.TRAILER_BYTES :], len(data))
+    return pack.decode_footer(data[: pack.BLOCK], data[offset : offset + size], offset, identity).records
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in REFUSED if name.endswith(".pack") and REFUSED[name]["what"] in STREAMS]
+)
+def test_a_hostile_record_is_refused_by_a_target_too(name: str) -> None:
+    data = (FOLDER / name).read_bytes()
+    records = records_of(data)
+    target = memoryview(bytearray(records[1].length))
+    stored = data[records[1].offset : records[1].offset + records[1].stored]
+    with pytest.raises(errors.CasckptError) as caught:
+        decode_into(records[1], stored, target, (bytes(300),) if records[1].base_1 else ())
+    assert type(caught.value).__name__ == REFUSED[name]["error"]
 
 
 def test_every_form_and_codec_occurs_in_a_vector() -> None:

@@ -118,7 +118,19 @@ def test_without_escapes_there_is_one_stream() -> None:
     assert planes.decode_delta(Codec.RESIDUAL_4BIT, stored, 64, ELEMENT[2], (base,), 0) == base
 
 
+@pytest.mark.parametrize(("codec", "bits"), [(Codec.RESIDUAL_2BIT, 2), (Codec.RESIDUAL_4BIT, 4)])
+def test_every_byte_of_symbols_is_taken_apart(codec: int, bits: int) -> None:
+    bytes_of_symbols = [byte for byte in range(256) if all(byte >> at & 3 != 3 for at in range(0, 8, 2))]
+    packed = bytes(bytes_of_symbols)
+    mask, centre = (1 << bits) - 1, (1 << bits - 1) - 1
+    symbols = [byte >> at & mask for byte in packed for at in range(0, 8, bits)]
+    plain = struct.pack(f"<{len(symbols)}H", *((symbol - centre) % 65536 for symbol in symbols))
+    base = (bytes(len(plain)),)
+    assert planes.decode_delta(codec, pe.stream(RAW, packed), len(plain), ELEMENT[2], base, 0) == plain
+
+
 def test_less_than_a_word_is_all_tail() -> None:
+    assert planes.decode(Codec.PLANES, b"", 0, ELEMENT[4]) == b""
     assert planes.decode(Codec.PLANES, b"abc", 3, ELEMENT[4]) == b"abc"
     assert planes.decode(Codec.ALIGNED_PLANES, b"a", 1, ELEMENT[2]) == b"a"
     assert planes.decode_delta(Codec.DELTA_PLANES, b"abcde", 5, ELEMENT[8], (b"12345", b"67890"), 3) == b"abcde"
