@@ -18,7 +18,7 @@ from casckpt.errors import CasckptError, DamagedObject
 from casckpt.format import limits
 from casckpt.format import pack as p
 from casckpt.format.codec import Codec
-from casckpt.format.decode import decode
+from casckpt.format.decode import decode, decode_into
 from casckpt.format.ids import Kind, ObjectId, object_id
 from casckpt.odb.database import Database
 from casckpt.odb.locator import Locator, Place
@@ -152,6 +152,10 @@ class _Fetcher:
         if self._database.packs.open(place.name).read_into(aside, row.offset) < row.stored:
             return False
         record = p.Record(want.chunk, row.offset, row.length, row.stored, row.kind, row.codec, row.element)
+        if want.memory is not None:
+            target = want.memory[want.at : want.at + want.length]
+            decode_into(record, aside[: row.stored], target)
+            return _is(want, target)
         plain = memoryview(decode(record, aside[: row.stored]))
         if not _is(want, plain):
             return False

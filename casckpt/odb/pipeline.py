@@ -67,14 +67,21 @@ class Staged(NamedTuple):
 class Coder(Protocol):
     """How a new chunk is stored. One per worker."""
 
-    def code(self, plain: memoryview, element: int) -> tuple[int, memoryview | bytes, int]:
+    def pays(self, plain: memoryview, element: int) -> bool:
+        """Whether a leaf of which this is a chunk should be encoded."""
+
+    def code(self, plain: memoryview, element: int, *, encoded: bool) -> tuple[int, memoryview | bytes, int]:
         """(codec, stored bytes, flags) of a chunk; the stored bytes are `plain` itself if it stays raw."""
 
 
 class RawCoder:
     """Stores chunks as they are, unscanned."""
 
-    def code(self, plain: memoryview, element: int) -> tuple[int, memoryview | bytes, int]:
+    def pays(self, plain: memoryview, element: int) -> bool:
+        """Never."""
+        return False
+
+    def code(self, plain: memoryview, element: int, *, encoded: bool) -> tuple[int, memoryview | bytes, int]:
         """The chunk itself."""
         return Codec.RAW, plain, 0
 
@@ -187,6 +194,7 @@ class _Task:
         self._begin = 0
         self._records: list[p.Record] = []
         self._copy_first = True
+        self._encoded: bool | None = None  # not decided for this leaf; by task, so that it does not depend on threads
 
     def run(self, pieces: list[Piece]) -> Staged:
         """Do the work."""
@@ -195,6 +203,7 @@ class _Task:
             ids.append(self._piece(piece))
             if piece.ends_leaf:
                 self._end_run(ends_leaf=True)
+                self._encoded = None
         if self._records:
             self._end_run(ends_leaf=False)
         return Staged(b"".join(ids), self._runs, self._staging, sum(piece.stop - piece.start for piece in pieces))
@@ -225,7 +234,9 @@ class _Task:
     def _keep(self, identity: ObjectId, at: int, length: int, element: int) -> None:
         """Make the new chunk at `at` a record, encoded if that is worth it."""
         plain = self._staging.view[at : at + length]
-        codec, stored, flags = self._coder.code(plain, element)
+        if self._encoded is None:
+            self._encoded = self._coder.pays(plain, element)
+        codec, stored, flags = self._coder.code(plain, element, encoded=self._encoded)
         if codec != Codec.RAW:
             if self._records and len(stored) < p.ALIGNED_FROM:
                 at = self._end + p.pad(self._end, p.UNIT)

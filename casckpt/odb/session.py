@@ -31,7 +31,7 @@ from casckpt.odb.pack_writer import PackWriter, pack_name
 from casckpt.odb.seal import seal
 
 if TYPE_CHECKING:
-    from casckpt.odb.pipeline import Staged
+    from casckpt.odb.pipeline import Coder, Staged
 
 FRAME_OBJECT_BYTES = 64 << 10
 """New stored bytes up to here ride in the frame."""
@@ -147,17 +147,23 @@ class Session:
             self._add(p.Record(identity, 0, len(data), len(stored), kind, codec, check=check), stored)
         return identity
 
-    def put_chunk(self, data: bytes | memoryview, element: int) -> ObjectId:
-        """Store a chunk that is a private copy already, unless the store has it; large blobs go by the pipeline.
+    def put_chunk(self, data: bytes, element: int, coder: Coder | None = None) -> ObjectId:
+        """Store a chunk unless the store has it; for groups of small blobs, since large ones go by the pipeline.
 
         Args:
-            data: 1 byte to 1 MiB, contiguous; nobody may write to it any more.
+            data: 1 byte to 1 MiB.
             element: element type code.
+            coder: encodes it; None for raw.
         """
         identity = object_id(Kind.CHUNK, data)
         if self.claim_chunk(identity, len(data)):
-            check = p.check_of(Codec.RAW, identity, Kind.CHUNK, data)
-            self._add(p.Record(identity, 0, len(data), len(data), Kind.CHUNK, Codec.RAW, element, check=check), data)
+            codec, flags = int(Codec.RAW), 0
+            stored: _Data = data
+            if coder is not None:
+                plain = memoryview(data)
+                codec, stored, flags = coder.code(plain, element, encoded=coder.pays(plain, element))
+            check = p.check_of(codec, identity, Kind.CHUNK, stored)
+            self._add(p.Record(identity, 0, len(data), len(stored), Kind.CHUNK, codec, element, flags, check), stored)
         return identity
 
     def _add(self, record: p.Record, stored: _Data) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import operator
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from casckpt.errors import RefExists, RevisionNotFound, TooLarge, UsageError
@@ -19,11 +20,13 @@ from casckpt.format.canonical import encode
 from casckpt.format.commit import Commit
 from casckpt.format.entry import Entry, RefMove
 from casckpt.format.ids import CommitId, Kind, ObjectId, object_id
+from casckpt.odb.coder import MEASURED_FROM, ChunkCoder, Compress, keeps_up
 from casckpt.odb.database import Database
+from casckpt.odb.pipeline import Coder
 from casckpt.odb.repository import Repository, writer_name
 from casckpt.odb.session import Session
 from casckpt.ops.history import describe, resolve
-from casckpt.ops.save import save_state
+from casckpt.ops.save import plain_bytes, save_state
 from casckpt.ops.values import CommitInfo
 from casckpt.plan.names import check_name, is_text, tag_ref
 from casckpt.plan.settle import parse_best, ref_moves, settle_parents
@@ -82,8 +85,13 @@ class CommitOptions:
             parse_best(self.best)
 
 
-def commit_state(repository: Repository, flat: FlatState, options: CommitOptions) -> CommitInfo:
+def commit_state(
+    repository: Repository, flat: FlatState, options: CommitOptions, compress: Compress = "auto"
+) -> CommitInfo:
     """Commit a flat state; returns when it is durable.
+
+    Args:
+        compress: policy for its new chunks.
 
     Raises:
         ConflictError: `expect` was given and the run's last is another commit; nothing was changed.
@@ -94,9 +102,10 @@ def commit_state(repository: Repository, flat: FlatState, options: CommitOptions
     given = None if options.parents is None else tuple(_known(repository, text) for text in options.parents)
     expect = None if options.expect is None else resolve(database, options.expect)
     metrics = {name: _number(name, value) for name, value in options.metrics.items()}
+    coder = _coder(repository, flat, compress)
     with repository.session() as session:
         session.hints = {"run": options.run, "step": options.step, "metrics": metrics, "time": time.time_ns()}
-        tree, nbytes = save_state(session, flat, repository.threads)
+        tree, nbytes = save_state(session, flat, repository.threads, coder)
         session.hints["tree"] = tree
         draft = Commit(
             tree=tree,
@@ -118,6 +127,13 @@ def commit_state(repository: Repository, flat: FlatState, options: CommitOptions
     # The refs that just moved; looking through all refs would make every commit cost more as tags pile up.
     heads = sorted(move.name.rpartition("/")[2] for move in moves)
     return describe(database, identity, {identity: heads})
+
+
+def _coder(repository: Repository, flat: FlatState, compress: Compress) -> Callable[[], Coder]:
+    """What makes the coders of a commit's workers; measures the machine before the first large commit."""
+    large = plain_bytes(flat) >= MEASURED_FROM
+    fast = compress == "auto" and large and keeps_up(repository.storage, repository.threads)
+    return partial(ChunkCoder, compress, keeps_up=fast)
 
 
 def _known(repository: Repository, text: str) -> CommitId:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from casckpt.format import chunking
 from casckpt.format.elements import element_code
 from casckpt.format.ids import Kind, ObjectId, TreeId
 from casckpt.format.objects import Component, Structure, Tree
 from casckpt.format.pack import PACK_BYTES
-from casckpt.odb.pipeline import Piece, Pipeline
+from casckpt.odb.pipeline import Coder, Piece, Pipeline, RawCoder
 from casckpt.odb.session import Session
 from casckpt.state.flat import Blob, FlatComponent, FlatState
 
@@ -17,18 +17,21 @@ THREADED_FROM = 16 << 20
 """Plain bytes of large blobs from which on threads are worth starting."""
 
 
-def save_state(session: Session, flat: FlatState, threads: int = 1) -> tuple[TreeId, int]:
+def save_state(
+    session: Session, flat: FlatState, threads: int = 1, coder: Callable[[], Coder] = RawCoder
+) -> tuple[TreeId, int]:
     """Put a whole state; returns the id of its tree and its plain bytes.
 
     Args:
-        threads: most threads that read, hash and stage large blobs.
+        threads: most threads that read, hash, stage and encode large blobs.
+        coder: makes what encodes their new chunks, once for each thread.
 
     Memory: the id column and the staging buffers of the pipeline, whatever the size of the state.
     """
     parts = []
-    nbytes = _nbytes(flat)
-    with Pipeline(session, threads if nbytes >= THREADED_FROM else 1) as pipeline:
-        save = _Save(session, pipeline)
+    nbytes = plain_bytes(flat)
+    with Pipeline(session, threads if nbytes >= THREADED_FROM else 1, coder) as pipeline:
+        save = _Save(session, pipeline, coder())
         for component in flat.components:
             session.begin_part()
             parts.append((component.name, save.component(component)))
@@ -38,7 +41,8 @@ def save_state(session: Session, flat: FlatState, threads: int = 1) -> tuple[Tre
     return TreeId(tree), nbytes
 
 
-def _nbytes(flat: FlatState) -> int:
+def plain_bytes(flat: FlatState) -> int:
+    """Plain bytes of a state; memory that components share counts once."""
     total = sum(blob.nbytes for component in (flat.root, *flat.components) for blob in component.blobs)
     components = (flat.root, *flat.components)
     for group in flat.links:
@@ -49,9 +53,10 @@ def _nbytes(flat: FlatState) -> int:
 class _Save:
     """Saves component after component. Remembers what memory they share, so that it is hashed once."""
 
-    def __init__(self, session: Session, pipeline: Pipeline) -> None:
+    def __init__(self, session: Session, pipeline: Pipeline, coder: Coder) -> None:
         self._session = session
         self._pipeline = pipeline
+        self._coder = coder
         self._entries: dict[int, bytes] = {}
         """Id column entries of large blobs by the identity of their source."""
 
@@ -64,7 +69,7 @@ class _Save:
         digests = bytearray()
         for group in groups:
             joined = b"".join([blobs[number].read(0, sizes[number]) for number in group])
-            digests += session.put_chunk(joined, codes[group[0]])
+            digests += session.put_chunk(joined, codes[group[0]], self._coder)
             session.end_leaf()
         large = [
             (blob, code)

@@ -30,7 +30,7 @@ def repository(request: pytest.FixtureRequest, tmp_path: Path) -> Repository:
 
 def chunk(repository: Repository, plain: bytes, *moves: RefMove, **fields: Any) -> ObjectId:
     with repository.session() as session:
-        identity = session.put_chunk(memoryview(plain), 0)
+        identity = session.put_chunk(plain, 0)
         session.publish(lambda: (Entry("test", NOW, refs=moves, **fields), []))
     return identity
 
@@ -117,7 +117,7 @@ def test_the_second_copy_of_a_damaged_object_is_read(repository: Repository, mon
     with monkeypatch.context() as patch:
         patch.setattr(Session, "has", lambda self, identity, *_: identity in self._known)
         with repository.session() as session:
-            session.put_chunk(memoryview(plain), 0)
+            session.put_chunk(plain, 0)
             session.hints = {"another": 1}
             session.publish(lambda: (Entry("test", NOW), []))
     second = next(pack for pack in repository.database.pack_set() if pack != first)
@@ -249,7 +249,7 @@ def test_rows_of_a_damaged_index_page_count_as_absent(local: Repository) -> None
     assert bytes(local.database.read(identity, Kind.CHUNK)) == noise("a", 90_000)
     with local.session() as session:  # costs a duplicate, never data
         session.hints = {"again": 1}
-        session.put_chunk(memoryview(noise("a", 90_000)), 0)
+        session.put_chunk(noise("a", 90_000), 0)
         session.publish(lambda: (Entry("test", NOW), []))
     assert local.database.row(identity) is not None
     assert len(list(local.database.pack_set())) == 2

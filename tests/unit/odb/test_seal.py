@@ -24,7 +24,7 @@ def step(repository: Repository, number: int, *, large: bool = False, **fields: 
     """One step with an object, and a ref that it moves."""
     plain = noise(f"object {number}", 90_000 if large else 200)
     with repository.session() as session:
-        session.put_chunk(memoryview(plain), 0)
+        session.put_chunk(plain, 0)
         moves = (RefMove(f"runs/r{number % 3}/last", None, CommitId(object_id(Kind.CHUNK, plain))),)
         session.publish(lambda: (Entry("test", NOW + number, refs=moves, **fields), []))
     return plain
@@ -84,7 +84,7 @@ def test_what_a_pack_holds_already_is_not_packed_again() -> None:
     sealed(repository)
     (first,) = repository.database.pack_set()
     with repository.session() as session:  # it is known: nothing rides
-        session.put_chunk(memoryview(plain), 0)
+        session.put_chunk(plain, 0)
         session.publish(lambda: (Entry("test", NOW), []))
     sealed(repository)
     assert list(repository.database.pack_set()) == [first]

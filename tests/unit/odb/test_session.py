@@ -29,7 +29,7 @@ def publish(session: Session, *moves: RefMove, riding: Any = ()) -> None:
 def put(repository: Repository, *chunks: bytes) -> None:
     with repository.session() as session:
         for chunk in chunks:
-            session.put_chunk(memoryview(chunk), 0)
+            session.put_chunk(chunk, 0)
             session.end_leaf()
         publish(session)
 
@@ -48,9 +48,9 @@ def read(repository: Repository, plain: bytes, kind: Kind = Kind.CHUNK) -> bytes
 def test_a_session_without_publish_has_no_effect(repository: Repository) -> None:
     before = repository.storage.snapshot()  # type: ignore[attr-defined]
     with repository.session() as session:
-        session.put_chunk(memoryview(noise("a", 200_000)), 0)
+        session.put_chunk(noise("a", 200_000), 0)
     with contextlib.suppress(KeyError), repository.session() as session:
-        session.put_chunk(memoryview(noise("b", 200_000)), 0)
+        session.put_chunk(noise("b", 200_000), 0)
         raise KeyError
     assert repository.storage.snapshot() == before  # type: ignore[attr-defined]
     with repository.storage.lock("commit", exclusive=True, wait_s=0):
@@ -94,9 +94,9 @@ def test_what_the_store_has_is_not_stored_again(repository: Repository) -> None:
     put(repository, large)
     with repository.session() as session:
         for plain in (small, large, small):
-            session.put_chunk(memoryview(plain), 0)
-        session.put_chunk(memoryview(b"new"), 0)
-        session.put_chunk(memoryview(b"new"), 0)
+            session.put_chunk(plain, 0)
+        session.put_chunk(b"new", 0)
+        session.put_chunk(b"new", 0)
         assert session.added == 3
         publish(session)
     assert len(packs(repository)) == 1
@@ -104,7 +104,7 @@ def test_what_the_store_has_is_not_stored_again(repository: Repository) -> None:
 
 def test_the_kind_is_part_of_what_is_known(repository: Repository) -> None:
     with repository.session() as session:
-        chunk = session.put_chunk(memoryview(b"same bytes"), 0)
+        chunk = session.put_chunk(b"same bytes", 0)
         meta, page = session.put(Kind.META, b"same bytes"), session.put(Kind.PAGE, b"same bytes")
         assert len({chunk, meta, page}) == 3
         assert not session.has(chunk, Kind.CHUNK, 11) or chunk in session._known
@@ -123,7 +123,7 @@ def test_a_part_that_adds_much_ends_its_pack(repository: Repository, monkeypatch
         for name, lengths in parts.items():
             session.begin_part()
             for length in lengths:
-                session.put_chunk(memoryview(noise(f"{name} {length}" + str(session.added), length)), 0)
+                session.put_chunk(noise(f"{name} {length}" + str(session.added), length), 0)
                 session.end_leaf()
             session.end_part()
         publish(session)
@@ -137,9 +137,9 @@ def test_after_a_pack_was_closed_even_small_objects_go_into_the_next(
     monkeypatch.setattr(s, "OWN_PACK_BYTES", 100_000)
     with repository.session() as session:
         session.begin_part()
-        session.put_chunk(memoryview(noise("a", 120_000)), 0)
+        session.put_chunk(noise("a", 120_000), 0)
         session.end_part()
-        session.put_chunk(memoryview(b"small"), 0)
+        session.put_chunk(b"small", 0)
         publish(session)
     assert len(packs(repository)) == 2
     assert read(repository, b"small") == b"small"
@@ -157,7 +157,7 @@ def test_a_pack_is_cut_at_the_end_of_a_leaf_when_it_is_full(
 def test_hints_are_in_every_pack(repository: Repository) -> None:
     with repository.session() as session:
         session.hints = {"run": "r", "step": 5}
-        session.put_chunk(memoryview(noise("a", 100_000)), 0)
+        session.put_chunk(noise("a", 100_000), 0)
         publish(session)
     (pack,) = repository.database.pack_set()
     assert repository.database.packs.hints(pack) == {"run": "r", "step": 5}
@@ -183,7 +183,7 @@ def test_a_step_that_is_refused_has_no_effect(repository: Repository) -> None:
         raise KeyError
 
     with repository.session() as session:
-        session.put_chunk(memoryview(b"x"), 0)
+        session.put_chunk(b"x", 0)
         with pytest.raises(KeyError):
             session.publish(refuse)
     assert content(repository.storage, "journal/0.log") == before
@@ -196,12 +196,12 @@ def test_a_conflict_keeps_the_packs_for_the_next_try(repository: Repository) -> 
         raise ConflictError(ref="r", expected="a", actual="b")
 
     with repository.session() as session:
-        session.put_chunk(memoryview(plain), 0)
+        session.put_chunk(plain, 0)
         with pytest.raises(ConflictError):
             session.publish(refuse)
     assert repository.database.refs() == {}
     with repository.session() as session:
-        session.put_chunk(memoryview(plain), 0)
+        session.put_chunk(plain, 0)
         assert session.added == 0
 
 
@@ -211,7 +211,7 @@ def test_a_pack_a_step_relied_on_must_still_be_there(repository: Repository) -> 
     (name,) = packs(repository)
     for spoil in ("shorter", "gone"):
         with repository.session() as session:
-            session.put_chunk(memoryview(plain), 0)
+            session.put_chunk(plain, 0)
             data = content(repository.storage, f"packs/{name}")
             repository.storage.unlink(f"packs/{name}")
             if spoil == "shorter":
@@ -229,7 +229,7 @@ def test_a_pack_that_left_the_pack_set_is_not_relied_on(repository: Repository) 
     put(repository, plain)
     (pack,) = repository.database.pack_set()
     with repository.session() as session:
-        session.put_chunk(memoryview(plain), 0)
+        session.put_chunk(plain, 0)
         with repository.session() as other:
             other.publish(lambda: (Entry("gc", NOW, gone=(pack.id,)), []))
         with pytest.raises(DamagedObject):
