@@ -46,7 +46,7 @@ def fold(tables: t.WritableTables, entry: Entry, file: int, payload_offset: int,
         _unlist(tables, identity)
     # After what is gone, so that objects of a replaced pack get rows into its successor.
     for pack in entry.packs:
-        _add_pack(tables, pack, source)
+        _add_pack(tables, pack, source, is_news=entry.op != "snapshot")
     for name, _, new in entry.refs:
         if new is None:
             tables.delete(t.REFS, name.encode())
@@ -75,16 +75,24 @@ def _unlist(tables: t.WritableTables, identity: bytes) -> None:
         tables.put(t.PACKS, identity, t.encode_pack(t.decode_pack(value)[0], 0))
 
 
-def _add_pack(tables: t.WritableTables, pack: PackRef, source: PackSource) -> None:
+def _add_pack(tables: t.WritableTables, pack: PackRef, source: PackSource, *, is_news: bool) -> None:
+    """List a pack and give its objects rows, where they have no usable one.
+
+    Args:
+        is_news: whether somebody wrote or found the pack, so that it is worth reading though it is known: equal packs
+            have equal ids, and whoever wrote it again did not find its objects, since their rows are damaged. A
+            snapshot restates every pack of the store; those that are known must cost nothing.
+    """
     value = tables.get(t.PACKS, pack.id)
-    if value is not None:
-        # Restated by a snapshot, or gone and back: its rows are still here.
-        tables.put(t.PACKS, pack.id, t.encode_pack(t.decode_pack(value)[0], pack.nbytes))
-        return
-    number = int.from_bytes(tables.get(t.META, b"next") or b"", "little")
-    tables.put(t.META, b"next", (number + 1).to_bytes(4, "little"))
+    if value is None:
+        number = int.from_bytes(tables.get(t.META, b"next") or b"", "little")
+        tables.put(t.META, b"next", (number + 1).to_bytes(4, "little"))
+        tables.put(t.NUMBERS, t.number_key(number), pack.id)
+    else:
+        number = t.decode_pack(value)[0]
     tables.put(t.PACKS, pack.id, t.encode_pack(number, pack.nbytes))
-    tables.put(t.NUMBERS, t.number_key(number), pack.id)
+    if value is not None and not is_news:
+        return
     try:
         records = source.records(pack)
     except (IntegrityError, FormatError, StorageError, FileNotFoundError) as error:

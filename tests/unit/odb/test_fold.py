@@ -194,7 +194,7 @@ def test_what_replaces_a_pack_takes_over_its_rows() -> None:
     assert t.decode_pack(tables.get(t.PACKS, name("p")) or b"") == (0, 0)
 
 
-def test_a_pack_that_comes_back_keeps_its_number_and_is_not_read_again() -> None:
+def test_a_pack_that_comes_back_keeps_its_number_and_its_rows() -> None:
     packs = Packs({"p": [chunk("c")]})
     tables = folded(
         Entry("x", 1, packs=(pack("p"),)),
@@ -203,6 +203,25 @@ def test_a_pack_that_comes_back_keeps_its_number_and_is_not_read_again() -> None
         packs=packs,
     )
     assert t.decode_pack(tables.get(t.PACKS, name("p")) or b"") == (0, 8192)
+    assert row(tables, name("c")) == t.Row(0, 4096, 10, 10, Kind.CHUNK, 0, 3, 1)
+    assert tables.get(t.META, b"next") == (1).to_bytes(4, "little")
+
+
+@pytest.mark.parametrize("again", ["commit", "keep", "repair"])
+def test_a_known_pack_that_is_written_again_gives_back_the_rows_that_were_damaged_or_lost(again: str) -> None:
+    packs = Packs({"p": [chunk("a"), chunk("b", 8192), chunk("c", 640)], "q": [chunk("c")]})
+    first = Entry("x", 1, packs=(pack("q"), pack("p")))
+    whole, tables = folded(first, packs=packs), folded(first, packs=packs)
+    tables.put(t.ROWS, name("a"), b"\1" + (tables.get(t.ROWS, name("a")) or b"")[1:])
+    tables.delete(t.ROWS, name("b"))
+    fold(tables, Entry(again, 2, packs=(pack("p"),)), 3, 1000, packs)
+    for table in t.TABLES:
+        assert dict(tables.scan(table)) == dict(whole.scan(table)), table
+
+
+def test_a_known_pack_that_a_snapshot_restates_is_not_read_again() -> None:
+    packs = Packs({"p": [chunk("c")]})
+    folded(Entry("x", 1, packs=(pack("p"),)), Entry("snapshot", 2, packs=(pack("p"),)), packs=packs)
     assert packs.asked == [name("p")]
 
 
