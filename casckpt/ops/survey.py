@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from casckpt.errors import CasckptError, DamagedObject, FormatError, IntegrityError, StorageError
 from casckpt.format import pack as p
-from casckpt.format.entry import Entry, PackRef
+from casckpt.format.entry import PackRef
 from casckpt.format.ids import Kind, ObjectId, short_id
 from casckpt.odb.database import Database
+from casckpt.odb.fold import Gap, repaired_gaps
 from casckpt.odb.journal import Tail, file_name
 from casckpt.odb.pack_writer import pack_name
 from casckpt.ops.load import Loader
@@ -28,8 +29,8 @@ class Survey:
     """Packs that must be rewritten or given up, with what is wrong."""
     unlisted: list[str] = field(default_factory=list)
     """Pack files no journal frame names."""
-    gaps: list[tuple[int, int, int]] = field(default_factory=list)
-    """(file, start, end) of damage in the journal that no repair has gone over."""
+    gaps: list[Gap] = field(default_factory=list)
+    """Damage in the journal that no repair has gone over."""
     objects: int = 0
     nbytes: int = 0
     commits: int = 0
@@ -68,8 +69,8 @@ def _is_listed(database: Database, name: str) -> bool:
 
 
 def _check_journal(database: Database, survey: Survey, *, full: bool) -> None:
-    gaps: list[tuple[int, int, int]] = []
-    repaired: set[tuple[int, ...]] = set()
+    gaps: list[Gap] = []
+    repaired: set[Gap] = set()
 
     def notice(tail: Tail) -> None:
         gaps.extend(tail.gaps)
@@ -79,7 +80,7 @@ def _check_journal(database: Database, survey: Survey, *, full: bool) -> None:
     last = -1
     for placed, entry in database.history(notice):
         last = placed.frame.seq
-        repaired |= repaired_gaps(entry)
+        repaired.update(repaired_gaps(entry))
         for record, _ in entry.objects:
             survey.objects += 1
             if full:
@@ -100,12 +101,6 @@ def _check_journal(database: Database, survey: Survey, *, full: bool) -> None:
     if last < known:
         what = f"frames {last + 1} to {known} were acknowledged and cannot be read any more"
         survey.note("damage", what, file_name(database.tail.position.file))
-
-
-def repaired_gaps(entry: Entry) -> set[tuple[int, ...]]:
-    """Gaps of the journal that a repair entry says it has gone over."""
-    listed = entry.extra.get("gaps", []) if entry.op == "repair" else []
-    return {tuple(gap) for gap in listed if type(gap) is list} if type(listed) is list else set()
 
 
 def _check_pack(

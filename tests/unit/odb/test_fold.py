@@ -10,7 +10,7 @@ from casckpt.format.entry import Drop, Entry, PackRef, RefMove
 from casckpt.format.ids import CommitId, Kind, ObjectId, PackId, TreeId, object_id
 from casckpt.format.pack import Record
 from casckpt.odb import tables as t
-from casckpt.odb.fold import decode_drop, fold
+from casckpt.odb.fold import decode_drop, fold, known_gaps, note_gaps, repaired_gaps
 
 
 def name(text: str) -> Any:
@@ -257,3 +257,30 @@ def test_a_snapshot_is_no_news_for_tables_that_hold_what_it_restates() -> None:
     assert t.decode_pack(tables.get(t.PACKS, name("q")) or b"") == (1, 8192)
     assert tables.get(t.COMMITS, identity) is not None
     assert packs.asked == [name("p"), name("q")]
+
+
+def repair(*gaps: Any) -> Entry:
+    return Entry("repair", 1, extra={"gaps": list(gaps)})
+
+
+def test_gaps_are_known_until_a_repair_has_gone_over_them() -> None:
+    tables = t.MemoryTables()
+    assert known_gaps(tables) == []
+    note_gaps(tables, [(0, 100, 200), (0, 500, 600)])
+    note_gaps(tables, [(0, 500, 600), (1, 100, 150), (1, 150, 180)])
+    assert known_gaps(tables) == [(0, 100, 200), (0, 500, 600), (1, 100, 150), (1, 150, 180)]
+    over = t.MemoryTables(tables)
+    fold(over, repair([0, 500, 600]), 1, 0, Packs({}))
+    assert known_gaps(over) == [(0, 100, 200), (1, 100, 150), (1, 150, 180)]
+    # A gap that was met in two parts is one to a check that reads the whole file.
+    fold(over, repair([1, 100, 180], [0, 101, 200]), 1, 0, Packs({}))
+    assert known_gaps(over) == [(0, 100, 200)]
+
+
+@pytest.mark.parametrize("listed", [None, 5, [[1, 2]], [[1, 2, "x"]], [[[1], 2, 3]], [[1, 2, True]], {"a": 1}])
+def test_gaps_of_any_form_do_no_harm(listed: Any) -> None:
+    assert repaired_gaps(Entry("repair", 1, extra={"gaps": listed})) == []
+    assert repaired_gaps(Entry("other", 1, extra={"gaps": [[1, 2, 3]]})) == []
+    tables = t.MemoryTables()
+    tables.put(t.META, b"gaps", b"\xc1 no canonical value")
+    assert known_gaps(tables) == []
