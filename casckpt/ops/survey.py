@@ -15,6 +15,7 @@ from casckpt.odb.journal import Tail, file_name
 from casckpt.odb.pack_writer import pack_name
 from casckpt.ops.load import Loader
 from casckpt.ops.reports import Finding
+from casckpt.ops.strays import find_strays
 from casckpt.storage.base import read_exact
 
 _READ_ERRORS = (IntegrityError, FormatError, StorageError, FileNotFoundError)
@@ -29,6 +30,8 @@ class Survey:
     """Packs that must be rewritten or given up, with what is wrong."""
     unlisted: list[str] = field(default_factory=list)
     """Pack files no journal frame names."""
+    strays: dict[str, PackRef] = field(default_factory=dict)
+    """Files in packs/ that are a pack of the set which is not whole under its own name, by file name."""
     gaps: list[Gap] = field(default_factory=list)
     """Damage in the journal that no repair has gone over."""
     objects: int = 0
@@ -53,10 +56,7 @@ def check(database: Database, *, full: bool) -> Survey:
     suspects: dict[ObjectId, str] = {}
     for pack in sorted(database.pack_set()):
         _check_pack(database, pack, survey, suspects, full=full)
-    for name in database.storage.list("packs"):
-        if name.endswith(".pack") and not _is_listed(database, name):
-            survey.unlisted.append(name)
-            survey.note("notice", "no journal frame names this pack: an interrupted commit left it", f"packs/{name}")
+    _check_names(database, survey)
     for identity, where in suspects.items():
         if not _has_whole_copy(database, identity):
             survey.lost[identity] = where
@@ -64,8 +64,17 @@ def check(database: Database, *, full: bool) -> Survey:
     return survey
 
 
-def _is_listed(database: Database, name: str) -> bool:
-    return any(pack_name(pack.id) == f"packs/{name}" for pack in database.pack_set())
+def _check_names(database: Database, survey: Survey) -> None:
+    """Look at files in packs/ that no pack of the set has as its own, and at those in the place of a pack."""
+    listed = {pack_name(pack.id) for pack in database.pack_set()}
+    others = [name for name in (f"packs/{name}" for name in database.storage.list("packs")) if name not in listed]
+    survey.strays = find_strays(database, survey.bad_packs, others)
+    for name, pack in survey.strays.items():
+        survey.note("notice", f"it is pack {short_id(pack.id)} under a wrong name: a repair gives it its own", name)
+    for name in others:
+        if name.endswith(".pack") and name not in survey.strays:
+            survey.unlisted.append(name.removeprefix("packs/"))
+            survey.note("notice", "no journal frame names this pack: an interrupted commit left it", name)
 
 
 def _check_journal(database: Database, survey: Survey, *, full: bool) -> None:

@@ -409,6 +409,15 @@ def test_a_pack_under_a_wrong_name_is_not_trusted_and_both_names_are_reported(co
         assert not report.ok
         assert {f"packs/{file.name}", f"packs/{foreign.name}"} <= {finding.where for finding in report.findings}
         assert_reports_what_it_lost(store, copy, f"packs/{file.name}", leaves=True)
+    with casckpt.open(copy.path) as store:
+        report = store.fsck("full", repair=True)
+        assert report.ok
+        assert {finding.where: finding.repaired for finding in report.findings}[f"packs/{file.name}"] == (
+            f"found as packs/{foreign.name} and given its name back"
+        )
+        assert_costs_only(store, copy, set(), set(), "renamed back")
+        assert store.fsck("full").findings == ()
+    assert file.exists() and not foreign.exists()
 
 
 @pytest.mark.parametrize("name", ["0" * 64 + ".pack", "notes.txt", "x.pack", ".pack", "ä.pack"])
