@@ -80,12 +80,12 @@ class Database:
             return None
         folder = os.path.join(self.storage.path, "index")
         index = self._trusted(Index.open(folder))
-        if index is not None or self.storage.read_only or Index.is_inherited(folder):
+        if index is not None or self.storage.read_only:
             return index
         try:
             with self.storage.lock("index", exclusive=True, wait_s=INDEX_WAIT_S):
-                index = self._trusted(Index.open(folder))
-                if index is None:
+                index = self._trusted(Index.open(folder, is_locked=True))
+                if index is None and not Index.is_inherited(folder):
                     self.rebuilt = True
                     Index.remove_unfinished(folder)
                     index = Index.build(folder, self._fill)
@@ -155,7 +155,7 @@ class Database:
     def absorb(self, *, at_least: int = 1) -> None:
         """Bring the index up to date if so many frames are pending; skipped when another process is at it."""
         with self.mutex:
-            if self._index is None or self._pending < at_least or self.storage.read_only:
+            if self._index is None or self._index.is_copy or self._pending < at_least or self.storage.read_only:
                 return
             try:
                 with self.storage.lock("index", exclusive=True, wait_s=0):
