@@ -21,7 +21,7 @@ from casckpt.format.entry import Drop, Entry, PackRef
 from casckpt.format.ids import CommitId, Kind, ObjectId, PackId, object_id
 from casckpt.format.pack import Record
 from casckpt.odb import tables as t
-from casckpt.odb.fold import decode_drop, fold
+from casckpt.odb.fold import Gap, decode_drop, fold, known_gaps, note_gaps
 from casckpt.odb.index import Index
 from casckpt.odb.journal import Journal, Placed, Position, Rewound, Tail, file_name
 from casckpt.odb.notices import warn
@@ -70,7 +70,7 @@ class Database:
         self._pending = 0
         if position is None:
             self.tail = self.journal.read_all()
-            self._fold(self.tables, self.tail.frames)
+            self._fold(self.tables, self.tail)
         else:
             self.tail = Tail([], position, [], "clean")
             self._replay()
@@ -80,12 +80,12 @@ class Database:
             return None
         folder = os.path.join(self.storage.path, "index")
         index = self._trusted(Index.open(folder))
-        if index is not None or self.storage.read_only or Index.is_inherited(folder):
+        if index is not None or self.storage.read_only:
             return index
         try:
             with self.storage.lock("index", exclusive=True, wait_s=INDEX_WAIT_S):
-                index = self._trusted(Index.open(folder))
-                if index is None:
+                index = self._trusted(Index.open(folder, is_locked=True))
+                if index is None and not Index.is_inherited(folder):
                     self.rebuilt = True
                     Index.remove_unfinished(folder)
                     index = Index.build(folder, self._fill)
@@ -107,11 +107,12 @@ class Database:
 
     def _fill(self, tables: t.WritableTables) -> None:
         tail = self.journal.read_all()
-        self._fold(tables, tail.frames)
+        self._fold(tables, tail)
         _write_position(tables, tail.position)
 
-    def _fold(self, tables: t.WritableTables, frames: list[Placed]) -> None:
-        for placed in frames:
+    def _fold(self, tables: t.WritableTables, tail: Tail) -> None:
+        note_gaps(tables, tail.gaps)
+        for placed in tail.frames:
             try:
                 entry = Entry.decode(placed.frame.payload)
             except IntegrityError as error:
@@ -147,14 +148,14 @@ class Database:
     def take_in(self, tail: Tail) -> None:
         """Fold frames that were just read or written."""
         with self.mutex:
-            self._fold(self.tables, tail.frames)
+            self._fold(self.tables, tail)
             self._pending += len(tail.frames)
             self.tail = Tail([], tail.position, tail.gaps, tail.kind)
 
     def absorb(self, *, at_least: int = 1) -> None:
         """Bring the index up to date if so many frames are pending; skipped when another process is at it."""
         with self.mutex:
-            if self._index is None or self._pending < at_least or self.storage.read_only:
+            if self._index is None or self._index.is_copy or self._pending < at_least or self.storage.read_only:
                 return
             try:
                 with self.storage.lock("index", exclusive=True, wait_s=0):
@@ -173,7 +174,7 @@ class Database:
     def _catch_up(self, tables: t.WritableTables) -> None:
         position = _read_position(tables)
         tail = self.journal.read_all() if position is None else self.journal.read(position)
-        self._fold(tables, tail.frames)
+        self._fold(tables, tail)
         _write_position(tables, tail.position)
 
     def rebuild_index(self) -> None:
@@ -360,6 +361,10 @@ class Database:
         """The record that a commit was dropped or thinned, None if it is whole."""
         value = self.tables.get(t.DROPS, identity)
         return None if value is None else decode_drop(identity, value)
+
+    def gaps(self) -> list[Gap]:
+        """Damage in the journal that folding it met and no repair went over: what was there is not in the tables."""
+        return known_gaps(self.tables)
 
     def history(self, notice: Callable[[Tail], None] | None = None) -> Iterator[tuple[Placed, Entry]]:
         """All entries of all journal files that are left, oldest first; `notice` receives what each file's scan saw."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from casckpt.errors import FormatError, IntegrityError, StorageError
@@ -13,6 +13,9 @@ from casckpt.format.ids import CommitId, Kind, ObjectId, object_id
 from casckpt.format.pack import Record
 from casckpt.odb import tables as t
 from casckpt.odb.notices import warn
+
+Gap = tuple[int, int, int]
+"""(journal file, start, end) of bytes that hold no valid frame though frames or damage follow."""
 
 
 class PackSource(Protocol):
@@ -46,7 +49,7 @@ def fold(tables: t.WritableTables, entry: Entry, file: int, payload_offset: int,
         _unlist(tables, identity)
     # After what is gone, so that objects of a replaced pack get rows into its successor.
     for pack in entry.packs:
-        _add_pack(tables, pack, source)
+        _add_pack(tables, pack, source, is_news=entry.op != "snapshot")
     for name, _, new in entry.refs:
         if new is None:
             tables.delete(t.REFS, name.encode())
@@ -61,6 +64,49 @@ def fold(tables: t.WritableTables, entry: Entry, file: int, payload_offset: int,
             tables.delete(t.DROPS, drop.commit)
         else:
             tables.put(t.DROPS, drop.commit, encode([drop.parts, drop.rule, drop.time_ns]))
+    repaired = repaired_gaps(entry)
+    if repaired:
+        _put_gaps(tables, [gap for gap in known_gaps(tables) if not any(map(_covers(gap), repaired))])
+
+
+def note_gaps(tables: t.WritableTables, gaps: Sequence[Gap]) -> None:
+    """Remember bytes of the journal that hold no valid frame, until a repair has gone over them.
+
+    Note what a scan of the journal saw before folding the frames it found: a repair among them may end a gap.
+    """
+    known = known_gaps(tables)
+    fresh = [gap for gap in dict.fromkeys(gaps) if gap not in known]
+    if fresh:
+        _put_gaps(tables, [*known, *fresh])
+
+
+def known_gaps(tables: t.Tables) -> list[Gap]:
+    """Gaps of the journal that whoever filled these tables met, and that no repair has gone over."""
+    value = tables.get(t.META, b"gaps")
+    try:
+        return [] if value is None else _gaps_in(decode(value, "the gaps of the journal"))
+    except IntegrityError:  # a damaged index; fsck finds the gaps in the journal itself
+        return []
+
+
+def repaired_gaps(entry: Entry) -> list[Gap]:
+    """Gaps of the journal that a repair entry says it has gone over."""
+    return _gaps_in(entry.extra.get("gaps")) if entry.op == "repair" else []
+
+
+def _gaps_in(value: Any) -> list[Gap]:
+    """The (file, start, end) in a decoded list; whatever else is in it comes from elsewhere and means nothing here."""
+    found = [item for item in value if type(item) is list and len(item) == 3] if type(value) is list else []
+    return [(item[0], item[1], item[2]) for item in found if all(type(number) is int for number in item)]
+
+
+def _covers(gap: Gap) -> Callable[[Gap], bool]:
+    # Who reads the journal in steps meets a gap that grows in parts; a check reads whole files.
+    return lambda other: other[0] == gap[0] and other[1] <= gap[1] and gap[2] <= other[2]
+
+
+def _put_gaps(tables: t.WritableTables, gaps: list[Gap]) -> None:
+    tables.put(t.META, b"gaps", encode([list(gap) for gap in gaps]))
 
 
 def decode_drop(commit: bytes, value: bytes) -> Drop:
@@ -75,16 +121,24 @@ def _unlist(tables: t.WritableTables, identity: bytes) -> None:
         tables.put(t.PACKS, identity, t.encode_pack(t.decode_pack(value)[0], 0))
 
 
-def _add_pack(tables: t.WritableTables, pack: PackRef, source: PackSource) -> None:
+def _add_pack(tables: t.WritableTables, pack: PackRef, source: PackSource, *, is_news: bool) -> None:
+    """List a pack and give its objects rows, where they have no usable one.
+
+    Args:
+        is_news: whether somebody wrote or found the pack, so that it is worth reading though it is known: equal packs
+            have equal ids, and whoever wrote it again did not find its objects, since their rows are damaged. A
+            snapshot restates every pack of the store; those that are known must cost nothing.
+    """
     value = tables.get(t.PACKS, pack.id)
-    if value is not None:
-        # Restated by a snapshot, or gone and back: its rows are still here.
-        tables.put(t.PACKS, pack.id, t.encode_pack(t.decode_pack(value)[0], pack.nbytes))
-        return
-    number = int.from_bytes(tables.get(t.META, b"next") or b"", "little")
-    tables.put(t.META, b"next", (number + 1).to_bytes(4, "little"))
+    if value is None:
+        number = int.from_bytes(tables.get(t.META, b"next") or b"", "little")
+        tables.put(t.META, b"next", (number + 1).to_bytes(4, "little"))
+        tables.put(t.NUMBERS, t.number_key(number), pack.id)
+    else:
+        number = t.decode_pack(value)[0]
     tables.put(t.PACKS, pack.id, t.encode_pack(number, pack.nbytes))
-    tables.put(t.NUMBERS, t.number_key(number), pack.id)
+    if value is not None and not is_news:
+        return
     try:
         records = source.records(pack)
     except (IntegrityError, FormatError, StorageError, FileNotFoundError) as error:

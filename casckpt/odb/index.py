@@ -15,6 +15,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator
+from typing import BinaryIO, cast
 
 import lmdb
 
@@ -31,9 +32,11 @@ _CHILD = "import sys; from casckpt.odb.index import walk; walk(sys.argv[1])"
 class _Shared:
     """One open environment of this process: LMDB allows each file to be open once."""
 
-    def __init__(self, env: lmdb.Environment, identity: tuple[int, int]) -> None:
+    def __init__(self, env: lmdb.Environment, identity: tuple[int, int], *, is_copy: bool = False) -> None:
         self.env = env
         self.identity = identity
+        """Device and inode of the data file; of the one it was copied from if it is a copy."""
+        self.is_copy = is_copy
         self.users = 1
         self.tables = {table: env.open_db(table.encode()) for table in t.TABLES}
 
@@ -46,7 +49,7 @@ _open_mutex = threading.RLock()
 def _after_fork() -> None:
     """Forget inherited environments without closing them: LMDB forbids both use and close in a child.
 
-    LMDB does not let the child open the same file again either, so it works without this index.
+    Nor does its binding let the child open the same file again, so it works on a copy (see `Index.open`).
     """
     global _open_mutex
     _inherited.update(_open)
@@ -61,23 +64,34 @@ os.register_at_fork(after_in_child=_after_fork)
 class Index:
     """The tables of one store in LMDB. Reads are safe from several threads; writers hold the index lock.
 
-    An index is bound to the process that opened it: after a fork, open another.
+    An index is bound to the process that opened it: after a fork, open another. A copy cannot be changed.
     """
 
     def __init__(self, folder: str, shared: _Shared) -> None:
         self._folder = folder
         self._shared = shared
         self.pid = os.getpid()
+        self.is_copy = shared.is_copy
         self._closed = False
 
     @classmethod
-    def open(cls, folder: str) -> Index | None:
-        """The index in a folder, None if there is none that can be trusted."""
+    def open(cls, folder: str, *, is_locked: bool = False) -> Index | None:
+        """The index in a folder, None if there is none that can be trusted.
+
+        Where this process was forked from one that has the index open, a private copy of it as it is now: another
+        file, so none of LMDB's rules about forks is touched, and nothing needs to be done before a fork, when other
+        threads may be reading. The copy is read-only; what the journal gains later is replayed on top of it.
+
+        Args:
+            is_locked: whether the caller holds the index lock.
+        """
+        if cls.is_inherited(folder):
+            return cls._copy(folder, is_locked=is_locked)
         return cls._attach(folder) if is_clean(folder) else None
 
     @staticmethod
     def is_inherited(folder: str) -> bool:
-        """Whether this process was forked from one that has the index open: then it cannot be opened here."""
+        """Whether this process was forked from one that has the index open: then it can only be copied here."""
         try:
             status = os.stat(_data(folder))
         except OSError:
@@ -105,6 +119,32 @@ class Index:
             except lmdb.Error:
                 return None
         return cls(folder, shared)
+
+    @classmethod
+    def _copy(cls, folder: str, *, is_locked: bool) -> Index | None:
+        try:
+            with (
+                open(_clean(folder), "rb") as note,
+                open(_data(folder), "rb") as source,
+                _private_file() as (copy, path),
+            ):
+                noted, status = note.read(256).decode("ascii", "replace"), os.fstat(source.fileno())
+                if status.st_size > HASH_BYTES:
+                    # No hash tells whether a writer was at it during the copy; only the lock does.
+                    whole = is_locked and noted == _fingerprint(_data(folder))
+                    for block in _blocks(source) if whole else ():
+                        copy.write(block)
+                else:
+                    digest = checksum_of(block for block in _blocks(source) if copy.write(block))
+                    whole = noted == _by_hash(copy.tell(), digest)
+                copy.flush()
+                if not whole:
+                    return None
+                options = {**_OPTIONS, "subdir": False}
+                env = lmdb.open(path, readonly=True, lock=False, **options)
+                return cls(folder, _Shared(env, (status.st_dev, status.st_ino), is_copy=True))
+        except (lmdb.Error, OSError):
+            return None
 
     @classmethod
     def build(cls, folder: str, fill: Callable[[t.WritableTables], None]) -> Index | None:
@@ -152,7 +192,7 @@ class Index:
         self._closed = True
         with _open_mutex:
             self._shared.users -= 1
-            if self._shared.users == 0 and _open.pop(self._shared.identity, None) is not None:
+            if self._shared.users == 0 and (self.is_copy or _open.pop(self._shared.identity, None) is not None):
                 self._shared.env.close()
 
     def discard(self) -> None:
@@ -194,6 +234,7 @@ class Index:
         Raises:
             lmdb.Error: the index could not be changed; it is as before.
         """
+        assert not self.is_copy, "a copy cannot be changed"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(_clean(self._folder))
         with self._shared.env.begin(write=True) as transaction:
@@ -270,8 +311,28 @@ def _fingerprint(data: str) -> str:
     if status.st_size > HASH_BYTES:
         return f"{status.st_size} time {status.st_mtime_ns}"
     with open(data, "rb") as file:
-        digest = checksum_of(iter(lambda: file.read(1 << 20), b""))
-    return f"{status.st_size} hash {digest.hex()}"
+        return _by_hash(status.st_size, checksum_of(_blocks(file)))
+
+
+def _by_hash(size: int, digest: bytes) -> str:
+    return f"{size} hash {digest.hex()}"
+
+
+def _blocks(file: BinaryIO) -> Iterator[bytes]:
+    return iter(lambda: file.read(1 << 20), b"")
+
+
+@contextlib.contextmanager
+def _private_file() -> Iterator[tuple[BinaryIO, str]]:
+    """An empty file that no other process opens, and a path by which this one can while the context lasts."""
+    if hasattr(os, "memfd_create"):
+        with os.fdopen(os.memfd_create("casckpt-index"), "wb") as file:
+            yield file, f"/proc/self/fd/{file.fileno()}"
+    else:
+        import tempfile
+
+        with tempfile.NamedTemporaryFile(prefix="casckpt-index-") as named:
+            yield cast(BinaryIO, named), named.name
 
 
 def record_clean(folder: str) -> None:

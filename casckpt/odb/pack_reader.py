@@ -77,20 +77,41 @@ class PackReader:
             kept = self._footers.get(identity)
         if kept is not None:
             return kept
-        file = self.open(pack_name(identity))
-        size = file.size()
-        named, offset, length = p.decode_trailer(
-            read_exact(file, max(size - p.TRAILER_BYTES, 0), p.TRAILER_BYTES), size
-        )
-        if named != identity:
-            raise IntegrityError(object=f"pack {identity.hex()[:12]}", problem="its trailer names another pack")
-        footer = read_exact(file, offset, length)
-        found = p.decode_footer(read_exact(file, 0, p.BLOCK), footer, offset, named)
+        found = _contents(self.open(pack_name(identity)), identity)
         with self._mutex:
             self._footers[identity] = found
             if len(self._footers) > KEPT_FOOTERS:
                 self._footers.popitem(last=False)
         return found
+
+    def identify(self, name: str) -> tuple[PackRef, p.PackContents]:
+        """Which pack a file is, whatever its name says: its trailer names an id to which its footer hashes.
+
+        Raises:
+            IntegrityError, FormatError, StorageError: it is no pack, or its end is damaged.
+            FileNotFoundError: there is no such file.
+        """
+        file = self._storage.open_read(name)
+        try:
+            contents = _contents(file)
+            return PackRef(contents.id, file.size()), contents
+        finally:
+            file.close()
+
+    def is_whole(self, name: str) -> bool:
+        """Whether a file is a pack, under whatever name, and every object in it matches its id.
+
+        Cost: reads the whole file once.
+        """
+        try:
+            _, contents = self.identify(name)
+            for record in contents.records:
+                self._plain(name, record, lambda: contents.records)
+        except (IntegrityError, FormatError, StorageError, FileNotFoundError):
+            return False
+        finally:
+            self.forget(name)
+        return True
 
     def records(self, pack: PackRef) -> list[p.Record]:
         """All records of a pack: from its footer, else from its extent tables."""
@@ -207,6 +228,20 @@ class PackReader:
         if p.check_of(record.codec, record.id, record.kind, stored) != record.check:
             raise IntegrityError(object="a delta record", problem="stored bytes of it or of a base are damaged")
         return decode(record, stored, tuple(bases))
+
+
+def _contents(file: ReadFile, identity: bytes | None = None) -> p.PackContents:
+    """What the end of a pack file says, proven by its id.
+
+    Args:
+        identity: of the pack that it should be; None if it may be any.
+    """
+    size = file.size()
+    trailer = read_exact(file, max(size - p.TRAILER_BYTES, 0), p.TRAILER_BYTES)
+    named, offset, length = p.decode_trailer(trailer, size)
+    if identity is not None and named != identity:
+        raise IntegrityError(object=f"pack {identity.hex()[:12]}", problem="its trailer names another pack")
+    return p.decode_footer(read_exact(file, 0, p.BLOCK), read_exact(file, offset, length), offset, named)
 
 
 def _problem(error: Exception) -> str:

@@ -83,7 +83,8 @@ def _write_format(storage: Storage, store_format: StoreFormat) -> None:
 class Repository:
     """An open store: its storage, its format and its database. Usable from threads and in forked children.
 
-    A child of fork gets a database of its own at its first use; sessions must not be carried over a fork.
+    A child of fork gets a database of its own at its first use, over a copy of the index if its parent has that open;
+    sessions must not be carried over a fork.
 
     Args:
         threads: most worker threads of one operation; None for as many as this process has cores, at most 8.

@@ -5,7 +5,7 @@
     children  parent id + child id -> nothing                runs      run name -> settings
     refs      ref name -> commit id                          drops     commit id -> drop record
     totals    run name -> its commits and their plain bytes
-    meta      `position` of the journal up to which the view is, `next` pack number
+    meta      `position` of the journal up to which the view is, `next` pack number, `gaps` met in the journal
 
 A `MemoryTables` over a base holds what changed since the base was written; without a base it holds everything.
 """

@@ -3,8 +3,9 @@
     quick   the journal's chain, every pack's length and table of contents, every commit's tree down to its chunk ids
     full    also every stored byte against its id, and every extent table
 
-Repair (ops.repair) rebuilds the index, rewrites damaged packs from what is whole or has a second copy, moves damaged
-files to trash/, and takes back in what a damaged journal lost.
+Repair gives packs whose files have a wrong name their own (ops.strays). Then (ops.repair) it rewrites damaged packs
+from what is whole or has a second copy, moves damaged files to trash/, takes back in what a damaged journal lost, and
+rebuilds the index.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from casckpt.errors import UsageError
 from casckpt.odb.repository import Repository
 from casckpt.ops.repair import heal
 from casckpt.ops.reports import FsckReport
+from casckpt.ops.strays import return_strays
 from casckpt.ops.survey import check
 
 DEPTHS = ("quick", "full")
@@ -35,7 +37,12 @@ def fsck(repository: Repository, depth: str = "quick", *, repair: bool = False) 
     survey = check(database, full=depth == "full")
     if repair:
         before = survey.findings
-        done = heal(repository, survey)
+        done = return_strays(database, survey.strays)
+        if done:
+            # A pack that is back may be whole: then nothing of it is to be rewritten, let alone given up.
+            survey = check(database, full=depth == "full")
+            before = [*before, *(finding for finding in survey.findings if finding not in before)]
+        done |= heal(repository, survey)
         survey = check(repository.database, full=depth == "full")
         left = {finding.what for finding in survey.findings}
         healed = [

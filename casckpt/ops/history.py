@@ -62,7 +62,14 @@ def _base(database: Database, revision: Revision, text: str) -> CommitId:
         if matches:
             listed = ", ".join(sorted(identity.hex()[:16] for identity in matches)[:5])
             raise AmbiguousRevision(text=text, count=len(matches), candidates=listed)
-    raise RevisionNotFound(text=text, problem=_suggest(database, base))
+    raise _not_found(database, text, _suggest(database, base))
+
+
+def _not_found(database: Database, text: str, problem: str) -> RevisionNotFound:
+    """The error for a name that nothing has; what a damaged journal lost must not look as if it had never been."""
+    if database.gaps():
+        problem += "; frames of the journal are damaged and what they held is not known: casckpt fsck names them"
+    return RevisionNotFound(text=text, problem=problem)
 
 
 def _ref_names(database: Database, base: str) -> Iterator[str]:
@@ -128,7 +135,7 @@ def _step(database: Database, identity: CommitId, suffix: Suffix, text: str) -> 
         listed = " and ".join(str(value) for value in sorted(near[:2]))
         problem = f"no commit at {suffix.kind} {suffix.number}" + (f"; nearest are {listed}" if listed else "")
     if found is None or database.commit(found) is None:
-        raise RevisionNotFound(text=text, problem=problem)
+        raise _not_found(database, text, problem)
     return found
 
 
@@ -140,7 +147,7 @@ def describe(database: Database, identity: CommitId, refs: dict[CommitId, list[s
     """
     commit = database.commit(identity)
     if commit is None:
-        raise RevisionNotFound(text=identity.hex(), problem="the store has no such commit")
+        raise _not_found(database, identity.hex(), "the store has no such commit")
     names = (refs_by_commit(database) if refs is None else refs).get(identity, [])
     drop = database.drop(identity)
     return CommitInfo(
@@ -198,7 +205,7 @@ def require_tree(database: Database, identity: CommitId) -> Commit:
     """
     commit = database.commit(identity)
     if commit is None:
-        raise RevisionNotFound(text=identity.hex(), problem="the store has no such commit")
+        raise _not_found(database, identity.hex(), "the store has no such commit")
     drop = database.drop(identity)
     if drop is not None:
         facts = {"commit": identity.hex()[:12], "rule": drop.rule, "when": rfc3339(drop.time_ns)}

@@ -18,6 +18,7 @@ from casckpt.odb.database import Database
 from casckpt.odb.journal import file_name
 from casckpt.odb.pack_writer import PackWriter, pack_name
 from casckpt.odb.repository import Repository, writer_name
+from casckpt.ops.strays import quarantine
 from casckpt.ops.survey import Survey
 from casckpt.plan.names import tag_ref
 
@@ -56,7 +57,7 @@ def _replace_pack(repository: Repository, pack: PackRef) -> str:
             records = []
         new, lost = _copy_readable(database, pack, records)
         _append(repository, Entry("repair", time.time_ns(), packs=tuple(new), gone=(pack.id,), by=writer_name()))
-        _quarantine(database, pack_name(pack.id))
+        quarantine(database, pack_name(pack.id))
     kept = len(records) - lost
     return f"{kept} of {len(records)} objects kept in a new pack" if new else "given up: nothing in it can be read"
 
@@ -135,11 +136,3 @@ def _append(repository: Repository, entry: Entry, *riding: tuple[ObjectId, Kind,
     """One more frame; it relies on no object of the store."""
     with repository.session() as session:
         session.publish(lambda: (entry, list(riding)))
-
-
-def _quarantine(database: Database, name: str) -> None:
-    database.packs.forget(name)
-    with contextlib.suppress(FileNotFoundError):
-        database.storage.rename(name, f"trash/{name.removeprefix('packs/')}")
-        database.storage.sync_dir("packs")
-        database.storage.sync_dir("trash")

@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 
 from casckpt.errors import CasckptError, DamagedObject, FormatError, IntegrityError, StorageError
 from casckpt.format import pack as p
-from casckpt.format.entry import Entry, PackRef
+from casckpt.format.entry import PackRef
 from casckpt.format.ids import Kind, ObjectId, short_id
 from casckpt.odb.database import Database
+from casckpt.odb.fold import Gap, repaired_gaps
 from casckpt.odb.journal import Tail, file_name
 from casckpt.odb.pack_writer import pack_name
 from casckpt.ops.load import Loader
 from casckpt.ops.reports import Finding
+from casckpt.ops.strays import find_strays
 from casckpt.storage.base import read_exact
 
 _READ_ERRORS = (IntegrityError, FormatError, StorageError, FileNotFoundError)
@@ -28,8 +30,10 @@ class Survey:
     """Packs that must be rewritten or given up, with what is wrong."""
     unlisted: list[str] = field(default_factory=list)
     """Pack files no journal frame names."""
-    gaps: list[tuple[int, int, int]] = field(default_factory=list)
-    """(file, start, end) of damage in the journal that no repair has gone over."""
+    strays: dict[str, PackRef] = field(default_factory=dict)
+    """Files in packs/ that are a pack of the set which is not whole under its own name, by file name."""
+    gaps: list[Gap] = field(default_factory=list)
+    """Damage in the journal that no repair has gone over."""
     objects: int = 0
     nbytes: int = 0
     commits: int = 0
@@ -52,10 +56,7 @@ def check(database: Database, *, full: bool) -> Survey:
     suspects: dict[ObjectId, str] = {}
     for pack in sorted(database.pack_set()):
         _check_pack(database, pack, survey, suspects, full=full)
-    for name in database.storage.list("packs"):
-        if name.endswith(".pack") and not _is_listed(database, name):
-            survey.unlisted.append(name)
-            survey.note("notice", "no journal frame names this pack: an interrupted commit left it", f"packs/{name}")
+    _check_names(database, survey)
     for identity, where in suspects.items():
         if not _has_whole_copy(database, identity):
             survey.lost[identity] = where
@@ -63,13 +64,22 @@ def check(database: Database, *, full: bool) -> Survey:
     return survey
 
 
-def _is_listed(database: Database, name: str) -> bool:
-    return any(pack_name(pack.id) == f"packs/{name}" for pack in database.pack_set())
+def _check_names(database: Database, survey: Survey) -> None:
+    """Look at files in packs/ that no pack of the set has as its own, and at those in the place of a pack."""
+    listed = {pack_name(pack.id) for pack in database.pack_set()}
+    others = [name for name in (f"packs/{name}" for name in database.storage.list("packs")) if name not in listed]
+    survey.strays = find_strays(database, survey.bad_packs, others)
+    for name, pack in survey.strays.items():
+        survey.note("notice", f"it is pack {short_id(pack.id)} under a wrong name: a repair gives it its own", name)
+    for name in others:
+        if name.endswith(".pack") and name not in survey.strays:
+            survey.unlisted.append(name.removeprefix("packs/"))
+            survey.note("notice", "no journal frame names this pack: an interrupted commit left it", name)
 
 
 def _check_journal(database: Database, survey: Survey, *, full: bool) -> None:
-    gaps: list[tuple[int, int, int]] = []
-    repaired: set[tuple[int, ...]] = set()
+    gaps: list[Gap] = []
+    repaired: set[Gap] = set()
 
     def notice(tail: Tail) -> None:
         gaps.extend(tail.gaps)
@@ -79,7 +89,7 @@ def _check_journal(database: Database, survey: Survey, *, full: bool) -> None:
     last = -1
     for placed, entry in database.history(notice):
         last = placed.frame.seq
-        repaired |= repaired_gaps(entry)
+        repaired.update(repaired_gaps(entry))
         for record, _ in entry.objects:
             survey.objects += 1
             if full:
@@ -100,12 +110,6 @@ def _check_journal(database: Database, survey: Survey, *, full: bool) -> None:
     if last < known:
         what = f"frames {last + 1} to {known} were acknowledged and cannot be read any more"
         survey.note("damage", what, file_name(database.tail.position.file))
-
-
-def repaired_gaps(entry: Entry) -> set[tuple[int, ...]]:
-    """Gaps of the journal that a repair entry says it has gone over."""
-    listed = entry.extra.get("gaps", []) if entry.op == "repair" else []
-    return {tuple(gap) for gap in listed if type(gap) is list} if type(listed) is list else set()
 
 
 def _check_pack(

@@ -23,6 +23,7 @@ import casckpt
 from casckpt.errors import ConflictError
 from casckpt.odb import tables
 from casckpt.odb.index import Index
+from casckpt.odb.journal import Journal
 from tests.integration.worker import SEAL_FRAMES_VARIABLE, assert_is_state_of, state_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -360,6 +361,52 @@ def test_a_forked_child_uses_the_index_as_it_is(path: Path) -> None:
 
         in_child(body)
         assert os.stat(path / "index" / "data.mdb").st_ino == before
+
+
+@forks
+def test_a_forked_child_replays_only_what_the_index_does_not_have(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with casckpt.open(path) as store:
+        for number in range(20):
+            store.commit(state_of(0, number), run="r", step=number)
+        store._repository.database.absorb()
+        store.commit({"small": 1}, run="small")
+
+        def fail(journal: Journal) -> None:
+            raise AssertionError("the whole journal was read")
+
+        def body() -> None:
+            monkeypatch.setattr(Journal, "read_all", fail)
+            index_files = {file.name: file.read_bytes() for file in (path / "index").iterdir()}
+            for number in range(20):
+                assert_is_state_of(store.checkout(f"r@step={number}"), 0, number)
+            assert store.checkout("small") == {"small": 1}
+            for number in range(5):
+                store.commit(state_of(1, number), run="child", step=number)
+            in_child(lambda: assert_is_state_of(store.checkout("child"), 1, 4))
+            store.close()
+            # A copy cannot bring the index up to date; that is left to those who have it open.
+            assert {file.name: file.read_bytes() for file in (path / "index").iterdir()} == index_files
+
+        in_child(body)
+        assert_is_state_of(store.checkout("child"), 1, 4)
+        assert store.fsck("full").findings == ()
+
+
+@forks
+def test_a_repair_in_a_forked_child_gives_everybody_a_new_index(path: Path) -> None:
+    with casckpt.open(path) as store:
+        store.commit(state_of(0, 7), run="r")
+        before = os.stat(path / "index" / "data.mdb").st_ino
+
+        def body() -> None:
+            assert store.fsck(repair=True).ok
+            store.commit(state_of(0, 8), run="r")
+
+        in_child(body)
+        assert os.stat(path / "index" / "data.mdb").st_ino != before
+        assert_is_state_of(store.checkout("r"), 0, 8)
+        store.commit(state_of(0, 9), run="r")
+        assert store.fsck("full").findings == ()
 
 
 @forks

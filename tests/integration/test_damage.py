@@ -409,6 +409,15 @@ def test_a_pack_under_a_wrong_name_is_not_trusted_and_both_names_are_reported(co
         assert not report.ok
         assert {f"packs/{file.name}", f"packs/{foreign.name}"} <= {finding.where for finding in report.findings}
         assert_reports_what_it_lost(store, copy, f"packs/{file.name}", leaves=True)
+    with casckpt.open(copy.path) as store:
+        report = store.fsck("full", repair=True)
+        assert report.ok
+        assert {finding.where: finding.repaired for finding in report.findings}[f"packs/{file.name}"] == (
+            f"found as packs/{foreign.name} and given its name back"
+        )
+        assert_costs_only(store, copy, set(), set(), "renamed back")
+        assert store.fsck("full").findings == ()
+    assert file.exists() and not foreign.exists()
 
 
 @pytest.mark.parametrize("name", ["0" * 64 + ".pack", "notes.txt", "x.pack", ".pack", "ä.pack"])
@@ -574,6 +583,38 @@ def test_a_pack_whose_frame_was_damaged_is_taken_back_with_a_tag(tmp_path: Path)
         assert same(store.checkout(name), state_of(3, 300_000))
         assert (store.show(name).run, store.show(name).step) == ("r", 7)
         assert store.commit({"x": 3}, run="r").parents == (last.id,)
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_what_a_damaged_journal_lost_is_not_said_to_have_never_been(tmp_path: Path, indexed: bool) -> None:
+    path = tmp_path / "store"
+    with casckpt.init(path) as store:
+        store.commit({"x": 1}, run="r")
+        lost = store.commit({"x": 2}, run="r")
+        store.commit({"x": 3}, run="r")
+    with opened(path, indexed=indexed) as store, pytest.raises(RevisionNotFound) as raised:
+        store.show("nothing")
+    assert "damaged" not in raised.value.message
+    parts = damage.parts_of_journal(Sample(path))["journal/0.log"]
+    header = [part.region for part in parts if part.region.where == "frame header"][2]
+    damage.toggle(path / "journal/0.log", Flip("", header.start + 30, 2, False))
+    shutil.rmtree(path / "index")
+    if indexed:
+        casckpt.open(path).close()
+    for revision in (lost.id, lost.id[:12], "nothing", "r~2", "r^"):
+        with opened(path, indexed=indexed) as store:
+            # What the index knows of the gap must be known to who finds nothing new in the journal, too.
+            store.status()
+            with pytest.raises(RevisionNotFound) as raised:
+                store.show(revision)
+            assert "frames of the journal are damaged" in raised.value.message
+            assert "casckpt fsck" in raised.value.message
+            assert [finding.where for finding in store.fsck().findings if finding.severity == "damage"]
+    with casckpt.open(path) as store:
+        store.fsck(repair=True)
+    with opened(path, indexed=indexed) as store, pytest.raises(RevisionNotFound) as raised:
+        store.show("nothing")
+    assert "damaged" not in raised.value.message
 
 
 def test_a_store_whose_journal_was_repaired_is_whole_again(copy: Sample) -> None:

@@ -253,3 +253,19 @@ def test_rows_of_a_damaged_index_page_count_as_absent(local: Repository) -> None
         session.publish(lambda: (Entry("test", NOW), []))
     assert local.database.row(identity) is not None
     assert len(list(local.database.pack_set())) == 2
+
+
+def test_writing_an_equal_pack_again_gives_back_a_damaged_row(local: Repository) -> None:
+    identity = chunk(local, noise("a", 90_000))
+    index = local.database._index
+    assert index is not None
+    value = index.get("rows", identity)
+    assert value is not None
+    index.update(lambda tables: tables.put("rows", identity, value[:4] + bytes([value[4] ^ 1]) + value[5:]))
+    assert local.database.row(identity) is None
+    assert chunk(local, noise("a", 90_000)) == identity
+    assert len(list(local.database.pack_set())) == 1
+    assert index.get("rows", identity) == value
+    with local.session() as session:
+        session.put_chunk(memoryview(noise("a", 90_000)), 0, "x")
+        assert session.added == 0

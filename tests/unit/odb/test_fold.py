@@ -10,7 +10,7 @@ from casckpt.format.entry import Drop, Entry, PackRef, RefMove
 from casckpt.format.ids import CommitId, Kind, ObjectId, PackId, TreeId, object_id
 from casckpt.format.pack import Record
 from casckpt.odb import tables as t
-from casckpt.odb.fold import decode_drop, fold
+from casckpt.odb.fold import decode_drop, fold, known_gaps, note_gaps, repaired_gaps
 
 
 def name(text: str) -> Any:
@@ -194,7 +194,7 @@ def test_what_replaces_a_pack_takes_over_its_rows() -> None:
     assert t.decode_pack(tables.get(t.PACKS, name("p")) or b"") == (0, 0)
 
 
-def test_a_pack_that_comes_back_keeps_its_number_and_is_not_read_again() -> None:
+def test_a_pack_that_comes_back_keeps_its_number_and_its_rows() -> None:
     packs = Packs({"p": [chunk("c")]})
     tables = folded(
         Entry("x", 1, packs=(pack("p"),)),
@@ -203,6 +203,25 @@ def test_a_pack_that_comes_back_keeps_its_number_and_is_not_read_again() -> None
         packs=packs,
     )
     assert t.decode_pack(tables.get(t.PACKS, name("p")) or b"") == (0, 8192)
+    assert row(tables, name("c")) == t.Row(0, 4096, 10, 10, Kind.CHUNK, 0, 3, 1)
+    assert tables.get(t.META, b"next") == (1).to_bytes(4, "little")
+
+
+@pytest.mark.parametrize("again", ["commit", "keep", "repair"])
+def test_a_known_pack_that_is_written_again_gives_back_the_rows_that_were_damaged_or_lost(again: str) -> None:
+    packs = Packs({"p": [chunk("a"), chunk("b", 8192), chunk("c", 640)], "q": [chunk("c")]})
+    first = Entry("x", 1, packs=(pack("q"), pack("p")))
+    whole, tables = folded(first, packs=packs), folded(first, packs=packs)
+    tables.put(t.ROWS, name("a"), b"\1" + (tables.get(t.ROWS, name("a")) or b"")[1:])
+    tables.delete(t.ROWS, name("b"))
+    fold(tables, Entry(again, 2, packs=(pack("p"),)), 3, 1000, packs)
+    for table in t.TABLES:
+        assert dict(tables.scan(table)) == dict(whole.scan(table)), table
+
+
+def test_a_known_pack_that_a_snapshot_restates_is_not_read_again() -> None:
+    packs = Packs({"p": [chunk("c")]})
+    folded(Entry("x", 1, packs=(pack("p"),)), Entry("snapshot", 2, packs=(pack("p"),)), packs=packs)
     assert packs.asked == [name("p")]
 
 
@@ -238,3 +257,30 @@ def test_a_snapshot_is_no_news_for_tables_that_hold_what_it_restates() -> None:
     assert t.decode_pack(tables.get(t.PACKS, name("q")) or b"") == (1, 8192)
     assert tables.get(t.COMMITS, identity) is not None
     assert packs.asked == [name("p"), name("q")]
+
+
+def repair(*gaps: Any) -> Entry:
+    return Entry("repair", 1, extra={"gaps": list(gaps)})
+
+
+def test_gaps_are_known_until_a_repair_has_gone_over_them() -> None:
+    tables = t.MemoryTables()
+    assert known_gaps(tables) == []
+    note_gaps(tables, [(0, 100, 200), (0, 500, 600)])
+    note_gaps(tables, [(0, 500, 600), (1, 100, 150), (1, 150, 180)])
+    assert known_gaps(tables) == [(0, 100, 200), (0, 500, 600), (1, 100, 150), (1, 150, 180)]
+    over = t.MemoryTables(tables)
+    fold(over, repair([0, 500, 600]), 1, 0, Packs({}))
+    assert known_gaps(over) == [(0, 100, 200), (1, 100, 150), (1, 150, 180)]
+    # A gap that was met in two parts is one to a check that reads the whole file.
+    fold(over, repair([1, 100, 180], [0, 101, 200]), 1, 0, Packs({}))
+    assert known_gaps(over) == [(0, 100, 200)]
+
+
+@pytest.mark.parametrize("listed", [None, 5, [[1, 2]], [[1, 2, "x"]], [[[1], 2, 3]], [[1, 2, True]], {"a": 1}])
+def test_gaps_of_any_form_do_no_harm(listed: Any) -> None:
+    assert repaired_gaps(Entry("repair", 1, extra={"gaps": listed})) == []
+    assert repaired_gaps(Entry("other", 1, extra={"gaps": [[1, 2, 3]]})) == []
+    tables = t.MemoryTables()
+    tables.put(t.META, b"gaps", b"\xc1 no canonical value")
+    assert known_gaps(tables) == []

@@ -4,6 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -206,3 +208,136 @@ def test_a_reader_that_was_first_does_not_keep_a_writer_of_its_process_from_writ
     finally:
         reader.close()
         writer.close()
+
+
+# ---- after a fork
+
+# Python 3.12 and later warn of every fork of a process with threads.
+forks = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
+
+def in_child(body: Callable[[], None]) -> None:
+    """Run `body` in a forked child; a failure there is a failure here."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            body()
+        except BaseException:
+            os.write(writer, traceback.format_exc().encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        said = pipe.read().decode()
+    assert os.waitpid(pid, 0)[1] == 0
+    assert said == ""
+
+
+@forks
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_child_of_fork_reads_a_copy_that_is_its_own(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: bool
+) -> None:
+    index = filled(folder, 2500)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "private"))
+    (tmp_path / "private").mkdir()
+    if not in_memory:
+        monkeypatch.delattr(os, "memfd_create")
+    before = {path: path.read_bytes() for path in Path(folder).iterdir() if path.name != "lock.mdb"}
+    ready, go = os.pipe(), os.pipe()
+    if os.fork() == 0:
+        answer = b"failed"
+        try:
+            copy = Index.open(folder)
+            assert copy is not None and copy.is_copy and copy.is_current()
+            assert os.listdir(tmp_path / "private") == []
+            os.write(ready[1], b"x")
+            os.read(go[0], 1)
+            assert copy.get(t.REFS, b"00003") == b"v3"
+            assert copy.get(t.REFS, b"new") is None
+            assert copy.count(t.REFS) == 2500
+            assert [key for key, _ in copy.scan(t.REFS)] == [b"%05d" % number for number in range(2500)]
+            with pytest.raises(AssertionError):
+                copy.update(lambda tables: None)
+            copy.close()
+            answer = b"right"
+        finally:
+            os.write(ready[1], answer)
+            os._exit(0)
+    assert os.read(ready[0], 1) == b"x"
+    assert {path: path.read_bytes() for path in before} == before
+    index.update(lambda tables: tables.put(t.REFS, b"new", b"1"))
+    os.write(go[1], b"x")
+    assert os.read(ready[0], 9) == b"right"
+    os.wait()
+    for descriptor in (*ready, *go):
+        os.close(descriptor)
+    assert index.get(t.REFS, b"new") == b"1"
+    index.update(lambda tables: tables.put(t.REFS, b"newer", b"2"))
+    assert is_clean(folder)
+    index.close()
+
+
+@forks
+def test_a_child_of_fork_copies_nothing_that_differs_from_what_its_writer_noted(folder: str) -> None:
+    index = filled(folder)
+
+    def body() -> None:
+        note = Path(folder, "clean")
+        text = note.read_bytes()
+        note.write_bytes(text[:-1] + (b"0" if text[-1:] != b"0" else b"1"))
+        assert Index.open(folder) is None
+        assert Index.open(folder, is_locked=True) is None
+        note.unlink()
+        assert Index.open(folder) is None
+        note.write_bytes(text)
+        assert Index.open(folder) is not None
+
+    in_child(body)
+    index.close()
+
+
+@forks
+def test_a_child_of_fork_copies_what_is_too_large_to_hash_only_while_no_writer_can_be_at_it(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "HASH_BYTES", 1)
+    index = filled(folder)
+
+    def body() -> None:
+        assert Index.open(folder) is None
+        copy = Index.open(folder, is_locked=True)
+        assert copy is not None and copy.is_copy
+        assert copy.count(t.REFS) == 10
+
+    in_child(body)
+    index.close()
+
+
+@forks
+def test_a_child_of_fork_opens_an_index_that_its_parent_does_not_have_open(folder: str) -> None:
+    index = filled(folder)
+
+    def body() -> None:
+        copy = Index.open(folder)
+        assert copy is not None and copy.is_copy
+        new = filled(folder, 3)
+        assert not new.is_copy
+        assert not copy.is_current()
+        again = Index.open(folder)
+        assert again is not None and not again.is_copy
+        again.update(lambda tables: tables.put(t.REFS, b"new", b"1"))
+        assert new.get(t.REFS, b"new") == b"1"
+
+        def grandchild() -> None:
+            inner = Index.open(folder)
+            assert inner is not None and inner.is_copy
+            assert inner.get(t.REFS, b"new") == b"1"
+
+        in_child(grandchild)
+
+    in_child(body)
+    assert not index.is_current()
+    assert index.count(t.REFS) == 10
+    index.close()

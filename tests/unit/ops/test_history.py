@@ -120,8 +120,9 @@ def test_the_current_run_is_that_of_the_newest_commit(store: casckpt.Store) -> N
 
 
 def test_runs_and_status_add_up(store: casckpt.Store) -> None:
-    store.commit({"w": np.zeros(50_000)}, run="a")
-    store.commit({"w": np.zeros(50_000)}, run="a")
+    weights = np.random.default_rng(1).standard_normal(50_000)
+    store.commit({"w": weights}, run="a")
+    store.commit({"w": weights}, run="a")
     store.commit({"w": np.random.default_rng(0).bytes(100_000)}, run="b")
     status = store.status()
     assert (status.commits, status.packs) == (3, 2)
