@@ -15,7 +15,7 @@ from typing import Any
 
 from casckpt.errors import RefExists, RevisionNotFound, TooLarge, UsageError
 from casckpt.format import limits
-from casckpt.format.canonical import encode
+from casckpt.format.canonical import decode, encode
 from casckpt.format.commit import Commit
 from casckpt.format.entry import Entry, RefMove
 from casckpt.format.ids import CommitId, Kind, ObjectId, object_id
@@ -31,6 +31,7 @@ from casckpt.state.flat import FlatState
 
 KINDS = ("step", "recovery", "final")
 STATUSES = ("completed", "started", "running", "failed", "cancelled", "preempted")
+_METADATA = ("config", "environment", "code", "data")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,19 @@ def commit_state(repository: Repository, flat: FlatState, options: CommitOptions
     return describe(database, identity, {identity: heads})
 
 
+def fixed(options: CommitOptions) -> CommitOptions:
+    """Equal options that share nothing with the caller, who may go on and change what he gave.
+
+    Raises:
+        UsageError: a metric is no number, or a metadata value is not JSON-like.
+    """
+    given = {name: getattr(options, name) for name in _METADATA}
+    own = {name: decode(_encoded(name, value), name) for name, value in given.items() if value is not None}
+    metrics = {name: _number(name, value) for name, value in options.metrics.items()}
+    parents = None if options.parents is None else tuple(options.parents)
+    return replace(options, metrics=metrics, parents=parents, **own)
+
+
 def _known(repository: Repository, text: str) -> CommitId:
     return resolve(repository.database, text)
 
@@ -150,15 +164,18 @@ def _number(name: str, value: Any) -> int | float:
 
 def _metadata(session: Session, options: CommitOptions) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for name in ("config", "environment", "code", "data"):
+    for name in _METADATA:
         value = getattr(options, name)
         if value is not None:
-            try:
-                data = encode(value)
-            except (TypeError, ValueError, OverflowError, RecursionError) as error:
-                raise UsageError(problem=f"{name} must be made of plain JSON-like values: {error}") from error
-            found[name] = session.put(Kind.META, data)
+            found[name] = session.put(Kind.META, _encoded(name, value))
     return found
+
+
+def _encoded(name: str, value: Any) -> bytes:
+    try:
+        return encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise UsageError(problem=f"{name} must be made of plain JSON-like values: {error}") from error
 
 
 def _publish(

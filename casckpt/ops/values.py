@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from casckpt.units import json_number, rfc3339
+
+WhenBusy = Literal["wait", "skip", "coalesce"]
+"""What a commit in the background does while an earlier one is on its way."""
 
 
 @dataclass(frozen=True, slots=True)
