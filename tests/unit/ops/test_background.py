@@ -395,6 +395,41 @@ def test_commit_within_commit_is_refused_not_stuck() -> None:
     background.close()
 
 
+def test_a_signal_may_commit_in_the_foreground_while_its_thread_stages(store: casckpt.Store) -> None:
+    made: list[CommitInfo] = []
+
+    def arrive() -> None:
+        made.append(store.commit({"step": 1}, step=1))
+
+    def work(flat: FlatState) -> CommitInfo:
+        assert bytes(flat.root.blobs[0].read(0, 5000)) == bytes(5000)
+        return made[0]
+
+    pending = store._background.submit(lambda: interrupted(arrive), work, "wait")
+    assert pending.result() == made[0] == store.show()
+
+
+def test_a_commit_from_a_daemon_thread_is_still_made_by_one_that_is_none(store: casckpt.Store, disk: Disk) -> None:
+    thread = threading.Thread(target=hold_one, args=(store, disk), daemon=True)
+    thread.start()
+    thread.join(WAIT_S)
+    assert [one.daemon for one in threading.enumerate() if one.name == "casckpt-commit"] == [False]
+
+
+def test_where_no_thread_can_be_started_the_caller_does_all_himself(store: casckpt.Store) -> None:
+    usual = threading.stack_size(1 << 46)  # no machine has the address space for one such stack
+    try:
+        with pytest.raises(RuntimeError):
+            threading.Thread(target=print).start()
+        pending = store.commit({"w": np.arange(5 << 20)}, step=1, wait=False)
+    finally:
+        threading.stack_size(usual)
+    assert pending.done()
+    assert store.commit({"step": 2}, step=2, wait=False).result() is not None
+    assert steps(store) == [1, 2]
+    assert np.array_equal(store.checkout("main~1")["w"], np.arange(5 << 20))
+
+
 def test_threads_that_commit_at_once_all_get_their_turn(store: casckpt.Store) -> None:
     def commit(number: int) -> None:
         for step in range(5):
