@@ -98,19 +98,17 @@ def test_commits_are_made_in_the_order_in_which_they_were_handed_over(store: cas
 
 
 def test_what_is_stored_is_the_state_at_the_call(store: casckpt.Store, disk: Disk) -> None:
-    disk.hold()
     metrics = {"loss": torch.tensor(0.5)}
     config: dict[str, Any] = {"layers": [1, 2]}
     state: dict[str, Any] = {"w": torch.zeros(100_000), "b": bytearray(b"a" * 5000), "n": [1.0] * 100, "s": {"x": 1}}
-    pending = store.commit(state, metrics=metrics, config=config, wait=False)
-    disk.wait_until_held()
-    state["w"] += 1
-    state["b"][:] = b""
-    state["n"].append(2.0)
-    state["s"]["x"] = 2
-    metrics["loss"] += 1
-    config["layers"].append(3)
-    disk.release()
+    with disk.storage.lock("gate", exclusive=True, wait_s=WAIT_S):  # nobody reads a state before he has it
+        pending = store.commit(state, metrics=metrics, config=config, wait=False)
+        state["w"] += 1
+        state["b"][:] = b""
+        state["n"].append(2.0)
+        state["s"]["x"] = 2
+        metrics["loss"] += 1
+        config["layers"].append(3)
     info = pending.result()
     assert info is not None and info.metrics == {"loss": 0.5}
     assert store.metadata() == {"config": {"layers": [1, 2]}}
