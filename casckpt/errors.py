@@ -106,6 +106,13 @@ class TooLarge(UsageError):
     hint = "keep large values in the state itself, as tensors or bytes"
 
 
+class CommitElsewhere(UsageError):
+    code = "commit.elsewhere"
+    what = "this commit is made by process {pid}, not by this one"
+    why = "a forked child does not have the background work of its parent"
+    hint = "ask for its result in that process"
+
+
 class NotFoundError(CasckptError, LookupError):
     code, exit_code = "not-found", 3
     what = "{thing} not found"
@@ -179,6 +186,13 @@ class BusyError(CasckptError, TimeoutError):
     what = "lock {lock} was not free within {wait_s:g} s"
     why = "held by {holder}"
     hint = "wait for that process or end it, then repeat"
+
+
+class NotDurableYet(BusyError):
+    code = "commit.unfinished"
+    what = "a commit in the background did not end within {wait_s:g} s"
+    why = "it goes on; nothing is lost"
+    hint = "ask again later, or give it more time"
 
 
 class IntegrityError(CasckptError):

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, overload
 
 from casckpt.errors import StoreNotFound
 from casckpt.odb.repository import Repository, initialize, writer_name
 from casckpt.ops import history
-from casckpt.ops.values import CommitInfo, RunInfo, Status
+from casckpt.ops.background import Background
+from casckpt.ops.pending import PendingCommit
+from casckpt.ops.values import CommitInfo, Progress, RunInfo, Status, WhenBusy
 from casckpt.storage.base import Storage
 from casckpt.storage.local import LocalStorage
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from casckpt.odb.coder import Compress
     from casckpt.ops.reports import CheckoutReport, Diff, FsckReport, LeafSummary
 
 # Operations are imported where they are called: `casckpt log` must not pay for commit, checkout and fsck.
@@ -28,6 +32,7 @@ __all__ = [
     "Diff",
     "FsckReport",
     "LeafSummary",
+    "PendingCommit",
     "RunInfo",
     "Status",
     "Store",
@@ -35,6 +40,29 @@ __all__ = [
     "memory",
     "open",
 ]
+
+
+class _Words(TypedDict, total=False):
+    """The arguments of `Store.commit` that mean the same in the background."""
+
+    run: str
+    step: int | None
+    epoch: int | float | None
+    metrics: Mapping[str, int | float] | None
+    message: str
+    author: str
+    kind: str
+    status: str
+    best: str | None
+    parents: tuple[str, ...] | None
+    expect: str | None
+    schema: tuple[str, int] | None
+    config: Any
+    environment: Any
+    code: Any
+    data: Any
+    compress: Compress
+    progress: Progress | None
 
 
 class Store:
@@ -45,6 +73,7 @@ class Store:
 
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
+        self._background = Background()
 
     def __enter__(self) -> Self:
         return self
@@ -66,8 +95,44 @@ class Store:
         return None if path is None else Path(path)
 
     def close(self) -> None:
-        """Bring the index up to date and release all files. What was committed is durable without it."""
-        self._repository.close()
+        """Wait for commits in the background, bring the index up to date and release all files.
+
+        What was committed is durable without it.
+
+        Raises:
+            CasckptError: a commit in the background failed and nobody has seen it; the store is closed all the same.
+        """
+        try:
+            self._background.close()
+        finally:
+            self._repository.close()
+
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Return when every commit handed over with `wait=False` has ended.
+
+        Args:
+            timeout_s: the longest to wait, in seconds; None waits to the end.
+
+        Raises:
+            CasckptError: the first of them that failed and whose error nobody has seen.
+            NotDurableYet: some have not ended in that time; they go on.
+        """
+        self._background.wait(timeout_s)
+
+    @overload
+    def commit(
+        self, state: Any, *, wait: Literal[True] = True, when_busy: WhenBusy = "wait", **words: Unpack[_Words]
+    ) -> CommitInfo: ...
+
+    @overload
+    def commit(
+        self, state: Any, *, wait: Literal[False], when_busy: WhenBusy = "wait", **words: Unpack[_Words]
+    ) -> PendingCommit: ...
+
+    @overload
+    def commit(
+        self, state: Any, *, wait: bool, when_busy: WhenBusy = "wait", **words: Unpack[_Words]
+    ) -> CommitInfo | PendingCommit: ...
 
     def commit(
         self,
@@ -89,8 +154,12 @@ class Store:
         environment: Any = None,
         code: Any = None,
         data: Any = None,
-    ) -> CommitInfo:
-        """Commit a state; when this returns it survives kill -9 and power loss.
+        compress: Compress = "auto",
+        progress: Progress | None = None,
+        wait: bool = True,
+        when_busy: WhenBusy = "wait",
+    ) -> CommitInfo | PendingCommit:
+        """Commit a state; when this returns, or with `wait=False` its `result()`, it survives kill -9 and power loss.
 
         Args:
             state: nested dicts, lists and tuples of tensors, arrays, numbers, texts and bytes. Read, never changed.
@@ -103,22 +172,36 @@ class Store:
             parents: revisions to use instead of the run's last.
             expect: a revision the run's last must be, else ConflictError.
             config, environment, code, data: JSON-like values, kept once for all commits that share them.
+            compress: `off` stores new chunks raw, `always` wherever encoding saves 2 %, `auto` where it costs no time
+                on this machine.
+            progress: called with the plain bytes done and in all, by the thread that commits; what it raises cancels
+                the commit.
+            wait: False copies the state and returns a `PendingCommit`; the rest happens in the background.
+            when_busy: of `wait=False` while earlier commits are in the background: `wait` for them, `skip` this one,
+                or `coalesce`: take the place of the one that has not begun, and never wait for the disk.
 
         Raises:
+            CasckptError: an earlier commit in the background failed and nobody has seen it; nothing else was done.
             StateError: a value that cannot be stored; names its path. Raised before anything is written.
             StateChanged: another thread wrote to the state meanwhile; nothing was committed.
             StorageError: the disk failed or is full; nothing was committed.
 
         Cost: one BLAKE3 pass over the state; what is written is what changed. Memory: about 25 MB beyond the state.
+        With `wait=False` one copy of the state, in memory that is kept for the next; two with `coalesce`.
         """
-        from casckpt.ops.commit import CommitOptions, commit_state
+        from casckpt.odb.coder import check_policy
+        from casckpt.ops.commit import CommitOptions, commit_state, fixed
         from casckpt.state.flatten import flatten
 
         options = CommitOptions(
             run, step, epoch, kind, status, metrics or {}, message, author, parents, expect, best, schema,
             config, environment, code, data,
         )  # fmt: skip
-        return commit_state(self._repository, flatten(state), options)
+        compress = check_policy(compress)
+        if wait:
+            return commit_state(self._in_turn(), flatten(state), options, compress, progress)
+        work = partial(commit_state, self._repository, options=fixed(options), compress=compress, progress=progress)
+        return self._background.submit(partial(flatten, state), work, when_busy)
 
     def commit_path(
         self,
@@ -131,23 +214,25 @@ class Store:
         author: str = "",
         kind: str = "step",
         best: str | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        compress: Compress = "auto",
+        progress: Progress | None = None,
     ) -> CommitInfo:
         """Commit files and folders under their own names; they come back byte for byte.
 
         Args:
-            progress: called with the bytes done and in all.
+            compress, progress: as of `commit`.
 
         Raises:
             UnsafePath: something that is neither a regular file nor a folder, a symbolic link for example.
         """
+        from casckpt.odb.coder import check_policy
         from casckpt.ops.commit import CommitOptions
         from casckpt.ops.files import commit_paths
 
         options = CommitOptions(
             run, step, epoch, kind, metrics=metrics or {}, message=message, author=author, best=best
         )  # fmt: skip
-        return commit_paths(self._repository, paths, options, progress)
+        return commit_paths(self._in_turn(), paths, options, check_policy(compress), progress)
 
     def checkout_path(self, revision: str, destination: str | os.PathLike[str]) -> CheckoutReport:
         """Write the files of a commit to a path that must be absent; it is whole there, or not at all."""
@@ -196,7 +281,7 @@ class Store:
         """Give a commit a name that never moves."""
         from casckpt.ops.commit import tag
 
-        return tag(self._repository, name, revision)
+        return tag(self._in_turn(), name, revision)
 
     def runs(self) -> list[RunInfo]:
         """All runs, the one with the newest commit first."""
@@ -210,7 +295,12 @@ class Store:
         """Verify the store: `quick` (journal, tables of contents, structure) or `full` (every byte); may heal it."""
         from casckpt.ops.fsck import fsck
 
-        return fsck(self._repository, depth, repair=repair)
+        return fsck(self._in_turn() if repair else self._repository, depth, repair=repair)
+
+    def _in_turn(self) -> Repository:
+        """The repository, for a caller who writes: after everything that was handed over before."""
+        self._background.turn()
+        return self._repository
 
     def _resolve(self, revision: str) -> Any:
         return history.resolve(self._repository.database, revision)

@@ -10,8 +10,10 @@ by `Database.read`, which knows other copies and says what is damaged.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future
+from functools import partial
 from typing import NamedTuple
 
 from casckpt.errors import CasckptError, DamagedObject
@@ -22,6 +24,7 @@ from casckpt.format.decode import decode, decode_into
 from casckpt.format.ids import Kind, ObjectId, object_id
 from casckpt.odb.database import Database
 from casckpt.odb.locator import Locator, Place
+from casckpt.odb.workers import Workers
 from casckpt.storage.pages import pages
 
 TASK_BYTES = 8 << 20
@@ -61,7 +64,7 @@ def fetch(database: Database, wants: Iterable[Want], threads: int, done: Callabl
     Args:
         wants: in an order in which neighbours lie together; read lazily.
         threads: workers; with 1 all is done by the calling thread.
-        done: called in this thread with the wants of a task that is complete, in no promised order.
+        done: called in this thread with the wants of a task that is complete.
 
     Raises:
         ChunkLost: a chunk is damaged or missing; what the places hold is then undefined. No worker is left.
@@ -72,25 +75,21 @@ def fetch(database: Database, wants: Iterable[Want], threads: int, done: Callabl
             fetcher.run(task)
             done(task)
         return
-    executor = ThreadPoolExecutor(threads, "casckpt-reader")
-    running: dict[Future[None], list[Want]] = {}
-    try:
+    running: deque[tuple[Future[None], list[Want]]] = deque()
+    # The workers write to the caller's memory: they have ended before it gets the control back.
+    with Workers[None](threads, "casckpt-reader") as workers:
         for task in _tasks(wants):
-            running[executor.submit(fetcher.run, task)] = task
+            running.append((workers.submit(partial(fetcher.run, task)), task))
             if len(running) >= 2 * threads:
-                _collect(running, done)
+                _take_oldest(running, done)
         while running:
-            _collect(running, done)
-    finally:
-        # The workers write to the caller's memory: they must have ended before it gets the control back.
-        executor.shutdown(wait=True, cancel_futures=True)
+            _take_oldest(running, done)
 
 
-def _collect(running: dict[Future[None], list[Want]], done: Callable[[Sequence[Want]], None]) -> None:
-    for future in wait(running, return_when=FIRST_COMPLETED).done:
-        task = running.pop(future)
-        future.result()
-        done(task)
+def _take_oldest(running: deque[tuple[Future[None], list[Want]]], done: Callable[[Sequence[Want]], None]) -> None:
+    future, task = running.popleft()
+    future.result()
+    done(task)
 
 
 def _tasks(wants: Iterable[Want]) -> Iterator[list[Want]]:

@@ -16,7 +16,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from functools import partial
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
@@ -27,6 +28,7 @@ from casckpt.format import pack as p
 from casckpt.format.codec import Codec
 from casckpt.format.ids import Kind, ObjectId, object_id
 from casckpt.odb.staging import Pool, Staging
+from casckpt.odb.workers import Workers
 
 TASK_BYTES = 8 << 20
 
@@ -102,16 +104,25 @@ class Pipeline:
     Args:
         threads: workers; with 1 all work is done by the thread that feeds.
         coder: makes what encodes new chunks, once for each worker.
+        advance: called by the thread that feeds with the plain bytes done since the last call; what it raises ends
+            the work.
     """
 
-    def __init__(self, sink: Sink, threads: int, coder: Callable[[], Coder] = RawCoder) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        threads: int,
+        coder: Callable[[], Coder] = RawCoder,
+        advance: Callable[[int], object] = bool,
+    ) -> None:
         self._sink = sink
         self._threads = threads
         self._new_coder = coder
+        self._advance = advance
         self._local = threading.local()
         # For every worker one, one being written and, while memory allows, one waiting to be.
         self._pool = Pool(max(threads + 1, min(threads + 2, 5)), TASK_BYTES)
-        self._executor: ThreadPoolExecutor | None = None
+        self._workers: Workers[Staged] = Workers(threads, "casckpt-worker")
         self._window: deque[Future[Staged]] = deque()
         self._pieces: list[Piece] = []
         self._filled = 0
@@ -123,9 +134,7 @@ class Pipeline:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._executor is not None:
-            # The workers read the caller's memory: they must have ended before it gets the control back.
-            self._executor.shutdown(wait=True, cancel_futures=True)
+        self._workers.__exit__(kind, error, trace)
 
     def add(self, piece: Piece) -> None:
         """Put the chunk of one piece, after those before.
@@ -160,9 +169,7 @@ class Pipeline:
         if self._threads == 1:
             self._take(self._work(pieces, staging))
             return
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(self._threads, "casckpt-worker")
-        self._window.append(self._executor.submit(self._work, pieces, staging))
+        self._window.append(self._workers.submit(partial(self._work, pieces, staging)))
 
     def _work(self, pieces: list[Piece], staging: Staging) -> Staged:
         """One task, in whichever thread."""
@@ -176,6 +183,7 @@ class Pipeline:
     def _take(self, staged: Staged) -> None:
         self._ids += staged.ids
         self._sink.take_staged(staged)
+        self._advance(staged.nbytes)
 
 
 class _Task:
@@ -211,6 +219,8 @@ class _Task:
     def _piece(self, piece: Piece) -> ObjectId:
         data = piece.read(piece.start, piece.stop)
         length = len(data)
+        if length != piece.stop - piece.start:  # a bytearray that was cut short
+            raise StateChanged(path=piece.path)
         at = self._end + p.pad(self._end)
         place = self._memory[at : at + length]
         if self._copy_first:

@@ -8,6 +8,7 @@ while the next buffer is filled; there is one write in flight, which is all that
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import NamedTuple
@@ -19,13 +20,16 @@ from casckpt.storage.pages import pages
 class Staging:
     """Private page-aligned memory. Who took it from its pool fills it, and gives it back by `release`, once."""
 
-    def __init__(self, nbytes: int, pool: SimpleQueue[Staging]) -> None:
-        self.view = memoryview(pages(nbytes))
-        self._pool = pool
+    def __init__(self, pool: Pool) -> None:
+        self.view = memoryview(pages(pool.nbytes))
+        # Weak, since the pool holds what is free: in a cycle the memory would wait for the collector.
+        self._pool = weakref.ref(pool)
 
     def release(self) -> None:
         """Give the memory back: nobody looks at what is in it any more."""
-        self._pool.put(self)
+        pool = self._pool()
+        if pool is not None:
+            pool.free.put(self)
 
 
 class Pool:
@@ -37,20 +41,20 @@ class Pool:
     def __init__(self, count: int, nbytes: int) -> None:
         self.nbytes = nbytes
         self._left = count
-        self._free: SimpleQueue[Staging] = SimpleQueue()
+        self.free: SimpleQueue[Staging] = SimpleQueue()
 
     def try_take(self) -> Staging | None:
         """A free buffer, None if all are in use."""
-        if not self._free.empty():
-            return self._free.get()
+        if not self.free.empty():
+            return self.free.get()
         if self._left:
             self._left -= 1
-            return Staging(self.nbytes, self._free)
+            return Staging(self)
         return None
 
     def take(self) -> Staging:
         """A buffer, as soon as one is released."""
-        return self.try_take() or self._free.get()
+        return self.try_take() or self.free.get()
 
 
 class _Block(NamedTuple):
@@ -79,10 +83,12 @@ class BlockWriter:
                 release()
             self._check()
             return
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="casckpt-writer", daemon=True)
-            self._thread.start()
-        self._queue.put(_Block(data, offset, release))
+        block = _Block(data, offset, release)
+        if self._thread is None and not self._start():
+            self._do(block)
+            self._check()
+        else:
+            self._queue.put(block)
 
     def write(self, data: memoryview, offset: int) -> None:
         """Write `data` after everything submitted, and return when all of it is written."""
@@ -113,14 +119,26 @@ class BlockWriter:
         if self._error is not None:
             raise self._error
 
+    def _start(self) -> bool:
+        thread = threading.Thread(target=self._run, name="casckpt-writer", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads to be had: the caller writes
+            return False
+        self._thread = thread
+        return True
+
     def _run(self) -> None:
         while (block := self._queue.get()) is not None:
-            try:
-                if self._error is None and not self._stopped:
-                    write_all(self._file, block.data, block.offset)
-            # Also what is no Exception: the thread that waits must learn of it, and the blocks must be released.
-            except BaseException as error:
-                self._error = error
-            finally:
-                if block.release is not None:
-                    block.release()
+            self._do(block)
+
+    def _do(self, block: _Block) -> None:
+        try:
+            if self._error is None and not self._stopped:
+                write_all(self._file, block.data, block.offset)
+        # Also what is no Exception: the thread that waits must learn of it, and the block must be released.
+        except BaseException as error:
+            self._error = error
+        finally:
+            if block.release is not None:
+                block.release()

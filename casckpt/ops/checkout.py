@@ -8,9 +8,9 @@ from casckpt.errors import FormatError, UsageError
 from casckpt.format.ids import CommitId
 from casckpt.format.objects import Tree
 from casckpt.odb.repository import Repository
-from casckpt.ops.arena import Arena
 from casckpt.ops.history import require_tree
 from casckpt.ops.load import LoadedComponent, Loader, Target
+from casckpt.ops.slabs import Slabs
 from casckpt.state.unflatten import Part, unflatten
 
 
@@ -49,12 +49,12 @@ def _read(loader: Loader, tree: Tree, components: list[LoadedComponent], threads
             if leaf.kind == "file":
                 raise UsageError(problem=f"commit {loader.commit} holds files: restore it with Store.checkout_path")
             if leaf.blob is not None and leaf.blob < len(sizes) and (number, leaf.blob) not in shared:
-                # Texts and packed numbers are made anew from their bytes, which must not stay behind in the arena.
+                # Texts and packed numbers are made anew from their bytes, which must not stay behind in a slab.
                 wanted[leaf.blob] = leaf.kind in ("tensor", "array")
-        arena = Arena(sizes[blob] for blob, lasting in sorted(wanted.items()) if lasting)
+        slabs = Slabs(sizes[blob] for blob, lasting in sorted(wanted.items()) if lasting)
         memories = {}
         for blob, lasting in sorted(wanted.items()):
-            memory = arena.slot(sizes[blob]) if lasting else memoryview(bytearray(sizes[blob]))
+            memory = slabs.slot(sizes[blob]) if lasting else memoryview(bytearray(sizes[blob]))
             targets.append(Target(loaded, blob, memory))
             memories[blob] = memory[: sizes[blob]]
         found.append(memories)

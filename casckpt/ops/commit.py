@@ -16,7 +16,7 @@ from typing import Any
 
 from casckpt.errors import RefExists, RevisionNotFound, TooLarge, UsageError
 from casckpt.format import limits
-from casckpt.format.canonical import encode
+from casckpt.format.canonical import decode, encode
 from casckpt.format.commit import Commit
 from casckpt.format.entry import Entry, RefMove
 from casckpt.format.ids import CommitId, Kind, ObjectId, object_id
@@ -27,13 +27,14 @@ from casckpt.odb.repository import Repository, writer_name
 from casckpt.odb.session import Session
 from casckpt.ops.history import describe, resolve
 from casckpt.ops.save import plain_bytes, save_state
-from casckpt.ops.values import CommitInfo
+from casckpt.ops.values import CommitInfo, Progress
 from casckpt.plan.names import check_name, is_text, tag_ref
 from casckpt.plan.settle import parse_best, ref_moves, settle_parents
 from casckpt.state.flat import FlatState
 
 KINDS = ("step", "recovery", "final")
 STATUSES = ("completed", "started", "running", "failed", "cancelled", "preempted")
+_METADATA = ("config", "environment", "code", "data")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +87,17 @@ class CommitOptions:
 
 
 def commit_state(
-    repository: Repository, flat: FlatState, options: CommitOptions, compress: Compress = "auto"
+    repository: Repository,
+    flat: FlatState,
+    options: CommitOptions,
+    compress: Compress = "auto",
+    progress: Progress | None = None,
 ) -> CommitInfo:
     """Commit a flat state; returns when it is durable.
 
     Args:
         compress: policy for its new chunks.
+        progress: what it raises ends the commit without effect.
 
     Raises:
         ConflictError: `expect` was given and the run's last is another commit; nothing was changed.
@@ -105,7 +111,7 @@ def commit_state(
     coder = _coder(repository, flat, compress)
     with repository.session() as session:
         session.hints = {"run": options.run, "step": options.step, "metrics": metrics, "time": time.time_ns()}
-        tree, nbytes = save_state(session, flat, repository.threads, coder)
+        tree, nbytes = save_state(session, flat, repository.threads, coder, progress)
         session.hints["tree"] = tree
         draft = Commit(
             tree=tree,
@@ -134,6 +140,19 @@ def _coder(repository: Repository, flat: FlatState, compress: Compress) -> Calla
     large = plain_bytes(flat) >= MEASURED_FROM
     fast = compress == "auto" and large and keeps_up(repository.storage, repository.threads)
     return partial(ChunkCoder, compress, keeps_up=fast)
+
+
+def fixed(options: CommitOptions) -> CommitOptions:
+    """Equal options that share nothing with the caller, who may go on and change what he gave.
+
+    Raises:
+        UsageError: a metric is no number, or a metadata value is not JSON-like.
+    """
+    given = {name: getattr(options, name) for name in _METADATA}
+    own = {name: decode(_encoded(name, value), name) for name, value in given.items() if value is not None}
+    metrics = {name: _number(name, value) for name, value in options.metrics.items()}
+    parents = None if options.parents is None else tuple(options.parents)
+    return replace(options, metrics=metrics, parents=parents, **own)
 
 
 def _known(repository: Repository, text: str) -> CommitId:
@@ -166,15 +185,18 @@ def _number(name: str, value: Any) -> int | float:
 
 def _metadata(session: Session, options: CommitOptions) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for name in ("config", "environment", "code", "data"):
+    for name in _METADATA:
         value = getattr(options, name)
         if value is not None:
-            try:
-                data = encode(value)
-            except (TypeError, ValueError, OverflowError, RecursionError) as error:
-                raise UsageError(problem=f"{name} must be made of plain JSON-like values: {error}") from error
-            found[name] = session.put(Kind.META, data)
+            found[name] = session.put(Kind.META, _encoded(name, value))
     return found
+
+
+def _encoded(name: str, value: Any) -> bytes:
+    try:
+        return encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise UsageError(problem=f"{name} must be made of plain JSON-like values: {error}") from error
 
 
 def _publish(

@@ -9,69 +9,53 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from casckpt.errors import NotFoundError, StateChanged, StorageError, TargetExists, UnsafePath, UsageError
 from casckpt.format.ids import CommitId
+from casckpt.odb.coder import Compress
 from casckpt.odb.database import Database
 from casckpt.odb.repository import Repository
 from casckpt.ops.commit import CommitOptions, commit_state
 from casckpt.ops.history import require_tree
 from casckpt.ops.load import LoadedComponent, Loader
 from casckpt.ops.reports import CheckoutReport
-from casckpt.ops.values import CommitInfo
+from casckpt.ops.values import CommitInfo, Progress
 from casckpt.state import paths as state_paths
 from casckpt.state.flat import PARTS_MAX, Blob, FlatComponent, FlatState
 from casckpt.state.values import encode_key
 from casckpt.state.walk import LeafInfo
 
-Progress = Callable[[int, int], None]
 COPY_BYTES = 1 << 20
 _MAX_NAME_BYTES = 255
 
 
 class _FileSource:
-    """The bytes of a file that must not change while it is read."""
+    """The bytes of a file that must not change while it is read; by several threads at once."""
 
-    def __init__(self, path: Path, leaf: str, status: os.stat_result, progress: Callable[[int], None]) -> None:
-        self._path, self._leaf, self._status, self._progress = path, leaf, status, progress
-        self._descriptor = -1
+    private = True
+
+    def __init__(self, path: Path, leaf: str, status: os.stat_result) -> None:
+        self._path, self._leaf, self._status = path, leaf, status
 
     def read(self, start: int, stop: int) -> memoryview:
-        if self._descriptor < 0:
-            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        data = os.pread(self._descriptor, stop - start, start)
-        now = os.fstat(self._descriptor)
-        seen = (self._status.st_ino, self._status.st_size, self._status.st_mtime_ns)
-        if len(data) != stop - start or (now.st_ino, now.st_size, now.st_mtime_ns) != seen:
+        # Opened for each piece: a folder may have more files than a process may have open.
+        descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            data = os.pread(descriptor, stop - start, start)
+            now = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+        seen = (self._status.st_dev, self._status.st_ino, self._status.st_size, self._status.st_mtime_ns)
+        if len(data) != stop - start or (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns) != seen:
             raise StateChanged(path=self._leaf)
-        self._progress(len(data))
-        if stop == self._status.st_size:
-            self.close()
         return memoryview(data)
-
-    def close(self) -> None:
-        """Let go of the file."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
 
 
 class _Gather:
     """Walks files and folders into nodes and blobs, as `flatten` does for a live state."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self.total = 0
-        self.done = 0
-        self._report = progress
-        self.sources: list[_FileSource] = []
-
-    def advance(self, count: int) -> None:
-        self.done += count
-        if self._report is not None:
-            self._report(self.done, self.total)
 
     def flat(self, tree: dict[str, Any]) -> FlatState:
         folders = [name for name, item in tree.items() if isinstance(item, dict)]
@@ -95,10 +79,7 @@ class _Gather:
         status = item.lstat()
         node: list[Any] = ["file", None, bool(status.st_mode & stat.S_IXUSR)]
         if status.st_size:
-            source = _FileSource(item, path, status, self.advance)
-            self.sources.append(source)
-            self.total += status.st_size
-            blobs.append((Blob(path, "bytes", status.st_size, source), node))
+            blobs.append((Blob(path, "bytes", status.st_size, _FileSource(item, path, status)), node))
         return node
 
 
@@ -130,7 +111,11 @@ def _scan(path: Path) -> Any:
 
 
 def commit_paths(
-    repository: Repository, paths: tuple[str | os.PathLike[str], ...], options: CommitOptions, progress: Progress | None
+    repository: Repository,
+    paths: tuple[str | os.PathLike[str], ...],
+    options: CommitOptions,
+    compress: Compress = "auto",
+    progress: Progress | None = None,
 ) -> CommitInfo:
     """Commit files and folders under their own names.
 
@@ -144,17 +129,13 @@ def commit_paths(
         if not name or name in tree:
             raise UsageError(problem=f"two paths, or none, would be called {name!r}")
         tree[name] = _scan(path)
-    gather = _Gather(progress)
-    flat = gather.flat(tree)
+    flat = _Gather().flat(tree)
     try:
-        return commit_state(repository, flat, options)
+        return commit_state(repository, flat, options, compress, progress)
     except OSError as error:
         if isinstance(error, StorageError):
             raise
         raise StorageError(operation="read", path=error.filename, problem=error.strerror, errno=error.errno) from error
-    finally:
-        for source in gather.sources:
-            source.close()
 
 
 def checkout_path(database: Database, identity: CommitId, destination: str | os.PathLike[str]) -> CheckoutReport:

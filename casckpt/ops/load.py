@@ -14,7 +14,7 @@ from casckpt.format.layout import Grouped, Large, Place, Tiny, places
 from casckpt.format.objects import Component, Structure, Tree
 from casckpt.odb.database import Database
 from casckpt.odb.fetch import THREADED_FROM, ChunkLost, Want, fetch
-from casckpt.ops.arena import PAGE
+from casckpt.ops.slabs import PAGE
 from casckpt.state.walk import LeafInfo, walk
 from casckpt.storage.pages import pages
 

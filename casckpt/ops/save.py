@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from casckpt.errors import StateChanged
 from casckpt.format import chunking
 from casckpt.format.elements import element_code
 from casckpt.format.ids import Kind, ObjectId, TreeId
@@ -11,6 +12,7 @@ from casckpt.format.objects import Component, Structure, Tree
 from casckpt.format.pack import PACK_BYTES
 from casckpt.odb.pipeline import Coder, Piece, Pipeline, RawCoder
 from casckpt.odb.session import Session
+from casckpt.ops.values import Progress
 from casckpt.state.flat import Blob, FlatComponent, FlatState
 
 THREADED_FROM = 16 << 20
@@ -18,20 +20,33 @@ THREADED_FROM = 16 << 20
 
 
 def save_state(
-    session: Session, flat: FlatState, threads: int = 1, coder: Callable[[], Coder] = RawCoder
+    session: Session,
+    flat: FlatState,
+    threads: int = 1,
+    coder: Callable[[], Coder] = RawCoder,
+    progress: Progress | None = None,
 ) -> tuple[TreeId, int]:
     """Put a whole state; returns the id of its tree and its plain bytes.
 
     Args:
         threads: most threads that read, hash, stage and encode large blobs.
         coder: makes what encodes their new chunks, once for each thread.
+        progress: called by this thread; what it raises ends the work.
 
     Memory: the id column and the staging buffers of the pipeline, whatever the size of the state.
     """
     parts = []
     nbytes = plain_bytes(flat)
-    with Pipeline(session, threads if nbytes >= THREADED_FROM else 1, coder) as pipeline:
-        save = _Save(session, pipeline, coder())
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(done, nbytes)
+
+    with Pipeline(session, threads if nbytes >= THREADED_FROM else 1, coder, advance) as pipeline:
+        save = _Save(session, pipeline, coder(), advance)
         for component in flat.components:
             session.begin_part()
             parts.append((component.name, save.component(component)))
@@ -53,10 +68,11 @@ def plain_bytes(flat: FlatState) -> int:
 class _Save:
     """Saves component after component. Remembers what memory they share, so that it is hashed once."""
 
-    def __init__(self, session: Session, pipeline: Pipeline, coder: Coder) -> None:
+    def __init__(self, session: Session, pipeline: Pipeline, coder: Coder, advance: Callable[[int], None]) -> None:
         self._session = session
         self._pipeline = pipeline
         self._coder = coder
+        self._advance = advance
         self._entries: dict[int, bytes] = {}
         """Id column entries of large blobs by the identity of their source."""
 
@@ -68,9 +84,10 @@ class _Save:
         groups = chunking.group_blobs(sizes, codes, (blob.path for blob in blobs))
         digests = bytearray()
         for group in groups:
-            joined = b"".join([blobs[number].read(0, sizes[number]) for number in group])
+            joined = _joined([blobs[number] for number in group])
             digests += session.put_chunk(joined, codes[group[0]], self._coder)
             session.end_leaf()
+            self._advance(len(joined))
         large = [
             (blob, code)
             for blob, code in zip(blobs, codes, strict=True)
@@ -78,7 +95,8 @@ class _Save:
         ]
         self._large(large)
         digests += b"".join([self._entries[id(blob.source)] for blob, _ in large])
-        tiny = b"".join([blob.read(0, blob.nbytes) for blob in blobs if chunking.is_tiny(blob.nbytes)])
+        tiny = _joined([blob for blob in blobs if chunking.is_tiny(blob.nbytes)])
+        self._advance(len(tiny))
         structure = Structure(component.node, tuple(sizes), bytes(codes), tuple(map(tuple, groups)))
         identity = session.put(Kind.STRUCTURE, structure.encode())
         return session.put(Kind.COMPONENT, Component(identity, component.values, tiny, bytes(digests)).encode())
@@ -104,6 +122,14 @@ class _Save:
             return ids
         step = chunking.PAGE_IDS * 32
         return b"".join([self._session.put(Kind.PAGE, ids[at : at + step]) for at in range(0, len(ids), step)])
+
+
+def _joined(blobs: list[Blob]) -> bytes:
+    """A private copy of whole blobs, back to back."""
+    joined = b"".join([blob.read(0, blob.nbytes) for blob in blobs])
+    if len(joined) != sum(blob.nbytes for blob in blobs):  # a bytearray that was cut short
+        raise StateChanged(path=blobs[0].path)
+    return joined
 
 
 def _pieces(blob: Blob, code: int) -> Iterator[Piece]:

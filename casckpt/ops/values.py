@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from casckpt.units import json_number, rfc3339
+
+Progress = Callable[[int, int], object]
+"""Called with the plain bytes done and in all, by the thread that does the work; what it raises cancels the work."""
+
+WhenBusy = Literal["wait", "skip", "coalesce"]
+"""What a commit in the background does while an earlier one is on its way."""
 
 
 @dataclass(frozen=True, slots=True)

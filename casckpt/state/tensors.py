@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -193,3 +193,29 @@ def _stored_form(shape: tuple[int, ...], name: str) -> _Form:
 def _nothing() -> Any:
     """An empty byte tensor. Viewed as any dtype, where making an empty one warns for complex32."""
     return torch.empty(0, dtype=torch.uint8, device="cpu")
+
+
+def read_into(source: TensorSource, start: int, stop: int, target: memoryview) -> None:
+    """Bytes `start` to `stop` of a source straight into `target`, without the copy between that `read` makes.
+
+    Args:
+        start: a multiple of 16, so that no element is cut there.
+        target: writable, on a boundary that suits the elements; a device writes to it by itself if it is page-locked.
+    """
+    itemsize: int = source.tensor.element_size()
+    with torch.no_grad():
+        piece = torch.frombuffer(target, dtype=torch.uint8).view(source.tensor.dtype)
+        gather(source.tensor, start // itemsize, stop // itemsize, piece)
+
+
+def page_lock(address: int, nbytes: int) -> Callable[[], object]:
+    """Lock pages so that CUDA copies to them at full speed; returns what unlocks them.
+
+    Where there is no CUDA, or it will not lock so much, nothing is locked: copies are slower then and as exact.
+    """
+    if not torch.cuda.is_available():
+        return int
+    runtime = torch.cuda.cudart()
+    if int(runtime.cudaHostRegister(address, nbytes, 0)):
+        return int
+    return functools.partial(runtime.cudaHostUnregister, address)

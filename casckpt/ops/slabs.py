@@ -18,7 +18,7 @@ PAGE = 4096
 _LINE = 64
 
 
-class Arena:
+class Slabs:
     """Hands out writable memory for blobs whose lengths are known before. One thread.
 
     Args:
