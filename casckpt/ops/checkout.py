@@ -4,67 +4,67 @@ from __future__ import annotations
 
 from typing import Any
 
-from casckpt.errors import FormatError, UsageError
+from casckpt.errors import FormatError
 from casckpt.format.ids import CommitId
-from casckpt.format.objects import Tree
 from casckpt.odb.repository import Repository
-from casckpt.ops.history import require_tree
-from casckpt.ops.load import LoadedComponent, Loader, Target
+from casckpt.ops.load import Target
+from casckpt.ops.selection import Chosen, Patterns, Selection, select_state
 from casckpt.ops.slabs import Slabs
-from casckpt.state.unflatten import Part, unflatten
+from casckpt.ops.values import Progress
+from casckpt.state.unflatten import unflatten
 
 
-def checkout_state(repository: Repository, identity: CommitId) -> Any:
-    """The state of a commit, on the CPU, in fresh memory.
+def checkout_state(
+    repository: Repository, identity: CommitId, select: Patterns | None = None, progress: Progress | None = None
+) -> Any:
+    """The state of a commit, or what is selected of it, on the CPU, in fresh memory.
 
     Raises:
         DamagedLeaf: stored bytes are missing or wrong; names the leaves.
         CommitDropped: the tree was given up by retention.
+        NotFoundError: nothing is selected.
         UsageError: it holds files, not a live state.
         FormatError: it holds something this release does not know.
 
-    Cost: one read and one BLAKE3 pass over the state; memory is the state plus one chunk a thread.
+    Cost: one read and one BLAKE3 pass over what is asked for; memory is that plus one chunk a thread.
     """
-    database = repository.database
-    loader = Loader(database, identity, require_tree(database, identity))
-    tree = loader.tree()
-    components = loader.components(tree)
-    memories = _read(loader, tree, components, repository.threads)
+    selection = select_state(repository.database, identity, select)
+    targets: list[Target] = []
+    memories = [_memory(targets, *own) for own in selection.own_blobs()]
+    read_targets(selection, targets, repository.threads, progress)
+    return build(selection, memories)
+
+
+def build(selection: Selection, memories: list[dict[int, memoryview]]) -> Any:
+    """The state of a selection in memory that is filled."""
     try:
-        parts = [_part(loader, loaded, memory) for loaded, memory in zip(components, memories, strict=True)]
-        return unflatten(parts, tree.links)
+        return unflatten(selection.parts(memories), selection.links)
     except FormatError as error:
-        raise FormatError(object=f"commit {identity.hex()[:12]}", problem=error.reason) from error
+        raise FormatError(object=f"commit {selection.loader.commit}", problem=error.reason) from error
 
 
-def _read(loader: Loader, tree: Tree, components: list[LoadedComponent], threads: int) -> list[dict[int, memoryview]]:
-    """The blobs of every component by number; of memory that components share, once."""
-    shared = {(part, blob) for group in tree.links for part, blob in group[1:]}
-    targets = []
-    found: list[dict[int, memoryview]] = []
-    for number, loaded in enumerate(components):
-        sizes = loaded.structure.sizes
-        wanted: dict[int, bool] = {}
-        for leaf in loaded.leaves():
-            if leaf.kind == "file":
-                raise UsageError(problem=f"commit {loader.commit} holds files: restore it with Store.checkout_path")
-            if leaf.blob is not None and leaf.blob < len(sizes) and (number, leaf.blob) not in shared:
-                # Texts and packed numbers are made anew from their bytes, which must not stay behind in a slab.
-                wanted[leaf.blob] = leaf.kind in ("tensor", "array")
-        slabs = Slabs(sizes[blob] for blob, lasting in sorted(wanted.items()) if lasting)
-        memories = {}
-        for blob, lasting in sorted(wanted.items()):
-            memory = slabs.slot(sizes[blob]) if lasting else memoryview(bytearray(sizes[blob]))
-            targets.append(Target(loaded, blob, memory))
-            memories[blob] = memory[: sizes[blob]]
-        found.append(memories)
-    loader.fetch(targets, threads)
-    return found
+def read_targets(selection: Selection, targets: list[Target], threads: int, progress: Progress | None) -> None:
+    """Fill targets, with progress."""
+    total = sum(target.loaded.structure.sizes[target.blob] for target in targets)
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(done, total)
+
+    selection.loader.fetch(targets, threads, advance)
 
 
-def _part(loader: Loader, loaded: LoadedComponent, memories: dict[int, memoryview]) -> Part:
-    def memory(blob: int) -> memoryview:
-        found = memories.get(blob)
-        return loader.memory(loaded, blob) if found is None else found
-
-    return Part(loaded.name, loaded.structure.node, loaded.component.values, memory, loaded.structure.sizes)
+def _memory(targets: list[Target], _number: int, chosen: Chosen, blobs: dict[int, bool]) -> dict[int, memoryview]:
+    """Fresh memory for the blobs of one component, which joins the targets."""
+    slabs = Slabs(chosen.size(blob) for blob, lasting in blobs.items() if lasting)
+    memories = {}
+    for blob, lasting in blobs.items():
+        size = chosen.size(blob)
+        # Texts and packed numbers are made anew from their bytes, which must not stay behind in a slab.
+        memory = slabs.slot(size) if lasting else memoryview(bytearray(size))
+        targets.append(Target(chosen.loaded, blob, memory))
+        memories[blob] = memory[:size]
+    return memories

@@ -1,0 +1,122 @@
+"""What of a commit is asked for: its components, reduced to what patterns select, and the blobs that takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from casckpt.errors import NotFoundError, UsageError
+from casckpt.format.ids import CommitId
+from casckpt.odb.database import Database
+from casckpt.ops.history import require_tree
+from casckpt.ops.load import LoadedComponent, Loader
+from casckpt.state.flat import Node
+from casckpt.state.select import compile_patterns, prune
+from casckpt.state.unflatten import Part
+from casckpt.state.walk import LeafInfo, walk
+
+Links = tuple[tuple[tuple[int, int], ...], ...]
+Patterns = str | Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """One component, as far as it was chosen: its own node and values, and the whole it is a part of."""
+
+    loaded: LoadedComponent
+    node: Node
+    values: Sequence[object]
+
+    def leaves(self) -> Iterator[LeafInfo]:
+        """Its leaves in walk order."""
+        return walk(self.loaded.name, self.node, self.values)
+
+    def blobs(self) -> dict[int, bool]:
+        """The blobs its leaves lie in; True for those whose memory a tensor or array will keep."""
+        count = len(self.loaded.structure.sizes)
+        found: dict[int, bool] = {}
+        for leaf in self.leaves():
+            if leaf.blob is not None and leaf.blob < count:
+                found[leaf.blob] = leaf.kind in ("tensor", "array")
+        return found
+
+    def size(self, blob: int) -> int:
+        """Plain bytes of a blob."""
+        return self.loaded.structure.sizes[blob]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The chosen components of a commit, the root first, and which of their blobs are the same memory."""
+
+    loader: Loader
+    chosen: list[Chosen]
+    links: Links
+
+    def parts(self, memories: Sequence[dict[int, memoryview]]) -> list[Part]:
+        """What `unflatten` makes a state of.
+
+        Args:
+            memories: filled memory of the blobs of each component; blobs that are linked to an earlier one may miss.
+        """
+        return [_part(self.loader, chosen, found) for chosen, found in zip(self.chosen, memories, strict=True)]
+
+    def own_blobs(self) -> Iterator[tuple[int, Chosen, dict[int, bool]]]:
+        """Number, component and blobs of each component, without those that are linked to an earlier one's."""
+        later = {member for group in self.links for member in group[1:]}
+        for number, chosen in enumerate(self.chosen):
+            mine = {blob: lasting for blob, lasting in chosen.blobs().items() if (number, blob) not in later}
+            yield number, chosen, dict(sorted(mine.items()))
+
+
+def select_state(database: Database, identity: CommitId, patterns: Patterns | None = None) -> Selection:
+    """The state of a commit, or what patterns select of it; reads no chunk.
+
+    Raises:
+        NotFoundError: nothing in it matches.
+        UsageError: the commit holds files, not a live state.
+    """
+    loader = Loader(database, identity, require_tree(database, identity))
+    tree = loader.tree()
+    components = loader.components(tree)
+    if patterns is None:
+        chosen = [Chosen(loaded, loaded.structure.node, loaded.component.values) for loaded in components]
+        selection = Selection(loader, chosen, tree.links)
+    else:
+        selection = _reduced(loader, components, tree.links, patterns)
+    for one in selection.chosen:
+        if any(leaf.kind == "file" for leaf in one.leaves()):
+            raise UsageError(problem=f"commit {loader.commit} holds files: restore it with Store.checkout_path")
+    return selection
+
+
+def _reduced(loader: Loader, components: list[LoadedComponent], links: Links, patterns: Patterns) -> Selection:
+    selects = compile_patterns(patterns)
+    numbers: dict[int, int] = {}
+    chosen: list[Chosen] = []
+    for number, loaded in enumerate(components[1:]):
+        found = prune(loaded.name, loaded.structure.node, loaded.component.values, selects)
+        if found is not None:
+            numbers[number] = len(chosen)
+            chosen.append(Chosen(loaded, *found))
+    root = components[0]
+    found = prune("", root.structure.node, root.component.values, selects, numbers)
+    if found is None:
+        raise NotFoundError(thing=f"a leaf that matches {patterns!r} in commit {loader.commit}")
+    chosen.insert(0, Chosen(root, *found))
+    places = {0: 0} | {number + 1: new + 1 for number, new in numbers.items()}
+    blobs = [set(one.blobs()) for one in chosen]
+    kept = []
+    for group in links:
+        members = [(places[part], blob) for part, blob in group if part in places and blob in blobs[places[part]]]
+        if len(members) > 1:
+            kept.append(tuple(members))
+    return Selection(loader, chosen, tuple(kept))
+
+
+def _part(loader: Loader, chosen: Chosen, memories: dict[int, memoryview]) -> Part:
+    def memory(blob: int) -> memoryview:
+        found = memories.get(blob)
+        return loader.memory(chosen.loaded, blob) if found is None else found
+
+    return Part(chosen.loaded.name, chosen.node, chosen.values, memory, chosen.loaded.structure.sizes)
