@@ -13,6 +13,7 @@ end alone, so an insertion moves few groups (the sizes average about 420 KiB).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from casckpt.format.ids import path_hash
 
@@ -70,16 +71,37 @@ def group_blobs(sizes: Sequence[int], elements: Sequence[int], paths: Iterable[s
     path_hash(path) < s * 2^64 / 524 288.
     """
     groups: list[list[int]] = []
-    open_groups: dict[int, tuple[list[int], int]] = {}
+    open_groups: dict[int, list[int]] = {}
+    filled: dict[int, int] = {}
     for number, (nbytes, element, path) in enumerate(zip(sizes, elements, paths, strict=True)):
-        if not is_small(nbytes):
+        if not TINY < nbytes < SMALL:  # is_small, 20 000 times
             continue
-        members, filled = open_groups.get(element, ([], 0))
-        if not members or filled + nbytes > CHUNK:
-            members, filled = [], 0
+        members = open_groups.get(element)
+        if members is None or filled[element] + nbytes > CHUNK:
+            members = open_groups[element] = []
+            filled[element] = 0
             groups.append(members)
         members.append(number)
-        open_groups[element] = (members, filled + nbytes)
+        filled[element] += nbytes
         if path_hash(path) * _GROUP_MEAN < nbytes << 64:
-            open_groups[element] = ([], 0)
+            del open_groups[element]
     return groups
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """The blobs of one component by how they are kept; numbers in blob order, every blob is in exactly one."""
+
+    tiny: tuple[int, ...]
+    groups: tuple[tuple[int, ...], ...]
+    large: tuple[int, ...]
+
+
+def divide(sizes: Sequence[int], elements: Sequence[int], paths: Sequence[str]) -> Division:
+    """How the blobs of one component are kept; the arguments are those of `group_blobs`.
+
+    It follows from the structure alone, so a component that looks like an earlier one is divided like it.
+    """
+    tiny = tuple([number for number, nbytes in enumerate(sizes) if nbytes <= TINY])
+    large = tuple([number for number, nbytes in enumerate(sizes) if nbytes >= SMALL])
+    return Division(tiny, tuple(map(tuple, group_blobs(sizes, elements, paths))), large)

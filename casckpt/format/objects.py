@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from casckpt.format import limits
@@ -58,11 +59,10 @@ class Structure:
         elements = fields.need("types", bytes)
         groups = fields.need("groups", list)
         layouts = fields.get("layouts", dict, {})
-        if len(elements) != len(sizes) or not all(
-            type(size) is int and 0 < size <= limits.MAX_BLOB_BYTES for size in sizes
-        ):
+        # Through sets of types, since there may be tens of thousands of both.
+        if len(elements) != len(sizes) or not set(map(type, sizes)) <= {int} or not _in_range(sizes):
             raise fields.error("sizes and types of the blobs do not fit")
-        if not all(type(group) is list and group and all(type(blob) is int for blob in group) for group in groups):
+        if not set(map(type, groups)) <= {list} or not all(groups) or not set(map(type, chain(*groups))) <= {int}:
             raise fields.error("a group is not a list of blob numbers")
         if not all(type(key) is int and 0 <= key < len(sizes) and type(item) is dict for key, item in layouts.items()):
             raise fields.error("a layout is not a map for one of the blobs")
@@ -161,6 +161,10 @@ class Tree:
             tuple((name, ObjectId(identity)) for name, identity in parts),
             tuple(tuple((pair[0], pair[1]) for pair in group) for group in links),
         )
+
+
+def _in_range(sizes: list[int]) -> bool:
+    return not sizes or (min(sizes) > 0 and max(sizes) <= limits.MAX_BLOB_BYTES)
 
 
 def _is_id(value: Any) -> bool:

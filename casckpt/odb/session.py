@@ -147,11 +147,11 @@ class Session:
             self._add(p.Record(identity, 0, len(data), len(stored), kind, codec, check=check), stored)
         return identity
 
-    def put_chunk(self, data: bytes, element: int, coder: Coder | None = None) -> ObjectId:
+    def put_chunk(self, data: bytes | memoryview, element: int, coder: Coder | None = None) -> ObjectId:
         """Store a chunk unless the store has it; for groups of small blobs, since large ones go by the pipeline.
 
         Args:
-            data: 1 byte to 1 MiB.
+            data: 1 byte to 1 MiB that nobody writes to any more; kept until it is written.
             element: element type code.
             coder: encodes it; None for raw.
         """

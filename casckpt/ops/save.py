@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from casckpt.errors import StateChanged
 from casckpt.format import chunking
@@ -13,7 +15,8 @@ from casckpt.format.pack import PACK_BYTES
 from casckpt.odb.pipeline import Coder, Piece, Pipeline, RawCoder
 from casckpt.odb.session import Session
 from casckpt.ops.values import Progress
-from casckpt.state.flat import Blob, FlatComponent, FlatState
+from casckpt.state.flat import Blob, FlatComponent, FlatState, Schema
+from casckpt.state.join import join
 
 THREADED_FROM = 16 << 20
 """Plain bytes of large blobs from which on threads are worth starting."""
@@ -58,11 +61,32 @@ def save_state(
 
 def plain_bytes(flat: FlatState) -> int:
     """Plain bytes of a state; memory that components share counts once."""
-    total = sum(blob.nbytes for component in (flat.root, *flat.components) for blob in component.blobs)
     components = (flat.root, *flat.components)
-    for group in flat.links:
-        total -= sum(components[part].blobs[blob].nbytes for part, blob in group[1:])
-    return total
+    total = sum(sum(component.schema.sizes) for component in components)
+    return total - sum(components[part].schema.sizes[blob] for group in flat.links for part, blob in group[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What follows from the look of a component alone: element codes, division of its blobs, encoded structure."""
+
+    codes: bytes
+    division: chunking.Division
+    structure: bytes
+
+
+_plans: WeakKeyDictionary[Schema, _Plan] = WeakKeyDictionary()
+"""Kept as long as `flatten` keeps the schemas: a training commits states that look alike over and over."""
+
+
+def _plan(schema: Schema) -> _Plan:
+    found = _plans.get(schema)
+    if found is None:
+        codes = bytes(map(element_code, schema.elements))
+        division = chunking.divide(schema.sizes, codes, schema.paths)
+        structure = Structure(schema.node, schema.sizes, codes, division.groups).encode()
+        found = _plans[schema] = _Plan(codes, division, structure)
+    return found
 
 
 class _Save:
@@ -78,28 +102,20 @@ class _Save:
 
     def component(self, component: FlatComponent) -> ObjectId:
         """Put one component."""
-        session, blobs = self._session, component.blobs
-        sizes = [blob.nbytes for blob in blobs]
-        codes = [element_code(blob.element) for blob in blobs]
-        groups = chunking.group_blobs(sizes, codes, (blob.path for blob in blobs))
+        session, plan = self._session, _plan(component.schema)
         digests = bytearray()
-        for group in groups:
-            joined = _joined([blobs[number] for number in group])
-            digests += session.put_chunk(joined, codes[group[0]], self._coder)
+        for group in plan.division.groups:
+            joined = _joined(component, group)
+            digests += session.put_chunk(joined, plan.codes[group[0]], self._coder)
             session.end_leaf()
             self._advance(len(joined))
-        large = [
-            (blob, code)
-            for blob, code in zip(blobs, codes, strict=True)
-            if not chunking.is_tiny(blob.nbytes) and not chunking.is_small(blob.nbytes)
-        ]
+        large = [(component.blobs[number], plan.codes[number]) for number in plan.division.large]
         self._large(large)
         digests += b"".join([self._entries[id(blob.source)] for blob, _ in large])
-        tiny = _joined([blob for blob in blobs if chunking.is_tiny(blob.nbytes)])
+        tiny = bytes(_joined(component, plan.division.tiny))
         self._advance(len(tiny))
-        structure = Structure(component.node, tuple(sizes), bytes(codes), tuple(map(tuple, groups)))
-        identity = session.put(Kind.STRUCTURE, structure.encode())
-        return session.put(Kind.COMPONENT, Component(identity, component.values, tiny, bytes(digests)).encode())
+        structure = session.put(Kind.STRUCTURE, plan.structure)
+        return session.put(Kind.COMPONENT, Component(structure, component.values, tiny, bytes(digests)).encode())
 
     def _large(self, blobs: list[tuple[Blob, int]]) -> None:
         """Put the chunks of large blobs, and the pages of those that have many."""
@@ -124,11 +140,11 @@ class _Save:
         return b"".join([self._session.put(Kind.PAGE, ids[at : at + step]) for at in range(0, len(ids), step)])
 
 
-def _joined(blobs: list[Blob]) -> bytes:
-    """A private copy of whole blobs, back to back."""
-    joined = b"".join([blob.read(0, blob.nbytes) for blob in blobs])
-    if len(joined) != sum(blob.nbytes for blob in blobs):  # a bytearray that was cut short
-        raise StateChanged(path=blobs[0].path)
+def _joined(component: FlatComponent, numbers: Sequence[int]) -> memoryview:
+    """A private copy of some blobs of a component, back to back."""
+    joined = join(component.blobs, numbers)
+    if len(joined) != sum([component.schema.sizes[number] for number in numbers]):  # a bytearray that was cut short
+        raise StateChanged(path=component.schema.paths[numbers[0]])
     return joined
 
 
@@ -136,4 +152,4 @@ def _pieces(blob: Blob, code: int) -> Iterator[Piece]:
     for start in range(0, blob.nbytes, chunking.CHUNK):
         stop = min(start + chunking.CHUNK, blob.nbytes)
         ends_leaf = stop == blob.nbytes or stop % PACK_BYTES == 0
-        yield Piece(blob.read, start, stop, code, blob.path, False, ends_leaf)
+        yield Piece(blob.read, start, stop, code, blob.path, blob.private, ends_leaf)

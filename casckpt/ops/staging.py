@@ -21,9 +21,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from casckpt.state.flat import Blob, FlatComponent, FlatState, Source
-from casckpt.state.leaves import Bytes, View
-from casckpt.state.memory import RangeSource, StridedSource
+from casckpt.state.flat import FlatComponent, FlatState, Source
+from casckpt.state.held import HeldBlobs
+from casckpt.state.memory import BytesSource, RangeSource, StridedSource
 
 if TYPE_CHECKING:
     import numpy as np
@@ -147,20 +147,19 @@ def stage(flat: FlatState, arena: Arena) -> FlatState:
 
 
 def _moved(component: FlatComponent, copies: dict[int, RangeSource]) -> FlatComponent:
-    blobs = [
-        blob if copy is None else Blob(blob.path, blob.element, blob.nbytes, copy)
-        for blob, copy in ((blob, copies.get(id(blob.source))) for blob in component.blobs)
-    ]
-    return replace(component, blobs=tuple(blobs))
+    sources = [copies.get(id(blob.source), blob.source) for blob in component.blobs]
+    addresses = [source.address if isinstance(source, RangeSource) else 0 for source in sources]
+    blobs = HeldBlobs(component.schema, [], addresses, [], dict(enumerate(sources)))
+    return replace(component, blobs=blobs)
 
 
 def _is_immutable(source: Source) -> bool:
-    return isinstance(source, Bytes) and type(source.data) is bytes
+    return isinstance(source, BytesSource) and type(source.data) is bytes
 
 
 def _is_plain(source: Source) -> bool:
     """Whether any thread may read it: memory of the CPU, without a library that has streams of its own."""
-    return isinstance(source, (Bytes, View, RangeSource, StridedSource))
+    return isinstance(source, (BytesSource, RangeSource, StridedSource))
 
 
 def _as_tensor(source: Source) -> TensorSource | None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 from typing import Any
 
 import numpy as np
 
-from casckpt import errors
 from casckpt.state.checks import check_extent, check_size, default_strides, inconsistent, unknown
 from casckpt.state.flat import ELEMENTS
-from casckpt.state.leaves import CPU, View, reach
+from casckpt.state.leaves import Form, reach
 from casckpt.state.nodes import ArrayNode
-from casckpt.state.paths import shown
-from casckpt.state.values import Scalar, type_name
+from casckpt.state.values import Scalar
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -23,34 +22,16 @@ _FLOATS = {"f2", "f4", "f8", "c8", "c16"}
 """The others (f12, f16, c24, c32) mean something else on every platform."""
 
 
-def describe(array: Array, path: str, part: int) -> tuple[list[Any], View | None]:
-    """The node of an array, its blob and offset left open, and its memory; None if it has no bytes.
-
-    Raises:
-        UnsupportedType: a subclass, or a dtype that is not kept.
-    """
-    if type(array) is not np.ndarray:
-        problem = "subclasses of arrays are not kept"
-        raise errors.UnsupportedType(path=shown(path), type=type_name(type(array)), problem=problem)
-    problem, element = _dtype_rules(array.dtype)
-    if problem:
-        raise errors.UnsupportedType(path=shown(path), type=f"numpy.ndarray of {array.dtype}", problem=problem)
+def form(array: Array) -> Form:
+    """What an array looks like; its `problem` says why it is not kept, if it is not."""
     flags = array.flags
-    order = "F" if flags.f_contiguous and not flags.c_contiguous else "C"
-    node = ["array", array.dtype.str, list(array.shape), order, None, 0]
-    if array.nbytes == 0:
-        return node, None
-    address: int = array.__array_interface__["data"][0]
-    low, high, gappy = reach(array.shape, array.strides, array.itemsize)
-    view = View(
-        *(part, path, node, element, array, CPU, address, array.shape, array.strides, array.itemsize),
-        tensor=False,
-        lazy=False,
-        low=address + low,
-        high=address + high,
-        gappy=gappy,
-    )
-    return node, view
+    return _form(array.dtype, array.shape, array.strides, flags.c_contiguous, flags.f_contiguous)
+
+
+def address(array: Array) -> int:
+    """Where its first element lies."""
+    found: int = array.__array_interface__["data"][0]
+    return found
 
 
 def restore(node: ArrayNode, memory: memoryview | None) -> Array:
@@ -84,17 +65,17 @@ def check(node: ArrayNode, nbytes: int) -> None:
     check_extent(node.shape, strides, node.offset, dtype.itemsize, nbytes)
 
 
-def describe_scalar(scalar: np.generic, path: str) -> list[object]:
-    """The value entry of a numpy scalar."""
-    kind, dtype = type(scalar), scalar.dtype
+def describe_scalar(scalar: np.generic) -> tuple[list[object], str]:
+    """The value entry of a numpy scalar, and why it is not kept ("" if it is)."""
+    dtype = scalar.dtype
     problem, _ = _dtype_rules(dtype)
-    if kind is not dtype.type:
+    if type(scalar) is not dtype.type:
         problem = "subclasses of numpy scalars are not kept"
     if problem:
-        raise errors.UnsupportedType(path=shown(path), type=type_name(kind), problem=problem)
+        return [], problem
     if isinstance(scalar, np.str_):  # tobytes() of these two says less or more than the characters they hold
-        return ["scalar", dtype.str, scalar.encode("utf-32-le", "surrogatepass")]
-    return ["scalar", dtype.str, bytes(scalar) if isinstance(scalar, np.bytes_) else scalar.tobytes()]
+        return ["scalar", dtype.str, scalar.encode("utf-32-le", "surrogatepass")], ""
+    return ["scalar", dtype.str, bytes(scalar) if isinstance(scalar, np.bytes_) else scalar.tobytes()], ""
 
 
 def restore_scalar(stored: Scalar) -> np.generic:
@@ -113,6 +94,26 @@ def restore_scalar(stored: Scalar) -> np.generic:
         return np.void(stored.data)
     scalar: np.generic = np.frombuffer(stored.data, dtype)[0]
     return scalar
+
+
+@functools.lru_cache(maxsize=4096)  # states have thousands of arrays and dozens of forms
+def _form(dtype: np.dtype[Any], shape: tuple[int, ...], strides: tuple[int, ...], rows: bool, columns: bool) -> Form:
+    problem, element = _dtype_rules(dtype)
+    if problem:
+        return Form(problem, dtype=str(dtype))
+    itemsize = dtype.itemsize
+    low = high = 0
+    gappy = False
+    if math.prod(shape) * itemsize:
+        low, high, gappy = reach(shape, strides, itemsize)
+    return Form(
+        *("", False, dtype.str, element, itemsize, shape, strides),
+        order="F" if columns and not rows else "C",
+        contiguous=rows or columns,
+        low=low,
+        high=high,
+        gappy=gappy,
+    )
 
 
 @functools.lru_cache(maxsize=256)

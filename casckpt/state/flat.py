@@ -27,6 +27,7 @@ Values are walked depth first, children in order, `_metadata` after them. A blob
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -64,7 +65,10 @@ ELEMENTS = frozenset(
 
 
 class Source(Protocol):
-    """Where a blob's bytes lie. Keeps the memory alive; reading is thread-safe."""
+    """Where a blob's bytes lie. Keeps the memory alive; reading is thread-safe.
+
+    A source of which every read gives memory that nobody else can write to has an attribute `private` that is True.
+    """
 
     def read(self, start: int, stop: int) -> memoryview:
         """Bytes `start` to `stop`, format B, contiguous: the memory itself where it can be, else a private copy."""
@@ -90,15 +94,54 @@ class Blob:
         """Bytes `start` to `stop` (0 <= start <= stop <= nbytes); never materialises more than that piece."""
         return self.source.read(start, stop)
 
+    @property
+    def private(self) -> bool:
+        """Whether what `read` gives stays as it is; else it may be the state's live memory, as of a silent source."""
+        return bool(getattr(self.source, "private", False))
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Schema:
+    """What a component looks like, without values and bytes. Nobody changes it: states that look alike share it.
+
+    Compared and hashed by identity. `flatten` gives the same object again for a component that looks as it did a
+    moment ago, so what follows from the schema alone may be kept in a `WeakKeyDictionary` by it. It holds no memory
+    of any state.
+
+    Args:
+        node: the structure; blob numbers are indices into the columns below.
+        paths: of the blobs, in order.
+        elements: element types of the blobs.
+        sizes: lengths of the blobs in bytes.
+    """
+
+    node: Node
+    paths: tuple[str, ...]
+    elements: tuple[str, ...]
+    sizes: tuple[int, ...]
+
+
+_UNKNOWN = Schema(None, (), (), ())
+
 
 @dataclass(frozen=True, slots=True)
 class FlatComponent:
-    """One component: its canonical path element ("" for the root), structure, values and blobs in path order."""
+    """One component: its canonical path element ("" for the root), structure, values and blobs in path order.
+
+    The schema is made from the blobs if it is not given. The node is the schema's and never changed.
+    """
 
     name: str
     node: Node
     values: list[object]
-    blobs: tuple[Blob, ...]
+    blobs: Sequence[Blob]
+    schema: Schema = _UNKNOWN
+
+    def __post_init__(self) -> None:
+        if self.schema is _UNKNOWN:
+            columns = [(blob.path, blob.element, blob.nbytes) for blob in self.blobs]
+            paths, elements, sizes = zip(*columns, strict=True) if columns else ((), (), ())
+            object.__setattr__(self, "schema", Schema(self.node, paths, elements, sizes))
 
 
 @dataclass(frozen=True, slots=True)

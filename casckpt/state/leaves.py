@@ -6,82 +6,67 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from casckpt.state.flat import Blob
-
 CPU = "cpu"
 
 
-@dataclass(slots=True, eq=False)
-class Leaf:
-    """One leaf.
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What is said of an array or tensor by all but its address: equal for those that are stored alike.
 
     Args:
-        part: number of its component, 0 for the root.
-        path: canonical full path.
-        node: its node, complete but for the blob number and what follows from sharing.
-        element: one of `flat.ELEMENTS`.
-        blob: the blob its bytes are in, while blobs are numbered.
-    """
-
-    part: int
-    path: str
-    node: list[Any]
-    element: str
-    blob: Blob | None = field(init=False, default=None)
-
-
-@dataclass(slots=True, eq=False)
-class Bytes(Leaf):
-    """Bytes in plain Python memory: immutable, or a bytearray, which shares with nothing. Its own blob's source."""
-
-    data: bytes | bytearray = field(repr=False)
-
-    def read(self, start: int, stop: int) -> memoryview:
-        """Bytes `start` to `stop`."""
-        # The view is made here and not kept: while one exists, a bytearray cannot be resized by its owner.
-        return memoryview(self.data)[start:stop].toreadonly()
-
-
-@dataclass(slots=True, eq=False)
-class View(Leaf):
-    """An array or tensor with at least one byte. numpy and torch share the CPU's addresses.
-
-    Args:
-        owner: keeps the memory alive; the array itself if it is one of numpy.
-        space: addresses are comparable within one space: "cpu", "cuda:0", ...
-        address: of the first element.
-        shape, strides: sizes, and bytes per step.
-        itemsize: bytes of one element.
+        problem: why it is not kept; then nothing else counts but the dtype.
         tensor: of torch, whose strides are state; else of numpy, which comes back in C or F order.
+        dtype: as in its node.
+        element: one of `flat.ELEMENTS`.
+        itemsize: bytes of one element.
+        shape, strides: sizes, and bytes per step.
+        order: the field of its node: strides in elements or None of a tensor, "C" or "F" of an array.
+        flags: the field of a tensor's node, without the bit of a Parameter.
+        contiguous: whether all bytes lie in the order it says; of a tensor, in the default one.
+        space: addresses are comparable within one space: "cpu", "cuda:0", ...
         lazy: the bytes in memory are not the values yet (torch's conj and neg bits): shares with its like only.
-        low, high: the bytes touched lie in [low, high).
+        low, high: the bytes touched lie in [low, high) from the first element's address; equal if there are none.
         gappy: not every byte of [low, high) need be touched.
     """
 
-    owner: Any = field(repr=False)
-    space: str
-    address: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    itemsize: int
-    tensor: bool
-    lazy: bool
-    low: int
-    high: int
-    gappy: bool
+    problem: str = ""
+    tensor: bool = False
+    dtype: str = ""
+    element: str = "bytes"
+    itemsize: int = 1
+    shape: tuple[int, ...] = ()
+    strides: tuple[int, ...] = ()
+    order: str | tuple[int, ...] | None = None
+    flags: int = 0
+    contiguous: bool = True
+    space: str = CPU
+    lazy: bool = False
+    low: int = 0
+    high: int = 0
+    gappy: bool = False
+    sizes: list[int] = field(init=False, repr=False, compare=False)
+    """The shape as nodes have it: one list in all of them, for a list each would cost the collector too much."""
+    plain: bool = field(init=False, compare=False)
+    """Whether it is stored as it lies in the CPU's memory, from its first element on, if it shares with nothing."""
 
-    def read(self, start: int, stop: int) -> memoryview:
-        """Bytes `start` to `stop` of the range, if that lies on the CPU: a leaf alone is the source of its blob."""
-        if start == stop:
-            return memoryview(b"")
-        from casckpt.state.memory import byte_window
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sizes", list(self.shape))
+        usual = self.contiguous or (self.tensor and not self.gathers(self.tensor))
+        object.__setattr__(self, "plain", usual and self.space == CPU and not self.lazy and self.low == 0)
 
-        return byte_window(self.owner, self.low + start, stop - start)
+    def node(self, flags: int) -> list[Any]:
+        """The node of a leaf, its blob and offset left open."""
+        if self.tensor:
+            order = self.order if self.order is None else list(self.order)
+            return ["tensor", self.dtype, self.sizes, order, None, 0, self.flags | flags]
+        return ["array", self.dtype, self.sizes, self.order, None, 0]
 
-    @property
-    def identity(self) -> tuple[object, ...]:
-        """Equal for views of the same bytes in the same order."""
-        return self.space, self.address, self.shape, self.strides, self.itemsize
+    def gathers(self, tensor: bool) -> bool:
+        """Whether its elements are brought together, not stored as they lie; `tensor` if it shares with one."""
+        if tensor:
+            # Elements that share bytes within the view must go on doing so: then the gaps are stored too.
+            return self.gappy and not self.overlaps_itself
+        return not self.contiguous
 
     @property
     def core(self) -> tuple[int, ...]:
@@ -97,6 +82,42 @@ class View(Leaf):
                 return True
             reach += stride * (size - 1)
         return False
+
+
+@dataclass(slots=True, eq=False)
+class View:
+    """An array or tensor with at least one byte, of those that are not stored simply as they lie.
+
+    Args:
+        index: its number among the memories of the state.
+        part: number of its component, 0 for the root.
+        path: canonical full path.
+        node: its node, complete but for the blob number and what follows from sharing.
+        form: what it looks like.
+        address: of the first element; numpy and torch share the CPU's addresses.
+    """
+
+    index: int
+    part: int
+    path: str
+    node: list[Any]
+    form: Form
+    address: int
+
+    @property
+    def low(self) -> int:
+        """Address of the first byte it touches."""
+        return self.address + self.form.low
+
+    @property
+    def high(self) -> int:
+        """Address behind the last byte it touches."""
+        return self.address + self.form.high
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """Equal for views of the same bytes in the same order."""
+        return self.form.space, self.address, self.form.shape, self.form.strides, self.form.itemsize
 
 
 def reach(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> tuple[int, int, bool]:

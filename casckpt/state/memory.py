@@ -44,11 +44,32 @@ def window(owner: object, address: int, shape: Sequence[int], strides: Sequence[
 
 
 @dataclass(frozen=True, slots=True)
+class BytesSource:
+    """Plain Python memory: immutable bytes, or a bytearray of the state."""
+
+    data: bytes | bytearray = field(repr=False)
+
+    @property
+    def private(self) -> bool:
+        """A bytearray can be written to by its owner."""
+        return isinstance(self.data, bytes)
+
+    def read(self, start: int, stop: int) -> memoryview:
+        # The view is made here and not kept: while one exists, a bytearray cannot be resized by its owner.
+        return memoryview(self.data)[start:stop].toreadonly()
+
+
+@dataclass(frozen=True, slots=True)
 class RangeSource:
     """A range of CPU addresses, read without a copy. All its bytes lie in memory that `owner` keeps alive."""
 
     owner: object = field(repr=False)
     address: int
+
+    @property
+    def private(self) -> bool:
+        """It is the state's own memory."""
+        return False
 
     def read(self, start: int, stop: int) -> memoryview:
         return byte_window(self.owner, self.address + start, stop - start) if start < stop else memoryview(b"")
@@ -63,6 +84,11 @@ class StridedSource:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     itemsize: int
+
+    @property
+    def private(self) -> bool:
+        """Every read copies."""
+        return True
 
     def read(self, start: int, stop: int) -> memoryview:
         if start == stop:
@@ -83,6 +109,11 @@ class PaddedSource:
 
     source: Source
     pad: int
+
+    @property
+    def private(self) -> bool:
+        """Reads behind the pad do not copy."""
+        return bool(getattr(self.source, "private", False))
 
     def read(self, start: int, stop: int) -> memoryview:
         if start >= self.pad:

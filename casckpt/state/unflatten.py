@@ -12,6 +12,7 @@ from typing import Any, assert_never
 
 from casckpt.state import paths
 from casckpt.state.checks import expect_count, inconsistent, unknown
+from casckpt.state.collector import paused
 from casckpt.state.flat import DEPTH_MAX, Node
 from casckpt.state.nodes import (
     ArrayNode,
@@ -34,8 +35,10 @@ class Part:
 
     Args:
         name, node, values: as in `flat.FlatComponent`.
-        memory: gives blob b as writable, contiguous bytes, already filled and 8-byte aligned at least; the state
-            takes them over. Called at most once per blob, and not for one that is linked to an earlier part's.
+        memory: gives blob b as writable, contiguous bytes, already filled; the state takes them over. Called at most
+            once per blob, and not for one that is linked to an earlier part's. Slices of one buffer are welcome: they
+            become storages of their own, though the buffer is only free when all are. They should be aligned to the
+            width of their element, and to 8 bytes if that is not known.
         nbytes: length of every blob.
     """
 
@@ -59,11 +62,12 @@ def unflatten(parts: Sequence[Part], links: Sequence[Sequence[Sequence[int]]]) -
     """
     if not parts:
         raise inconsistent("a state has no root")
-    shared = _Memory(parts, links)
-    built: list[Any] = []
-    for number, part in enumerate(parts[1:], 1):
-        built.append(_Build(part, number, shared, None).build(depth=1))
-    return _Build(parts[0], 0, shared, built).build(depth=0)
+    with paused():
+        shared = _Memory(parts, links)
+        built: list[Any] = []
+        for number, part in enumerate(parts[1:], 1):
+            built.append(_Build(part, number, shared, None).build(depth=1))
+        return _Build(parts[0], 0, shared, built).build(depth=0)
 
 
 class _Memory:
@@ -74,6 +78,8 @@ class _Memory:
         self.first: dict[tuple[int, int], tuple[int, int]] = {}
         self.memories: dict[tuple[int, int], memoryview] = {}
         self.storages: dict[tuple[int, int], Any] = {}
+        self.taken: list[dict[int, tuple[memoryview, Any] | None]] = [{} for _ in parts]
+        """Memory and tensor of the blobs of each part that are a whole tensor; None for blobs that are linked."""
         for group in links:
             self.link(group)
 
@@ -87,6 +93,7 @@ class _Memory:
                 raise inconsistent(f"blob {blob} of component {part} cannot be linked")
             members.append((part, blob))
             self.first[part, blob] = members[0]
+            self.taken[part][blob] = None
         if len({self.parts[part].nbytes[blob] for part, blob in members}) != 1:
             raise inconsistent("linked blobs differ in length")
 
@@ -94,8 +101,10 @@ class _Memory:
         key = self.first.get((part, blob), (part, blob))
         found = self.memories.get(key)
         if found is None:
+            taken = self.taken[part].setdefault(blob, None)
             owner = self.parts[key[0]]
-            found = self.memories[key] = memoryview(owner.memory(key[1])).cast("B")
+            memory = memoryview(owner.memory(key[1])) if taken is None else taken[0]
+            found = self.memories[key] = memory.cast("B")
             if len(found) != owner.nbytes[key[1]]:
                 raise inconsistent(f"blob {key[1]} has {len(found)} bytes instead of {owner.nbytes[key[1]]}")
         return found
@@ -106,7 +115,9 @@ class _Memory:
         key = self.first.get((part, blob), (part, blob))
         found = self.storages.get(key)
         if found is None:
-            found = self.storages[key] = tensors.storage(self.memory(part, blob))
+            taken = self.taken[part].get(blob)
+            found = tensors.storage(self.memory(part, blob)) if taken is None else taken[1].untyped_storage()
+            self.storages[key] = found
         return found
 
 
@@ -120,6 +131,8 @@ class _Build:
         self.children = children
         self.placed = 0
         self.taken = 0
+        self.taken_blobs = shared.taken[number]
+        self.whole: Callable[..., Any] | None = None
 
     def build(self, depth: int) -> Any:
         value = self.value(self.part.node, depth)
@@ -132,6 +145,9 @@ class _Build:
     def value(self, node: Node, depth: int) -> Any:
         if node is None:
             return self.inline()
+        tensor = self.whole_tensor(node)
+        if tensor is not None:
+            return tensor
         found = parse(node, depth + 1)
         match found:
             case TensorNode():
@@ -203,6 +219,36 @@ class _Build:
 
         arrays.check(found, self.nbytes(found.blob))
         return arrays.restore(found, None if found.blob is None else self.memory(found.blob))
+
+    def whole_tensor(self, node: list[Any]) -> Any:
+        """The tensor of a node that is a whole blob, as nearly all are; None for any other node.
+
+        This is a short cut: what it does not take is parsed and checked step by step.
+        """
+        if type(node) is not list or len(node) != 7 or node[0] != "tensor":
+            return None
+        _, dtype, shape, strides, blob, offset, flags = node
+        if strides is not None or type(shape) is not list or type(blob) is not int or blob in self.taken_blobs:
+            return None
+        if self.whole is None:
+            try:
+                from casckpt.state import tensors
+            except ImportError:
+                return None
+            self.whole = tensors.whole
+        try:
+            form = self.whole(dtype, offset, flags, *shape)
+        except TypeError:  # a size that cannot be hashed
+            return None
+        nbytes = self.part.nbytes
+        if form is None or not 0 <= blob < len(nbytes) or nbytes[blob] != form.nbytes:
+            return None
+        memory = self.part.memory(blob)
+        if memory.nbytes != form.nbytes:
+            raise inconsistent(f"blob {blob} has {memory.nbytes} bytes instead of {form.nbytes}")
+        tensor = form.tensor(memory)
+        self.taken_blobs[blob] = memory, tensor
+        return tensor
 
     def tensor(self, found: TensorNode) -> Any:
         try:

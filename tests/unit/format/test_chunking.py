@@ -92,3 +92,15 @@ def test_groups_of_many_small_blobs_average_about_420_kib() -> None:
 def test_columns_of_other_lengths_are_a_mistake() -> None:
     with pytest.raises(ValueError):
         group_blobs([100, 100], [0], ["a", "b"])
+
+
+@given(SIZES)
+def test_a_division_holds_every_blob_once(sizes: list[int]) -> None:
+    codes = [number % 2 for number in range(len(sizes))]
+    found = chunking.divide(sizes, codes, paths_of(len(sizes)))
+    assert [list(group) for group in found.groups] == group_blobs(sizes, codes, paths_of(len(sizes)))
+    assert all(chunking.is_tiny(sizes[number]) for number in found.tiny)
+    assert not any(chunking.is_tiny(sizes[number]) or chunking.is_small(sizes[number]) for number in found.large)
+    grouped = [number for group in found.groups for number in group]
+    assert sorted([*found.tiny, *grouped, *found.large]) == list(range(len(sizes)))
+    assert list(found.tiny) == sorted(found.tiny) and list(found.large) == sorted(found.large)

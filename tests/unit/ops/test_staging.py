@@ -55,7 +55,7 @@ def test_a_staged_state_is_the_same_state() -> None:
     state = everything()
     flat = flatten(state)
     kinds = {type(blob.source).__name__ for blob in blobs(flat)}
-    assert kinds == {"View", "Bytes", "RangeSource", "StridedSource", "PaddedSource", "TensorSource"}
+    assert kinds == {"BytesSource", "RangeSource", "StridedSource", "PaddedSource", "TensorSource"}
     staged = stage(flat, Arena())
     assert contents(staged) == contents(flat)
     assert [(one.path, one.element, one.nbytes) for one in blobs(staged)] == [

@@ -104,7 +104,7 @@ def test_the_strategy_emits_every_form_of_the_format():
     }
     flags = {f"flags {flags}" for flags in range(4)} | {"strides True", "strides False", "no bytes True", "0-d True"}
     orders = {"order C", "order F", "array strides True", "array strides False"}
-    sources = {"View", "RangeSource", "StridedSource", "Bytes"}
+    sources = {"RangeSource", "StridedSource", "BytesSource"}
     assert (nodes | numbers | key_forms | natives | flags | orders | sources) - seen == set()
 
 

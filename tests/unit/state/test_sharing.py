@@ -5,15 +5,20 @@ import torch
 
 from casckpt.state import memory, sharing, tensors
 from casckpt.state.flatten import flatten
-from casckpt.state.sharing import share
-
-
-def views(tensors_):
-    return [tensors.describe(tensor, str(number), 0)[1] for number, tensor in enumerate(tensors_)]
+from casckpt.state.leaves import View
 
 
 def groups(tensors_):
-    return sorted(sorted(int(view.path) for view in group) for group in share(views(tensors_)))
+    """Numbers of the tensors of each group that shares memory."""
+    forms = tensors.forms(tensors_)
+    _, addresses = tensors.hold(tensors_)
+    clusters = sharing.Ranges(forms).clusters(addresses)
+    found = []
+    for cluster in clusters:
+        views = [View(index, 0, str(index), forms[index].node(0), forms[index], at) for index, at in cluster]
+        found += [sorted(view.index for view in group) for group in sharing.groups(views)]
+    alone = set(range(len(tensors_))) - {index for group in found for index in group}
+    return sorted([*found, *([index] for index in alone)])
 
 
 def test_groups_are_the_connected_components_of_shared_bytes():
@@ -100,7 +105,7 @@ def test_reading_a_piece_of_a_scattered_tensor_makes_only_that_piece():
 def test_device_memory_is_read_through_the_same_views():
     # No accelerator here: the two ways to read one are driven with CPU tensors, which they treat the same.
     base = torch.arange(40, dtype=torch.int16).reshape(5, 8)
-    source = tensors.device_range(base[1:], base[1:].data_ptr(), 48)
+    source = tensors.device_range(base.untyped_storage(), base[1:].data_ptr(), 48)
     assert bytes(source.read(3, 30)) == base[1:4].numpy().tobytes()[3:30]
     gathered = tensors.gathering(base[:, ::3].unsqueeze(0).expand(4, 5, 3), (1, 5, 3))
     assert bytes(gathered.read(1, 17)) == base[:, ::3].numpy().tobytes()[1:17]
@@ -110,4 +115,4 @@ def test_device_memory_is_read_through_the_same_views():
 def test_twenty_thousand_tensors_need_no_pairwise_work(monkeypatch):
     monkeypatch.setattr(sharing, "_touch", lambda *_: 1 / 0)
     base = torch.zeros(20_000, 2)
-    assert sum(1 for _ in share(views(base.unbind(0)))) == 20_000
+    assert len(groups(base.unbind(0))) == 20_000

@@ -1,4 +1,5 @@
 import contextlib
+import io
 import random
 import sys
 
@@ -339,3 +340,44 @@ def test_changed_structures_are_refused_or_read_but_never_crash(state, seed):
             unflatten(damaged, links)
         with contextlib.suppress(errors.FormatError, errors.IntegrityError):
             list(walk("", node, values))
+
+
+def test_slices_of_one_buffer_become_storages_of_their_own():
+    buffer = memoryview(bytearray(range(64)))
+    node = ["list", [tensor([2, 2]), tensor([4], blob=1), tensor([], blob=2), tensor([3], blob=3, dtype="int16")]]
+    spans = [(0, 16), (16, 32), (32, 36), (36, 42)]
+    back = build(node, nbytes=[16, 16, 4, 6], memory=lambda blob: buffer[slice(*spans[blob])])
+    for made, (low, high) in zip(back, spans, strict=True):
+        assert made.untyped_storage().nbytes() == high - low and made.storage_offset() == 0 and made._base is None
+        assert bytes(made.reshape(-1).view(torch.uint8).tolist()) == bytes(range(low, high))
+    assert [made.shape for made in back] == [(2, 2), (4,), (), (3,)]
+    saved = io.BytesIO()
+    torch.save(back[2], saved)
+    assert bytes(range(32, 36)) in saved.getvalue() and bytes(range(16, 32)) not in saved.getvalue()
+    back[0].zero_()
+    assert bytes(buffer[:20]) == bytes(16) + bytes(range(16, 20))
+
+
+def test_leaves_of_one_blob_have_one_storage_whatever_comes_first():
+    whole, part = tensor([4]), tensor([2], offset=8)
+    for node in ([whole, part, whole], [part, whole, whole], [array([4]), whole, part], [whole, array([4]), part]):
+        back = build(["list", node], nbytes=[16], memory=zeros([16]))
+        back[0][-1] = 5
+        assert [float(leaf[-1]) for leaf in back] == [5, 5, 5]
+        held = {leaf.untyped_storage()._cdata for leaf in back if isinstance(leaf, torch.Tensor)}
+        assert len(held) == 1
+
+
+def test_flags_of_whole_tensors_come_back():
+    node = ["list", [tensor([2], flags=flags, blob=flags) for flags in range(4)]]
+    back = build(node, nbytes=[8] * 4, memory=zeros([8] * 4))
+    assert [type(leaf) is torch.nn.Parameter for leaf in back] == [False, False, True, True]
+    assert [leaf.requires_grad for leaf in back] == [False, True, False, True]
+    assert all(leaf.is_leaf for leaf in back)
+
+
+def test_sizes_that_equal_good_ones_are_refused_after_them():
+    build(tensor([1]), nbytes=[4], memory=zeros([4]))
+    for node in (tensor([True]), tensor([1.0]), tensor([1], offset=False), tensor([1], flags=False), tensor([[1]])):
+        with pytest.raises(errors.IntegrityError):
+            build(node, nbytes=[4])
