@@ -45,6 +45,11 @@ def element_name(code: int) -> str:
     return ELEMENTS[code][0] if code < len(ELEMENTS) else "bytes"
 
 
+def element_bytes(code: int) -> int:
+    """Width of one element in bytes; 1 for an unknown code."""
+    return ELEMENTS[code][1] if code < len(ELEMENTS) else 1
+
+
 def word_bytes(code: int) -> int:
     """Width in bytes of the words that plane and delta codecs see: 1, 2, 4 or 8 (complex128 as two halves)."""
     return _WORDS[ELEMENTS[code][1]] if code < len(ELEMENTS) else 1

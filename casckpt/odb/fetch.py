@@ -45,7 +45,7 @@ class Want(NamedTuple):
     """Whatever tells the caller whose chunk it is."""
     slack: bool = False
     """Whether what follows in `memory`, up to the next multiple of 4 KiB, may be overwritten."""
-    parts: Sequence[tuple[int, memoryview]] = ()
+    parts: list[tuple[int, memoryview]] = []  # noqa: RUF012 - never appended to where it was not given
     """Instead of `memory`: runs of the chunk by their starts in it, and where they go."""
 
 

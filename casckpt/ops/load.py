@@ -63,6 +63,14 @@ class Target(NamedTuple):
     memory: memoryview
 
 
+class GroupTarget(NamedTuple):
+    """A whole group of small blobs, and writable memory of exactly its length."""
+
+    loaded: LoadedComponent
+    entry: int
+    memory: memoryview
+
+
 class Loader:
     """Reads the tree of one commit. Damage names the commit and the leaves that it hits."""
 
@@ -136,20 +144,26 @@ class Loader:
                 yield chunk, length
                 number += 1
 
-    def fetch(self, targets: Sequence[Target], threads: int, progress: Callable[[int], None] | None = None) -> None:
-        """Read blobs into memory, every chunk compared with its id.
+    def fetch(
+        self, targets: Sequence[Target | GroupTarget], threads: int, progress: Callable[[int], None] | None = None
+    ) -> None:
+        """Read blobs and groups into memory, every chunk compared with its id.
 
         Args:
-            targets: blobs of one component lie together, in the order of their numbers.
+            targets: those of one component lie together, in the order of their numbers.
             threads: most workers.
             progress: called with the plain bytes that were done since the last call.
 
         Raises:
             DamagedLeaf: names the leaves hit; the memory is then undefined.
         """
-        grouped: dict[tuple[int, int], tuple[Want, list[tuple[int, memoryview]]]] = {}
+        groups: dict[tuple[int, int], Want] = {}
         large: list[Target] = []
         for target in targets:
+            if isinstance(target, GroupTarget):
+                chunk = ChunkId(target.loaded.entry(target.entry))
+                groups[id(target.loaded), target.entry] = Want(chunk, len(target.memory), target.memory, 0, target)
+                continue
             place = target.loaded.places[target.blob]
             size = target.loaded.structure.sizes[target.blob]
             if isinstance(place, Tiny):
@@ -157,11 +171,11 @@ class Loader:
             elif isinstance(place, Large):
                 large.append(target)
             else:
-                chunk = ChunkId(target.loaded.entry(place.entry))
-                parts: list[tuple[int, memoryview]] = []
-                fresh = Want(chunk, place.length, None, 0, target, parts=parts)
                 key = id(target.loaded), place.entry
-                grouped.setdefault(key, (fresh, parts))[1].append((place.offset, target.memory[:size]))
+                if key not in groups:
+                    chunk = ChunkId(target.loaded.entry(place.entry))
+                    groups[key] = Want(chunk, place.length, None, 0, target, parts=[])
+                groups[key].parts.append((place.offset, target.memory[:size]))
 
         def done(wants: Sequence[Want]) -> None:
             if progress is not None:
@@ -169,14 +183,15 @@ class Loader:
 
         try:
             # Small blobs stay with this thread: spread over several they would only wait for each other.
-            fetch(self._database, [want for want, _ in grouped.values()], 1, done)
+            fetch(self._database, list(groups.values()), 1, done)
             nbytes = sum(target.loaded.structure.sizes[target.blob] for target in large)
             wants = (want for target in large for want in self._wants(target))
             fetch(self._database, wants, threads if nbytes >= THREADED_FROM else 1, done)
         except ChunkLost as lost:
             owner = lost.owner
-            assert isinstance(owner, Target)
-            paths = owner.loaded.paths_of({owner.blob})
+            assert isinstance(owner, Target | GroupTarget)
+            blobs = {owner.blob} if isinstance(owner, Target) else set(owner.loaded.structure.groups[owner.entry])
+            paths = owner.loaded.paths_of(blobs)
             raise self._damage(", ".join(paths[:3]) or owner.loaded.name, lost.error) from lost.error
 
     def _wants(self, target: Target) -> Iterator[Want]:

