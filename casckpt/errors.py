@@ -213,6 +213,13 @@ class DamagedLeaf(IntegrityError):
     why = "{problem}"
 
 
+class PartialRestore(DamagedLeaf):
+    code = "data.partial-restore"
+    what = "{path} of commit {commit} cannot be read, and {count} leaves of the live state were overwritten before"
+    why = "{problem}; overwritten, wholly or in part: {shown}"
+    hint = "restore the live state from another commit; verify='first' reads everything before anything is overwritten"
+
+
 class DamagedFile(IntegrityError):
     code = "data.damaged-file"
     what = "{file} is damaged"
@@ -291,6 +298,13 @@ class StateCycle(StateError):
 class StateTooDeep(StateError):
     code = "state.depth"
     what = "{path}: nested more than {limit} levels deep"
+
+
+class StateMismatch(StateError):
+    code = "state.mismatch"
+    what = "{path}: {problem}"
+    why = "{count} places of the live state do not fit the commit; nothing was changed"
+    hint = "check out without into=, or only what fits with select="
 
 
 class StateChanged(StateError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, overload
@@ -14,7 +14,7 @@ from casckpt.odb.repository import Repository, initialize, writer_name
 from casckpt.ops import history
 from casckpt.ops.background import Background
 from casckpt.ops.pending import PendingCommit
-from casckpt.ops.values import CommitInfo, Progress, RunInfo, Status, WhenBusy
+from casckpt.ops.values import CommitInfo, Progress, RunInfo, Status, Verify, WhenBusy
 from casckpt.storage.base import Storage
 from casckpt.storage.local import LocalStorage
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from casckpt.odb.coder import Compress
+    from casckpt.ops.lazy import StoredState
     from casckpt.ops.reports import CheckoutReport, Diff, FsckReport, LeafSummary
 
 # Operations are imported where they are called: `casckpt log` must not pay for commit, checkout and fsck.
@@ -240,16 +241,47 @@ class Store:
 
         return checkout_path(self._repository.database, self._resolve(revision), destination)
 
-    def checkout(self, revision: str = "@") -> Any:
-        """The exact state of a commit, on the CPU, in memory of its own, verified.
+    def checkout(
+        self,
+        revision: str = "@",
+        *,
+        into: Any = None,
+        select: str | Sequence[str] | None = None,
+        mmap: bool = False,
+        verify: Verify | None = None,
+        progress: Progress | None = None,
+    ) -> Any:
+        """The exact state of a commit, on the CPU, in memory of its own, every byte verified.
+
+        Args:
+            into: a live state that is overwritten in place and returned: tensors and arrays where they are, on
+                whatever device, other values in their dicts and lists. All must fit before anything is changed.
+            select: pattern of paths, or several: `model/**`, `**/weight`, `opt/state/*/exp_avg`. Dicts come back with
+                the selected entries only, lists and tuples whole.
+            mmap: map large leaves instead of reading them: at once, and verified only if asked for.
+            verify: `first` with `into`: read all once before anything is overwritten; `background` with `mmap`: a
+                thread compares what was mapped with its ids, and the next call raises what it finds.
+            progress: called with the plain bytes done and in all; what it raises cancels the checkout.
 
         Raises:
             RevisionNotFound: nothing has that name.
+            NotFoundError: nothing is selected.
+            StateMismatch: `into` does not fit; nothing was changed.
             DamagedLeaf: stored bytes are wrong or missing; names the leaf.
+            PartialRestore: the same, when parts of `into` were overwritten already; names them.
         """
-        from casckpt.ops.checkout import checkout_state
+        from casckpt.ops.restore import checkout
 
-        return checkout_state(self._repository, self._resolve(revision))
+        self._background.raise_failure()
+        return checkout(
+            self._repository, self._background, self._resolve(revision), into, select, mmap, verify, progress
+        )
+
+    def tree(self, revision: str = "@") -> StoredState:
+        """The leaves of a commit by path, read when they are asked for: `store.tree("best")["model/w"][:10]`."""
+        from casckpt.ops.lazy import StoredState
+
+        return StoredState(self._repository, self._resolve(revision))
 
     def log(self, revision: str | None = None, *, limit: int | None = None) -> Iterator[CommitInfo]:
         """Commits newest first: the ancestors of a revision (a run's name is its last commit), or of all refs."""

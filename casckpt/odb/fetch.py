@@ -116,7 +116,7 @@ class _Fetcher:
     def run(self, task: list[Want]) -> None:
         """Fill the places of one task."""
         found = [(want, self._locator.find(want.chunk, Kind.CHUNK, want.length)) for want in task]
-        for run in _runs(found):
+        for run in runs(found):
             try:
                 if self._read_run(run):
                     continue
@@ -193,8 +193,8 @@ def _place(want: Want, plain: memoryview) -> None:
         target[:] = plain[start : start + len(target)]
 
 
-def _runs(found: list[tuple[Want, Place | None]]) -> Iterator[list[tuple[Want, Place | None]]]:
-    """The wants of a task, those together that are one read."""
+def runs(found: list[tuple[Want, Place | None]]) -> Iterator[list[tuple[Want, Place | None]]]:
+    """Wants and their places, those together that lie side by side in a file and in memory, raw."""
     run: list[tuple[Want, Place | None]] = []
     for item in found:
         if run and not _follows(run[-1], item):

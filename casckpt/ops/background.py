@@ -68,6 +68,33 @@ class Background:
         self._worker: threading.Thread | None = None
         self._free: list[Arena] = []
         self._failed: list[Outcome] = []
+        self._watching = 0
+        self._closing = threading.Event()
+
+    def watch(self, look: Callable[[Callable[[], bool]], None]) -> None:
+        """Let a daemon thread look at something; what it raises is raised by the next call, like a failed commit.
+
+        Args:
+            look: told how to ask whether the store is being closed; it should return soon then.
+        """
+
+        def run() -> None:
+            outcome, error = Outcome(), None
+            try:
+                look(self._closing.is_set)
+            except BaseException as found:  # whatever it is, the caller must hear of it
+                error = found
+            with self._changed:
+                self._watching -= 1
+                if error is not None and not self._closing.is_set():
+                    self._failed.append(outcome)
+                    _unseen.add(outcome)
+                outcome.end(None, error)
+                self._changed.notify_all()
+
+        with self._changed:
+            self._watching += 1
+        threading.Thread(target=run, name="casckpt-verify", daemon=True).start()
 
     def submit(self, flatten: Callable[[], FlatState], work: Work, when_busy: WhenBusy) -> PendingCommit:
         """Stage a state and hand it over; when this returns the caller may change the state.
@@ -107,7 +134,7 @@ class Background:
             NotDurableYet: work is left after `timeout_s` seconds.
         """
         with self._changed:
-            if not self._changed.wait_for(self._is_idle, timeout_s):
+            if not self._changed.wait_for(lambda: self._is_idle() and not self._watching, timeout_s):
                 raise NotDurableYet(wait_s=timeout_s)
         self.raise_failure()
 
@@ -118,12 +145,15 @@ class Background:
             CasckptError: an earlier commit failed and nobody has seen it.
         """
         self.raise_failure()
-        self.wait()
+        with self._changed:
+            self._changed.wait_for(self._is_idle)
+        self.raise_failure()
 
     def close(self) -> None:
         """Wait for all work and release the arenas; raises the first unseen failure and logs the others."""
+        self._closing.set()
         with self._changed:
-            self._changed.wait_for(self._is_idle)
+            self._changed.wait_for(lambda: self._is_idle() and not self._watching)
             for arena in self._free:
                 arena.release()
             self._free = []
@@ -234,7 +264,7 @@ _unseen: set[Outcome] = set()
 def _log(outcome: Outcome) -> None:
     _unseen.discard(outcome)
     if not outcome.seen:
-        warn("a commit in the background failed: %s", outcome.error())
+        warn("work in the background failed: %s", outcome.error())
 
 
 def _log_unseen() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from casckpt.errors import FormatError
@@ -49,9 +49,13 @@ def build(selection: Selection, memories: list[dict[int, memoryview]]) -> Any:
 
 
 def read_targets(
-    selection: Selection, targets: list[Target | GroupTarget], threads: int, progress: Progress | None
+    selection: Selection,
+    targets: list[Target | GroupTarget],
+    threads: int,
+    progress: Progress | None,
+    begin: Callable[[Target], None] | None = None,
 ) -> None:
-    """Fill targets, with progress."""
+    """Fill targets, with progress; `begin` as of `Loader.fetch`."""
     total = sum(len(target.memory) for target in targets)
     done = 0
 
@@ -61,7 +65,7 @@ def read_targets(
         if progress is not None:
             progress(done, total)
 
-    selection.loader.fetch(targets, threads, advance)
+    selection.loader.fetch(targets, threads, advance, begin=begin)
 
 
 def fresh_memory(targets: list[Target | GroupTarget], chosen: Chosen, blobs: Collection[int]) -> dict[int, memoryview]:

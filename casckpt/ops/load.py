@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -145,7 +145,13 @@ class Loader:
                 number += 1
 
     def fetch(
-        self, targets: Sequence[Target | GroupTarget], threads: int, progress: Callable[[int], None] | None = None
+        self,
+        targets: Sequence[Target | GroupTarget],
+        threads: int,
+        progress: Callable[[int], None] | None = None,
+        *,
+        begin: Callable[[Target], None] | None = None,
+        keep: bool = True,
     ) -> None:
         """Read blobs and groups into memory, every chunk compared with its id.
 
@@ -153,6 +159,8 @@ class Loader:
             targets: those of one component lie together, in the order of their numbers.
             threads: most workers.
             progress: called with the plain bytes that were done since the last call.
+            begin: called with every target before its memory is written to for the first time.
+            keep: False only verifies; the memory stays as it is.
 
         Raises:
             DamagedLeaf: names the leaves hit; the memory is then undefined.
@@ -166,27 +174,37 @@ class Loader:
                 continue
             place = target.loaded.places[target.blob]
             size = target.loaded.structure.sizes[target.blob]
-            if isinstance(place, Tiny):
+            if begin is not None and not isinstance(place, Large):
+                begin(target)
+            if isinstance(place, Tiny) and keep:
                 target.memory[:size] = target.loaded.component.tiny[place.offset : place.offset + size]
             elif isinstance(place, Large):
                 large.append(target)
-            else:
+            elif isinstance(place, Grouped):
                 key = id(target.loaded), place.entry
                 if key not in groups:
                     chunk = ChunkId(target.loaded.entry(place.entry))
                     groups[key] = Want(chunk, place.length, None, 0, target, parts=[])
-                groups[key].parts.append((place.offset, target.memory[:size]))
+                if keep:
+                    groups[key].parts.append((place.offset, target.memory[:size]))
 
-        def done(wants: Sequence[Want]) -> None:
+        # Small blobs stay with this thread: spread over several they would only wait for each other.
+        self.read(list(groups.values()), 1, progress)
+        nbytes = sum(target.loaded.structure.sizes[target.blob] for target in large)
+        wants = (want for target in large for want in self.wants(target, begin if keep else None))
+        if not keep:
+            wants = (want._replace(memory=None) for want in wants)
+        self.read(wants, threads if nbytes >= THREADED_FROM else 1, progress)
+
+    def read(self, wants: Iterable[Want], threads: int, progress: Callable[[int], None] | None = None) -> None:
+        """Read chunks that `wants` or `fetch` made, with the same errors and progress as `fetch`."""
+
+        def done(task: Sequence[Want]) -> None:
             if progress is not None:
-                progress(sum(want.length for want in wants))
+                progress(sum(want.length for want in task))
 
         try:
-            # Small blobs stay with this thread: spread over several they would only wait for each other.
-            fetch(self._database, list(groups.values()), 1, done)
-            nbytes = sum(target.loaded.structure.sizes[target.blob] for target in large)
-            wants = (want for target in large for want in self._wants(target))
-            fetch(self._database, wants, threads if nbytes >= THREADED_FROM else 1, done)
+            fetch(self._database, wants, threads, done)
         except ChunkLost as lost:
             owner = lost.owner
             assert isinstance(owner, Target | GroupTarget)
@@ -194,7 +212,10 @@ class Loader:
             paths = owner.loaded.paths_of(blobs)
             raise self._damage(", ".join(paths[:3]) or owner.loaded.name, lost.error) from lost.error
 
-    def _wants(self, target: Target) -> Iterator[Want]:
+    def wants(self, target: Target, begin: Callable[[Target], None] | None = None) -> Iterator[Want]:
+        """The chunks of a large blob and where in the target's memory they go."""
+        if begin is not None:
+            begin(target)
         size = target.loaded.structure.sizes[target.blob]
         slack = len(target.memory) >= size + -size % PAGE
         for span in self.spans(target.loaded, target.blob):

@@ -34,6 +34,10 @@ class Chosen:
         """Its leaves in walk order."""
         return walk(self.loaded.name, self.node, self.values)
 
+    def leaves_at(self, path: str) -> Iterator[LeafInfo]:
+        """Its leaves, if the part lies at a path."""
+        return walk(path, self.node, self.values)
+
     def blobs(self) -> Collection[int]:
         """The blobs its leaves lie in, ascending."""
         count = len(self.loaded.structure.sizes)
@@ -83,14 +87,15 @@ def select_state(database: Database, identity: CommitId, patterns: Patterns | No
     with paused():
         components = loader.components(tree)
     if patterns is None:
-        chosen = [_chosen(loaded, loaded.structure.node, loaded.component.values) for loaded in components]
+        chosen = [chosen_part(loaded, loaded.structure.node, loaded.component.values) for loaded in components]
         selection = Selection(loader, chosen, tree.links)
     else:
         selection = _reduced(loader, components, tree.links, patterns)
     return selection
 
 
-def _chosen(loaded: LoadedComponent, node: Node, values: Sequence[object]) -> Chosen:
+def chosen_part(loaded: LoadedComponent, node: Node, values: Sequence[object]) -> Chosen:
+    """A part of a component; refuses files."""
     packed, files = packed_blobs(node)
     if files:
         raise UsageError(problem="the commit holds files: restore it with Store.checkout_path")
@@ -105,12 +110,12 @@ def _reduced(loader: Loader, components: list[LoadedComponent], links: Links, pa
         found = prune(loaded.name, loaded.structure.node, loaded.component.values, selects)
         if found is not None:
             numbers[number] = len(chosen)
-            chosen.append(_chosen(loaded, *found))
+            chosen.append(chosen_part(loaded, *found))
     root = components[0]
     found = prune("", root.structure.node, root.component.values, selects, numbers)
     if found is None:
         raise NotFoundError(thing=f"a leaf that matches {patterns!r} in commit {loader.commit}")
-    chosen.insert(0, _chosen(root, *found))
+    chosen.insert(0, chosen_part(root, *found))
     places = {0: 0} | {number + 1: new + 1 for number, new in numbers.items()}
     blobs = [set(one.blobs()) for one in chosen]
     kept = []

@@ -11,6 +11,9 @@ from casckpt.units import json_number, rfc3339
 Progress = Callable[[int, int], object]
 """Called with the plain bytes done and in all, by the thread that does the work; what it raises cancels the work."""
 
+Verify = Literal["first", "background"]
+"""When a checkout compares bytes with their ids, other than while it reads them."""
+
 WhenBusy = Literal["wait", "skip", "coalesce"]
 """What a commit in the background does while an earlier one is on its way."""
 

@@ -142,3 +142,33 @@ def _parse_dtype(text: str) -> np.dtype[Any]:
             if not problem and dtype.str == text:
                 return dtype
     raise unknown(f"numpy dtype {text[:40]!r}: {problem or 'not in canonical form'}")
+
+
+def place(array: Array) -> memoryview | None:
+    """The memory of an array, writable, if its elements lie there one after the other in C or F order; else None."""
+    if type(array) is not np.ndarray or not array.flags.writeable or array.size == 0:
+        return None
+    flat = array if array.flags.c_contiguous else array.T
+    if not flat.flags.c_contiguous:
+        return None
+    memory: memoryview = flat.reshape(-1).view(np.uint8).data
+    return memory
+
+
+def difference(live: Any, node: ArrayNode) -> str:
+    """What keeps a stored array from being put into a live value; "" if nothing does."""
+    if not isinstance(live, np.ndarray):
+        return f"an array is stored, here is a {type(live).__name__}"
+    if (live.dtype.str, live.shape) != (node.dtype, node.shape):
+        return f"{node.dtype} of shape {node.shape} is stored, here is {live.dtype.str} of shape {live.shape}"
+    return "" if live.flags.writeable else "the array here is read-only"
+
+
+def is_ordered(live: Array, order: str) -> bool:
+    """Whether an array's elements lie in the order of a stored one."""
+    return bool(live.flags.c_contiguous if order == "C" else live.flags.f_contiguous)
+
+
+def plain_bytes(node: ArrayNode) -> int:
+    """Bytes of the elements of a stored array."""
+    return math.prod(node.shape) * _parse_dtype(node.dtype).itemsize

@@ -121,3 +121,44 @@ class _Pruner:
                 if self._any(inner, below, depth + 1):
                     return True
         return False
+
+
+def subtree(name: str, node: Node, values: Sequence[object], path: str) -> tuple[Node, list[object]] | None:
+    """The node at a path below a component, and its values; None if there is none.
+
+    Args:
+        name, node, values: as in `flat.FlatComponent`; hostile input.
+    """
+    here, at, depth = name, 0, 1 if name else 0
+    while here != path:
+        found = None if node is None else parse(node, depth + 1)
+        if not isinstance(found, MapNode | SequenceNode) or depth >= DEPTH_MAX:
+            return None
+        names = [paths.element(key) for key in found.keys] if isinstance(found, MapNode) else []
+        names = names or [str(index) for index in range(len(found.children))]
+        children = list(found.children)
+        if isinstance(found, MapNode):
+            names += [paths.METADATA] * len(found.metadata)
+            children += found.metadata
+        for element, child in zip(names, children, strict=True):
+            below = paths.join(here, element)
+            if path == below or path.startswith(below + "/"):
+                here, node, depth = below, child, depth + 1
+                break
+            at += _count_values(child, depth + 1)
+        else:
+            return None
+    return node, list(values[at : at + _count_values(node, depth)])
+
+
+def _count_values(node: Node, depth: int) -> int:
+    """How many values the places in a node take."""
+    if node is None:
+        return 1
+    found = parse(node, depth + 1)
+    if not isinstance(found, MapNode | SequenceNode):
+        return 0
+    if depth >= DEPTH_MAX:
+        raise inconsistent(f"nested more than {DEPTH_MAX} levels deep")
+    below = [*found.children, *(found.metadata if isinstance(found, MapNode) else ())]
+    return sum(_count_values(child, depth + 1) for child in below)

@@ -302,3 +302,44 @@ def page_lock(address: int, nbytes: int) -> Callable[[], object]:
     if int(runtime.cudaHostRegister(address, nbytes, 0)):
         return int
     return functools.partial(runtime.cudaHostUnregister, address)
+
+
+def place(tensor: Any) -> memoryview | None:
+    """The memory of a tensor, writable, if its bytes lie there as a stored tensor of its shape would; else None."""
+    plain = type(tensor) in (torch.Tensor, torch.nn.Parameter)
+    if not plain or not tensor.is_cpu or tensor.layout is not torch.strided or tensor.is_conj() or tensor.is_neg():
+        return None
+    if not tensor.is_contiguous() or tensor.numel() == 0:
+        return None
+    memory: memoryview = tensor.detach().reshape(-1).view(torch.uint8).numpy().data
+    return memory
+
+
+def difference(live: Any, node: TensorNode) -> str:
+    """What keeps a stored tensor from being put into a live value; "" if nothing does."""
+    if not isinstance(live, torch.Tensor):
+        return f"a tensor is stored, here is a {type(live).__name__}"
+    dtype = str(live.dtype).removeprefix("torch.")
+    if (dtype, tuple(live.shape)) != (node.dtype, node.shape):
+        return f"{node.dtype} of shape {node.shape} is stored, here is {dtype} of shape {tuple(live.shape)}"
+    return _layout_problem(live)
+
+
+def assign(live: Any, value: Any) -> None:
+    """Copy the elements of a tensor into a live one of the same shape and dtype, on whatever device."""
+    with torch.no_grad():
+        for axis, (size, stride) in enumerate(zip(live.shape, live.stride(), strict=True)):
+            if stride == 0 and size > 1:  # expanded: all its elements along here are one
+                live, value = live.narrow(axis, 0, 1), value.narrow(axis, 0, 1)
+        live.copy_(value)
+
+
+def touch(live: Any) -> None:
+    """Tell autograd that the memory of a tensor was written to."""
+    with torch.no_grad():
+        live.detach().reshape(-1)[:0].zero_()
+
+
+def plain_bytes(node: TensorNode) -> int:
+    """Bytes of the elements of a stored tensor."""
+    return _stored_kind(node.shape, node.dtype).nbytes

@@ -1,0 +1,141 @@
+"""checkout, and into a live state: tensors are overwritten where they are, once everything is known to fit."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, get_args
+
+from casckpt.errors import DamagedLeaf, PartialRestore, StateMismatch, UsageError
+from casckpt.format.ids import CommitId
+from casckpt.odb.repository import Repository
+from casckpt.ops.background import Background
+from casckpt.ops.checkout import build, checkout_state, fresh_memory, read_targets
+from casckpt.ops.load import GroupTarget, Target
+from casckpt.ops.selection import Patterns, Selection, select_state
+from casckpt.ops.values import Progress, Verify
+from casckpt.state.pairing import Pair, pair, put
+
+_SHOWN_MAX = 5
+_Blob = tuple[int, int]
+
+
+def checkout(
+    repository: Repository,
+    background: Background,
+    identity: CommitId,
+    into: Any,
+    select: Patterns | None,
+    mmap: bool,
+    verify: str | None,
+    progress: Progress | None,
+) -> Any:
+    """A checkout in whichever way is asked for; see `Store.checkout`."""
+    if verify not in (None, *get_args(Verify)):
+        raise UsageError(problem=f"verify is one of {', '.join(get_args(Verify))}, not {verify!r}")
+    if (mmap and into is not None) or (verify == "first" and into is None) or (verify == "background" and not mmap):
+        raise UsageError(problem="verify='first' goes with into=, verify='background' with mmap=True; not both")
+    if into is not None:
+        return restore_state(repository, identity, into, select, progress, verify_first=verify == "first")
+    if not mmap:
+        return checkout_state(repository, identity, select, progress)
+    from casckpt.ops.mapped import mapped_state
+
+    state, verify_mapped = mapped_state(repository, identity, select, progress)
+    if verify is not None:
+        background.watch(verify_mapped)
+    return state
+
+
+def restore_state(
+    repository: Repository,
+    identity: CommitId,
+    live: Any,
+    select: Patterns | None = None,
+    progress: Progress | None = None,
+    *,
+    verify_first: bool = False,
+) -> Any:
+    """Put a commit, or what is selected of it, into a live state; returns that.
+
+    Args:
+        live: has the structure of what is asked for. Tensors and arrays of the same dtype and shape are overwritten,
+            on whatever device; other values are replaced in their dicts and lists.
+        verify_first: read and verify everything once before anything is overwritten.
+
+    Raises:
+        StateMismatch: something does not fit; nothing was changed.
+        DamagedLeaf: stored bytes are missing or wrong; nothing was changed.
+        PartialRestore: the same, found when some leaves had been overwritten, which it names.
+
+    Cost: one read, hash and copy; twice the read and hash with `verify_first`.
+    """
+    selection = select_state(repository.database, identity, select)
+    parts = [(chosen.loaded.name, chosen.node, chosen.values) for chosen in selection.chosen]
+    pairs, problems = pair(parts, live, all_of_it=select is None)
+    direct = {} if problems else _direct(selection, pairs, problems)
+    if problems:
+        path, problem = problems[0]
+        raise StateMismatch(path=path, problem=problem, count=len(problems), problems=dict(problems))
+    targets: list[Target | GroupTarget] = []
+    memories = []
+    for number, (chosen, blobs) in enumerate(selection.own_blobs()):
+        mine = {blob: direct[number, blob] for blob in blobs if (number, blob) in direct}
+        targets += [Target(chosen.loaded, blob, memory) for blob, memory in sorted(mine.items())]
+        memories.append(mine | fresh_memory(targets, chosen, [blob for blob in blobs if blob not in mine]))
+    if verify_first:
+        selection.loader.fetch(targets, repository.threads, keep=False)
+    _read(selection, targets, direct, repository.threads, progress)
+    put(live, build(selection, memories))
+    return live
+
+
+def _direct(selection: Selection, pairs: list[Pair], problems: list[tuple[str, str]]) -> dict[_Blob, memoryview]:
+    """Live memory that can take a blob as it is stored, by component and blob."""
+    first = {member: group[0] for group in selection.links for member in map(tuple, group)}
+    found: dict[_Blob, memoryview] = {}
+    places: list[tuple[int, int, str, _Blob]] = []
+    for one in pairs:
+        node = one.node
+        memory = one.place() if node.blob is not None and node.offset == 0 else None
+        if memory is None or node.blob is None:
+            continue
+        if len(memory) == selection.chosen[one.part].size(node.blob):
+            key: _Blob = (one.part, node.blob)
+            key = first.get(key, key)
+            places.append((_address(memory), len(memory), one.path, key))
+            found.setdefault(key, memory)
+    places.sort()
+    for (start, length, path, key), (after, _, other, blob) in itertools.pairwise(places):
+        if start + length > after and key != blob:
+            problems.append((other, f"it shares memory with {path} here, but not in the commit"))
+    return found
+
+
+def _address(memory: memoryview) -> int:
+    import numpy as np
+
+    return int(np.frombuffer(memory, np.uint8).ctypes.data)
+
+
+def _read(
+    selection: Selection,
+    targets: list[Target | GroupTarget],
+    direct: dict[_Blob, memoryview],
+    threads: int,
+    progress: Progress | None,
+) -> None:
+    live = {id(memory) for memory in direct.values()}
+    begun: list[Target] = []
+
+    def begin(target: Target) -> None:
+        if id(target.memory) in live:
+            begun.append(target)
+
+    try:
+        read_targets(selection, targets, threads, progress, begin)
+    except DamagedLeaf as error:
+        if not begun:
+            raise
+        paths = [path for target in begun for path in target.loaded.paths_of({target.blob})]
+        shown = ", ".join(paths[:_SHOWN_MAX]) + (", ..." if len(paths) > _SHOWN_MAX else "")
+        raise PartialRestore(**error.facts, count=len(paths), overwritten=paths, shown=shown) from error

@@ -1,0 +1,200 @@
+"""A stored structure beside a live state: what goes where in place, and what does not fit.
+
+Tensors and arrays are overwritten where they are; all other values are replaced in the dict or list that holds them.
+Containers of the live state stay the same objects, so a model that shares its tensors with the state has them too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping, MutableSequence, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from casckpt.state import paths
+from casckpt.state.checks import inconsistent
+from casckpt.state.flat import DEPTH_MAX, Node
+from casckpt.state.nodes import AnyNode, ArrayNode, MapNode, PartNode, SequenceNode, TensorNode, parse
+from casckpt.state.values import decode_value, type_name
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A stored tensor or array of component `part`, and the live one it goes into."""
+
+    part: int
+    path: str
+    node: TensorNode | ArrayNode
+    live: Any
+
+    def place(self) -> memoryview | None:
+        """The live memory, if it is laid out like that of the stored one; else None."""
+        if isinstance(self.node, TensorNode):
+            from casckpt.state import tensors
+
+            return tensors.place(self.live) if self.node.strides is None else None
+        from casckpt.state import arrays
+
+        ordered = self.node.strides is None and arrays.is_ordered(self.live, self.node.order)
+        return arrays.place(self.live) if ordered else None
+
+
+def pair(
+    parts: Sequence[tuple[str, Node, Sequence[object]]], live: Any, *, all_of_it: bool
+) -> tuple[list[Pair], list[tuple[str, str]]]:
+    """The pairs of a stored and a live state, and (path, problem) wherever they do not fit.
+
+    Args:
+        parts: name, node and values of the root and all components.
+        all_of_it: whether entries of the live state that are not stored are problems.
+    """
+    walk = _Walk(parts, all_of_it)
+    walk.part(0, live, "")
+    return walk.pairs, walk.problems
+
+
+class _Walk:
+    def __init__(self, parts: Sequence[tuple[str, Node, Sequence[object]]], all_of_it: bool) -> None:
+        self._parts = parts
+        self._all = all_of_it
+        self._part = 0
+        self._at = 0
+        self.pairs: list[Pair] = []
+        self.problems: list[tuple[str, str]] = []
+
+    def part(self, number: int, live: Any, path: str) -> None:
+        outer = self._part, self._at
+        self._part, self._at = number, 0
+        self._node(self._parts[number][1], live, path, 1 if number else 0, fixed=number == 0)
+        self._part, self._at = outer
+
+    def _problem(self, path: str, problem: str) -> None:
+        self.problems.append((paths.shown(path), problem))
+
+    def _node(self, node: Node, live: Any, path: str, depth: int, *, fixed: bool) -> None:
+        """Args: fixed: whether the place of the live value cannot be given another value."""
+        if node is None:
+            self._inline(live, path, fixed)
+            return
+        found = parse(node, depth + 1)
+        if isinstance(found, PartNode):
+            if not 0 <= found.number < len(self._parts) - 1 or self._part:
+                raise inconsistent("a component inside another")
+            self.part(found.number + 1, live, path)
+        elif isinstance(found, TensorNode | ArrayNode):
+            self._memory(found, live, path)
+        elif isinstance(found, MapNode | SequenceNode):
+            if depth >= DEPTH_MAX:
+                raise inconsistent(f"nested more than {DEPTH_MAX} levels deep")
+            if isinstance(found, MapNode):
+                self._mapping(found, live, path, depth)
+            else:
+                self._sequence(found, live, path, depth)
+        elif fixed:
+            self._problem(path, "no other value can be put here")
+
+    def _inline(self, live: Any, path: str, fixed: bool) -> None:
+        values = self._parts[self._part][2]
+        if self._at == len(values):
+            raise inconsistent(f"more places than {self._at} values")
+        value = decode_value(values[self._at])
+        self._at += 1
+        if fixed and not (type(value) is type(live) and value == live):
+            self._problem(path, f"{value!r:.40} is stored, here is {live!r:.40}, where no other value can be put")
+
+    def _memory(self, node: TensorNode | ArrayNode, live: Any, path: str) -> None:
+        if isinstance(node, TensorNode):
+            from casckpt.state import tensors
+
+            problem = tensors.difference(live, node)
+        else:
+            from casckpt.state import arrays
+
+            problem = arrays.difference(live, node)
+        if problem:
+            self._problem(path, problem)
+        else:
+            self.pairs.append(Pair(self._part, path, node, live))
+
+    def _mapping(self, found: MapNode, live: Any, path: str, depth: int) -> None:
+        if not isinstance(live, MutableMapping):
+            self._problem(path, f"a dict is stored, here is a {type_name(type(live))}")
+            self._skip([*found.children, *found.metadata], depth)
+            return
+        for key, child in zip(found.keys, found.children, strict=True):
+            below = paths.join(path, paths.element(key))
+            if key in live:
+                self._node(child, live[key], below, depth + 1, fixed=False)
+            else:
+                self._problem(below, "it is stored, and there is no such entry here")
+                self._skip([child], depth)
+        self._skip(found.metadata, depth)
+        if self._all:
+            stored = set(found.keys)
+            for key in live:
+                if key not in stored:
+                    self._problem(paths.join(path, str(key)), "it is here, and not in the commit")
+
+    def _sequence(self, found: SequenceNode, live: Any, path: str, depth: int) -> None:
+        fits = isinstance(live, MutableSequence if found.kind == "list" else tuple)
+        if not fits or len(live) != len(found.children):
+            here = f"a {type_name(type(live))}" + (f" of {len(live)}" if isinstance(live, Sequence) else "")
+            self._problem(path, f"a {found.kind} of {len(found.children)} is stored, here is {here}")
+            self._skip(found.children, depth)
+            return
+        for index, (child, item) in enumerate(zip(found.children, live, strict=True)):
+            self._node(child, item, paths.join(path, str(index)), depth + 1, fixed=found.kind == "tuple")
+
+    def _skip(self, nodes: Sequence[Node], depth: int) -> None:
+        """Go past the values of nodes that have no live side."""
+        for node in nodes:
+            if node is None:
+                self._at += 1
+                continue
+            found: AnyNode = parse(node, depth + 2)
+            if isinstance(found, MapNode):
+                self._skip([*found.children, *found.metadata], depth + 1)
+            elif isinstance(found, SequenceNode):
+                self._skip(found.children, depth + 1)
+
+
+def put(live: Any, value: Any) -> None:
+    """Put a state into a live one that fits, as `pair` found: in place, containers stay what they are.
+
+    Args:
+        value: of the same structure; its tensors and arrays may lie in the live ones' memory already.
+    """
+    if isinstance(value, Mapping):
+        if "_metadata" in getattr(value, "__dict__", ()) and hasattr(live, "__dict__"):
+            vars(live)["_metadata"] = vars(value)["_metadata"]
+        for key, child in value.items():
+            if not _put_inside(live[key], child):
+                live[key] = child
+    elif isinstance(value, list | tuple):
+        for index, child in enumerate(value):
+            if not _put_inside(live[index], child) and not isinstance(value, tuple):
+                live[index] = child
+    else:
+        _put_inside(live, value)
+
+
+def _put_inside(live: Any, value: Any) -> bool:
+    """Put a value into a live one; False if that has no inside to be put into."""
+    kind = type(value).__module__.partition(".")[0]
+    if kind == "torch" and hasattr(value, "data_ptr"):
+        from casckpt.state import tensors
+
+        if live.data_ptr() == value.data_ptr():
+            tensors.touch(live)
+        else:
+            tensors.assign(live, value)
+        return True
+    if kind == "numpy" and type(value).__name__ == "ndarray":  # scalars are values like any other
+        if live.ctypes.data != value.ctypes.data:
+            live[...] = value
+        return True
+    if isinstance(value, dict) or (isinstance(value, list | tuple) and isinstance(live, list | tuple)):
+        if isinstance(value, list) and len(live) != len(value):
+            return False  # a packed list of numbers is one value
+        put(live, value)
+        return True
+    return False
