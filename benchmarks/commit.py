@@ -1,140 +1,136 @@
-"""How long a checkpoint takes, durable, against torch.save: first, unchanged, 10 % changed, and back again.
+"""How long does a durable commit take: the first, an unchanged one, one with 10 % changed?
 
-    python benchmarks/commit.py [--mb 512] [--repeats 3] [--json FILE] [--folder DIR]
+    python -m benchmarks.commit [--mb 512] [--repeats 3] [--threads N] [--kind model|single|many] [--json FILE]
 
-Every case ends with its data on the disk (fsync). The cases alternate inside one process, so that ratios compare
-like with like on a busy machine too; CPU seconds (user and system, all threads) are the steadier figure. The state is
-fp32 values of a normal distribution in tensors of a transformer's shapes, which neither side can compress.
+Peers: torch.save, safetensors and torch.distributed.checkpoint (dcp.save), each with fsync and without. A casckpt
+commit is always durable, so the like-for-like rows are those with fsync. Limits of the machine in the same rounds:
+BLAKE3 of the same tensors with the same threads in 1 MiB pieces (an unchanged commit cannot be faster), and writing
+as many bytes by O_DIRECT in pieces of 8 MiB plus fdatasync (a first commit cannot be faster, if nothing shrinks).
 
-A commit bypasses the page cache, so the first checkout after it reads from the disk (cold); torch.load finds its file
-in the page cache (warm), and so does the second checkout.
+Method: the cases take turns inside one process, each in a new folder with three saves: of the state, of the same
+state, of the state with new values in 10 % of its bytes. Between saves, outside the timing, all files are flushed
+and taken out of the page cache, and as much free memory as the state takes is touched, so that every save meets a
+quiet disk and memory that is there. One round warms up. Unit: seconds; stored_mb is what the folder grew by on the
+disk. Values are random normal fp32.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
-import shutil
-import statistics
-import sys
-import tempfile
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import casckpt
+from benchmarks.workbench import build, files, limits, states
+from benchmarks.workbench.clock import rotated, timed
+from benchmarks.workbench.machine import default_threads
+from benchmarks.workbench.peers import PEERS, Peer
+from benchmarks.workbench.results import Results, begin, parser
+from benchmarks.workbench.states import Flat
 
-State = dict[str, Any]
+FIRST, UNCHANGED, CHANGED = "first commit", "unchanged commit", "10 % changed commit"
+QUESTIONS = (FIRST, UNCHANGED, CHANGED)
+HASHING, WRITING = "bare BLAKE3", "bare disk"
 
-
-def make_state(megabytes: int) -> State:
-    """A state of about so many MB: layers of five tensors."""
-    generator = torch.Generator().manual_seed(0)
-    shapes = ((1024, 1024), (1024, 4096), (4096, 1024), (1024,), (4096,))
-    layer = sum(torch.Size(shape).numel() for shape in shapes) * 4
-    layers = max(1, megabytes * 1_000_000 // layer)
-    return {
-        f"layer{number}": {str(k): torch.randn(shape, generator=generator) for k, shape in enumerate(shapes)}
-        for number in range(layers)
-    }
-
-
-def touch(state: State, share: float) -> None:
-    """Change the values of about this share of the layers."""
-    names = list(state)
-    for name in names[: max(1, round(len(names) * share))]:
-        for tensor in state[name].values():
-            tensor.add_(1)
+Save = Callable[[str], Any]
+"""Saves the state, given the question it is saved for."""
 
 
-def torch_save(state: State, path: Path) -> None:
-    """torch.save with its data on the disk."""
-    with path.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Something to measure. `start(folder)` gives what saves and what ends it; neither is measured."""
+
+    name: str
+    start: Callable[[Path], tuple[Save, Callable[[], object]]]
+    questions: tuple[str, ...] = QUESTIONS
+    absent: str = ""
 
 
-def measure(action: Callable[[], Any]) -> tuple[float, float]:
-    """(wall, CPU) seconds of one call."""
-    cpu, wall = time.process_time(), time.perf_counter()
-    action()
-    return time.perf_counter() - wall, time.process_time() - cpu
+def ours(state: Flat, threads: int, options: dict[str, str], folder: Path) -> tuple[Save, Callable[[], object]]:
+    """Commits to a new store."""
+    store = build.init(folder / "store", threads)
+    return lambda _: store.commit(states.nested(state), **options), store.close
 
 
-def cases(store: casckpt.Store, state: State, path: Path) -> list[tuple[str, Callable[[], Any], Callable[[], Any]]]:
-    """(name, what to prepare, what to measure), in order."""
+def theirs(state: Flat, peer: Peer, sync: bool, folder: Path) -> tuple[Save, Callable[[], object]]:
+    """Saves under a new name each time, as a training that keeps its checkpoints does."""
+    return lambda question: peer.save(state, folder / str(QUESTIONS.index(question)), sync), lambda: None
 
-    def nothing() -> None:
-        pass
 
-    def commit() -> None:
-        store.commit(state)
+def hashing(state: Flat, threads: int, folder: Path) -> tuple[Save, Callable[[], object]]:
+    """Hashes the state and nothing else."""
+    views = states.views(state)
+    return lambda _: limits.hash_all(views, threads), lambda: None
 
+
+def writing(nbytes: int, folder: Path) -> tuple[Save, Callable[[], object]]:
+    """Writes as many bytes and nothing else."""
+    source = limits.memory(8 * limits.TASK)
+    return lambda _: limits.write_all(folder / "bare", nbytes, source), lambda: None
+
+
+def cases(state: Flat, threads: int, folder: Path) -> list[Case]:
+    """Ourselves, the peers and the limits."""
+    always = "" if build.offers(casckpt.Store.commit, "compress") else build.ABSENT
+    direct = "" if limits.takes_direct(folder) else "this file system has no O_DIRECT"
     return [
-        ("torch.save + fsync", nothing, lambda: torch_save(state, path)),
-        ("casckpt first", nothing, commit),
-        ("casckpt unchanged", nothing, commit),
-        ("casckpt 10 % changed", lambda: touch(state, 0.1), commit),
-        ("torch.load, warm", nothing, lambda: torch.load(path)),
-        ("casckpt checkout, cold", nothing, store.checkout),
-        ("casckpt checkout, warm", nothing, store.checkout),
+        Case("casckpt", partial(ours, state, threads, {})),
+        Case("casckpt, compress=always", partial(ours, state, threads, {"compress": "always"}), absent=always),
+        *(
+            Case(f"{peer.name}{' + fsync' * sync}", partial(theirs, state, peer, sync), absent=peer.absent)
+            for peer in PEERS
+            for sync in (True, False)
+        ),
+        Case(HASHING, partial(hashing, state, threads), (UNCHANGED,)),
+        Case(WRITING, partial(writing, states.nbytes(state)), (FIRST,), direct),
     ]
 
 
-def run(folder: Path, state: State, repeats: int) -> dict[str, list[tuple[float, float]]]:
-    """Alternate all cases `repeats` times after one unmeasured round."""
-    results: dict[str, list[tuple[float, float]]] = {}
-    for repeat in range(repeats + 1):
-        root = folder / f"store{repeat}"
-        with casckpt.init(root) as store:
-            for name, prepare, action in cases(store, state, folder / "state.pt"):
-                prepare()
-                seconds = measure(action)
-                if repeat:
-                    results.setdefault(name, []).append(seconds)
-        shutil.rmtree(root)
-    return results
-
-
-def report(results: dict[str, list[tuple[float, float]]], megabytes: float) -> list[dict[str, Any]]:
-    """Print a table of medians with ratios to the peer, and return it."""
-    rows = []
-    print(f"{'case':28s} {'wall s':>8s} {'cpu s':>8s} {'MB/s':>7s}   peer's wall / ours, peer's cpu / ours")
-    for name, seconds in results.items():
-        peer = "torch.load, warm" if "checkout" in name else "torch.save + fsync"
-        wall, cpu = (statistics.median(column) for column in zip(*seconds, strict=True))
-        peer_wall, peer_cpu = (statistics.median(column) for column in zip(*results[peer], strict=True))
-        ratio = "" if name == peer else f"{peer_wall / wall:.2f}, {peer_cpu / cpu:.2f}"
-        print(f"{name:28s} {wall:8.3f} {cpu:8.3f} {megabytes / wall:7.0f}   {ratio}")
-        rows.append({"case": name, "wall_s": [s[0] for s in seconds], "cpu_s": [s[1] for s in seconds]})
-    return rows
+def play(case: Case, state: Flat, folder: Path, results: Results) -> None:
+    """Measure one case in a new folder and leave the disk quiet."""
+    folder.mkdir()
+    save, end = case.start(folder)
+    stored = 0
+    for question in case.questions:
+        if question == CHANGED:
+            states.edit(state, 0.1)
+        limits.wake(states.nbytes(state))
+        seconds = timed(partial(save, question))
+        before, stored = stored, files.allocated(folder)
+        results.add(question, case.name, seconds, stored_mb=(stored - before) / 1e6)
+        # Else the next save pays for what this one left dirty.
+        files.chill(folder)
+    end()
+    files.remove(folder)
 
 
 def main() -> None:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mb", type=int, default=512)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="write every single measurement here")
-    parser.add_argument("--folder", type=Path, help="where the files go (default: the temporary folder)")
-    arguments = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="casckpt-bench-", dir=arguments.folder))
-    try:
-        state = make_state(arguments.mb)
-        size = sum(tensor.nbytes for layer in state.values() for tensor in layer.values()) / 1e6
-        print(f"{size:.0f} MB, {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}")
-        rows = report(run(folder, state, arguments.repeats), size)
-        if arguments.json:
-            facts = {"mb": size, "cores": os.cpu_count(), "machine": platform.machine(), "argv": sys.argv[1:]}
-            arguments.json.write_text(json.dumps({**facts, "cases": rows}, indent=1))
-    finally:
-        shutil.rmtree(folder)
+    """Read the command line, measure, print."""
+    options = parser(__doc__, mb=512, repeats=3)
+    options.add_argument("--threads", type=int, default=default_threads())
+    options.add_argument("--kind", choices=states.KINDS, default="model")
+    arguments = options.parse_args()
+    threads = build.threads_of(arguments.threads)
+    torch.set_num_threads(threads)
+    with files.scratch(arguments.folder) as folder:
+        results = begin("commit", folder, mb=arguments.mb, kind=arguments.kind, threads=threads)
+        state = states.KINDS[arguments.kind](arguments.mb)
+        everyone = cases(state, threads, folder)
+        results.order = [case.name for case in everyone]
+        for case in everyone:
+            for question in case.questions if case.absent else ():
+                results.absent(question, case.name, case.absent)
+        present = [case for case in everyone if not case.absent]
+        for number in results.rounds(arguments.repeats):
+            for case in rotated(present, number):
+                play(case, state, folder / "case", results)
+        for question in QUESTIONS:
+            results.print(question, base="casckpt")
+        results.write(arguments.json)
 
 
 if __name__ == "__main__":

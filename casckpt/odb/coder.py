@@ -2,8 +2,8 @@
 
     off      raw
     always   encoded wherever it saves 2 %
-    auto     encoded if a sample of the content says that it pays on this machine: at all, where workers encode faster
-             than the disk writes (`Speeds`, measured once per store and machine, never while committing);
+    auto     encoded if a sample of the content says that it pays on this machine: at all, where the workers encode
+             twice as fast as the disk writes (`Speeds`, measured once per store and machine, never while committing);
              else only what shrinks to a quarter, which is encoded faster than any disk writes it raw
 
 Nothing here changes an id or what is read back; repack may encode anew what lies raw.
@@ -38,6 +38,8 @@ MEASURED_FROM = 64 << 20
 PAYS = 0.9
 """A sample that shrinks less than this is stored raw: the reader would pay more than the disk saves."""
 ALWAYS_PAYS = 0.25
+AHEAD = 2.0
+"""How much faster than the disk the workers must encode: they copy and look up too, and others want the cores."""
 _GLANCE_BYTES = 4 << 10
 _NAME = "speeds"
 _MAX_FILE_BYTES = 4096
@@ -102,7 +104,7 @@ def check_policy(policy: str) -> Compress:
 
 
 def keeps_up(storage: Storage, threads: int) -> bool:
-    """Whether so many workers encode faster than the disk of a store writes. Measures, the first time."""
+    """Whether so many workers encode clearly faster than the disk of a store writes. Measures, the first time."""
     if storage.path is None or storage.read_only:
         return False
     speeds = _read(storage)
@@ -112,7 +114,7 @@ def keeps_up(storage: Storage, threads: int) -> bool:
             _write(storage, speeds)
         except CasckptError:  # a full disk is for the commit to report
             return False
-    return speeds.encode * threads >= speeds.write
+    return speeds.encode * threads >= AHEAD * speeds.write
 
 
 def _read(storage: Storage) -> Speeds | None:

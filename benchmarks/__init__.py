@@ -1,0 +1,13 @@
+"""How fast, how small and how frugal: one file per question, with the peers in the same run.
+
+    python -m benchmarks.commit         a durable commit: first, unchanged, 10 % changed
+    python -m benchmarks.checkout       a verified checkout in a fresh process, warm and cold
+    python -m benchmarks.small          20 000 small tensors
+    python -m benchmarks.asynchronous   how long a commit in the background blocks
+    python -m benchmarks.memory         what a commit and a checkout need beyond the state
+    python -m benchmarks.stores         the backup programs restic and borg
+    python -m benchmarks.codecs         ratio and speed of the chunk codec
+    python -m benchmarks.run            all of them, small, against the budgets
+
+What they share (states, clocks, limits of the machine, peers, tables) is in `workbench`; start with `commit.py`.
+"""

@@ -1,0 +1,120 @@
+"""What is promised of commit, checkout, small tensors, background commits, memory and codec: one row per promise.
+
+A budget compares two cases of one benchmark, or two quantities, by ratios inside one run. What ends on a disk or
+blocks a training is judged by the time that passes; everything else by CPU seconds, which a busy machine disturbs
+less. Sizes matter: the promises are for 1 GB (20 000 tensors: 100 MB), and a smaller state misses some of them
+because fixed costs weigh more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from benchmarks import asynchronous, checkout, codecs, commit, memory, small
+from benchmarks.workbench.results import Results
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """One promise: `measure` gives a figure, or None if a case of it did not run; met at `limit` or better."""
+
+    benchmark: str
+    what: str
+    measure: Callable[[Results], float | None]
+    limit: float
+    at_least: bool
+    unit: str = "x"
+
+    def met(self, figure: float) -> bool:
+        """Whether a figure keeps the promise."""
+        return figure >= self.limit if self.at_least else figure <= self.limit
+
+
+def _ratio(question: str, case: str, base: str, quantity: str) -> Callable[[Results], float | None]:
+    return lambda results: results.ratio(question, case, base, quantity)
+
+
+def _faster(what: str, question: str, peer: str, limit: float, benchmark: str, quantity: str) -> Budget:
+    """A peer takes at least so many times as long as casckpt."""
+    base = "casckpt" if benchmark != "asynchronous" else asynchronous.OURS
+    return Budget(benchmark, what, _ratio(question, peer, base, quantity), limit, at_least=True)
+
+
+def _stored(question: str) -> Callable[[Results], float | None]:
+    def share(results: Results) -> float | None:
+        stored, whole = (results.median(one, "casckpt", "stored_mb") for one in (question, commit.FIRST))
+        return None if stored is None or not whole else 100 * stored / whole
+
+    return share
+
+
+def _peak(cases: tuple[str, ...]) -> Callable[[Results], float | None]:
+    def highest(results: Results) -> float | None:
+        found = [max(row["peak_mb"]) for (_, case), row in results.values.items() if case in cases]
+        return max(found, default=None)
+
+    return highest
+
+
+def _across(question: str, case: str, other: str, base: str, quantity: str) -> Callable[[Results], float | None]:
+    """`base` for one question over `case` for another, by medians."""
+
+    def ratio(results: Results) -> float | None:
+        over, under = results.median(question, base, quantity), results.median(other, case, quantity)
+        return over / under if over and under else None
+
+    return ratio
+
+
+def _commits() -> Iterator[Budget]:
+    first, unchanged, changed = commit.QUESTIONS
+    always = "casckpt, compress=always"
+    yield _faster("bare BLAKE3 / unchanged commit, CPU", unchanged, commit.HASHING, 0.90, "commit", "cpu_s")
+    yield _faster("safetensors + fsync / unchanged commit", unchanged, "safetensors + fsync", 5, "commit", "wall_s")
+    yield _faster("torch.save + fsync / unchanged commit", unchanged, "torch.save + fsync", 7, "commit", "wall_s")
+    yield _faster("bare disk / first commit", first, commit.WRITING, 0.90, "commit", "wall_s")
+    yield _faster("safetensors + fsync / first commit", first, "safetensors + fsync", 0.97, "commit", "wall_s")
+    yield _faster("torch.save + fsync / first commit", first, "torch.save + fsync", 1.4, "commit", "wall_s")
+    compressed = _ratio(first, "torch.save + fsync", always, "wall_s")
+    yield Budget("commit", "torch.save + fsync / first commit, compressed", compressed, 1.0, at_least=True)
+    slower = _across(changed, "casckpt", unchanged, "casckpt", "cpu_s")
+    yield Budget("commit", "10 % changed / unchanged commit, CPU", slower, 2.0, at_least=False)
+    yield Budget("commit", "10 % changed: stored share", _stored(changed), 10.5, at_least=False, unit="%")
+
+
+def _checkouts() -> Iterator[Budget]:
+    warm, cold = checkout.WARM, checkout.COLD
+    into = _ratio(warm, "dcp.load", "casckpt into=", "wall_s")
+    yield _faster("bare disk / cold checkout", cold, checkout.READING, 0.90, "checkout", "touched_s")
+    yield _faster("torch.load / warm checkout", warm, "torch.load", 1.0, "checkout", "wall_s")
+    yield _faster("torch.load / warm checkout, CPU", warm, "torch.load", 1.0, "checkout", "cpu_s")
+    yield Budget("checkout", "dcp.load / warm checkout into=", into, 1.5, at_least=True)
+    mapped = _milliseconds(warm, "casckpt mmap, unverified")
+    yield Budget("checkout", "mmap returns after", mapped, 50, at_least=False, unit="ms")
+
+
+def _milliseconds(question: str, case: str) -> Callable[[Results], float | None]:
+    def found(results: Results) -> float | None:
+        seconds = results.median(question, case, "wall_s")
+        return None if seconds is None else 1000 * seconds
+
+    return found
+
+
+def _others() -> Iterator[Budget]:
+    for peer in ("safetensors", "torch.save"):
+        for question in (small.FIRST, small.UNCHANGED):
+            yield _faster(f"{peer} / {question} of small tensors, CPU", question, peer, 6, "small", "cpu_s")
+    yield _faster("safetensors / load of small tensors, CPU", small.LOAD, "safetensors", 3, "small", "cpu_s")
+    yield _faster("torch.load / load of small tensors, CPU", small.LOAD, "torch.save", 10, "small", "cpu_s")
+    blocked = _ratio(asynchronous.QUESTION, asynchronous.OURS, asynchronous.COPY, "wall_s")
+    yield Budget("asynchronous", "wait=False blocks / one memcpy", blocked, 1.15, at_least=False)
+    plain = tuple(name for name in memory.CASES if name.startswith("casckpt") and "wait=" not in name)
+    yield Budget("memory", "peak beyond the state", _peak(plain), 64, at_least=False, unit="MB")
+    for question in ("fp32 weights", "bf16 weights"):
+        smaller = _ratio(question, codecs.OURS, "ZipNN", "ratio")
+        yield Budget("codecs", f"{question}: our ratio / ZipNN's", smaller, 0.997, at_least=True)
+
+
+BUDGETS = (*_commits(), *_checkouts(), *_others())
