@@ -8,7 +8,8 @@ pieces, so ids, packs and errors do not depend on which worker was faster.
 
 What is stored is a private copy, and that copy is what its id was made of: when somebody writes to the memory between
 the look and the copy, nothing wrong is stored. Hashing the copy alone is enough while everything is new; so a worker
-copies first as long as the chunk before was new, and hashes the memory itself first when it was known.
+copies first as long as the chunk before was new, and hashes the memory itself first when it was known. A task begins
+as the last one whose result was taken ended: that depends on how fast the workers are, but only the order of work does.
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ class Staged(NamedTuple):
     staging: Staging
     nbytes: int
     """Plain bytes of all pieces."""
+    ends_new: bool
+    """Whether the last piece was new."""
 
 
 class Coder(Protocol):
@@ -127,6 +130,7 @@ class Pipeline:
         self._pieces: list[Piece] = []
         self._filled = 0
         self._ids = bytearray()
+        self._expect_new = True
 
     def __enter__(self) -> Self:
         return self
@@ -167,21 +171,22 @@ class Pipeline:
             staging = self._pool.try_take()
         staging = staging or self._pool.take()
         if self._threads == 1:
-            self._take(self._work(pieces, staging))
+            self._take(self._work(pieces, staging, self._expect_new))
             return
-        self._window.append(self._workers.submit(partial(self._work, pieces, staging)))
+        self._window.append(self._workers.submit(partial(self._work, pieces, staging, self._expect_new)))
 
-    def _work(self, pieces: list[Piece], staging: Staging) -> Staged:
+    def _work(self, pieces: list[Piece], staging: Staging, expect_new: bool) -> Staged:
         """One task, in whichever thread."""
         if not hasattr(self._local, "coder"):
             self._local.coder = self._new_coder()
-        return _Task(self._sink, self._local.coder, staging).run(pieces)
+        return _Task(self._sink, self._local.coder, staging, expect_new).run(pieces)
 
     def _take_oldest(self) -> None:
         self._take(self._window.popleft().result())
 
     def _take(self, staged: Staged) -> None:
         self._ids += staged.ids
+        self._expect_new = staged.ends_new
         self._sink.take_staged(staged)
         self._advance(staged.nbytes)
 
@@ -192,7 +197,7 @@ class _Task:
     Leaves and records of 64 KiB and more start on 4 KiB, others on 64 bytes, with zeros between.
     """
 
-    def __init__(self, sink: Sink, coder: Coder, staging: Staging) -> None:
+    def __init__(self, sink: Sink, coder: Coder, staging: Staging, expect_new: bool) -> None:
         self._sink = sink
         self._coder = coder
         self._staging = staging
@@ -201,7 +206,7 @@ class _Task:
         self._runs: list[Run] = []
         self._begin = 0
         self._records: list[p.Record] = []
-        self._copy_first = True
+        self._copy_first = expect_new
         self._encoded: bool | None = None  # not decided for this leaf; by task, so that it does not depend on threads
 
     def run(self, pieces: list[Piece]) -> Staged:
@@ -214,7 +219,8 @@ class _Task:
                 self._encoded = None
         if self._records:
             self._end_run(ends_leaf=False)
-        return Staged(b"".join(ids), self._runs, self._staging, sum(piece.stop - piece.start for piece in pieces))
+        nbytes = sum([piece.stop - piece.start for piece in pieces])
+        return Staged(b"".join(ids), self._runs, self._staging, nbytes, self._copy_first)
 
     def _piece(self, piece: Piece) -> ObjectId:
         data = piece.read(piece.start, piece.stop)

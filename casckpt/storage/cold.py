@@ -12,16 +12,20 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import threading
 import weakref
 
 from casckpt.storage.flock import Descriptor
-from casckpt.storage.libc import PROT_NONE, USABLE, address_of, map_memory, page_is_resident, unmap_memory
+from casckpt.storage.libc import PROT_NONE, USABLE, address_of, copy_memory, map_memory, page_is_resident, unmap_memory
+from casckpt.storage.pages import pages
 
 _O_DIRECT: int = getattr(os, "O_DIRECT", 0)
 _BLOCK = 4096
 _STEP = 8 << 20
+_DETOUR = 2 << 20
 _PROBE_EVERY = 1 << 20
 _REFUSALS = frozenset({errno.EINVAL, errno.ENOTSUP})
+_detours = threading.local()
 
 
 class ColdReads:
@@ -51,15 +55,18 @@ class ColdReads:
     def read_into(self, target: memoryview, offset: int) -> int:
         """Fill the whole blocks of `target` from `offset`; the count read. The rest is to be read buffered.
 
-        The count is less than that at the end of the file, and 0 if memory or offset are not on a block boundary.
+        The count is less than that at the end of the file, and 0 if the offset is not on a block boundary. What is
+        read past the page cache into memory that is not on one takes a detour, at the price of a copy.
         """
-        if self._refused or offset % _BLOCK or address_of(target) % _BLOCK:
+        if self._refused or offset % _BLOCK:
             return 0
+        aligned = address_of(target) % _BLOCK == 0
+        step = _STEP if aligned else _DETOUR
         done, body = 0, len(target) - len(target) % _BLOCK
         while done < body and not done % _BLOCK:
-            part = target[done : min(done + _STEP, body)]
+            part = target[done : min(done + step, body)]
             try:
-                count = os.preadv(self._descriptor_for(offset + done, len(part)).fd, [part], offset + done)
+                count = self._read(part, offset + done, aligned)
             except OSError as error:
                 if error.errno not in _REFUSALS:
                     raise
@@ -69,6 +76,17 @@ class ColdReads:
                 break
             done += count
         return done
+
+    def _read(self, part: memoryview, offset: int, aligned: bool) -> int:
+        descriptor = self._descriptor_for(offset, len(part))
+        if aligned or descriptor is self._buffered:
+            return os.preadv(descriptor.fd, [part], offset)
+        if not hasattr(_detours, "memory"):
+            _detours.memory = memoryview(pages(_DETOUR))
+        detour: memoryview = _detours.memory
+        count = os.preadv(descriptor.fd, [detour[: len(part)]], offset)
+        copy_memory(address_of(part), address_of(detour), count)
+        return count
 
     def _descriptor_for(self, offset: int, nbytes: int) -> Descriptor:
         """Where to read this range; the page cache for what was appended since the file was opened."""

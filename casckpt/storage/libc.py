@@ -30,6 +30,10 @@ if USABLE:
     ]
     _munmap = _libc.munmap
     _munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    # Unlike an assignment to a memoryview, this lets other threads run.
+    _memmove = _libc.memmove
+    _memmove.restype = None
+    _memmove.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
     # Asked before every large read for less than a microsecond; to let other threads run meanwhile would cost more.
     _mincore = ctypes.PyDLL(None).mincore
     _mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
@@ -57,6 +61,11 @@ def page_is_resident(address: int) -> bool:
     """Whether the page at `address`, a multiple of the page size inside a mapping, is in memory, untouched."""
     state = _OneByte()
     return _mincore(address, 1, state) == 0 and state[0] & 1 == 1
+
+
+def copy_memory(target: int, source: int, nbytes: int) -> None:
+    """Copy bytes from one address to another."""
+    _memmove(target, source, nbytes)
 
 
 def address_of(memory: memoryview) -> int:
