@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 import casckpt
-from benchmarks.workbench import build, files, limits, states
+from benchmarks.workbench import files, limits, states
 from benchmarks.workbench.clock import Seconds, cpu_seconds, rotated
 from benchmarks.workbench.machine import default_threads
 from benchmarks.workbench.peers import DCP, TORCH
@@ -106,8 +106,7 @@ def cases(state: Flat, store: casckpt.Store, folder: Path, threads: int) -> dict
         TORCH.save(state, folder / str(number), True)
         return done
 
-    made: dict[str, Start] = {OURS: returns} if build.offers(casckpt.Store.commit, "wait") else {}
-    made |= {COPY: copying(state, threads), WAITING: waits}
+    made: dict[str, Start] = {OURS: returns, COPY: copying(state, threads), WAITING: waits}
     return made | ({} if DCP.absent else dcp_cases(state, folder)) | {"torch.save + fsync": torch_save}
 
 
@@ -130,15 +129,13 @@ def main() -> None:
     with files.scratch(arguments.folder) as folder, ExitStack() as stack:
         results = begin("asynchronous", folder, mb=arguments.mb, threads=threads)
         state = states.model(arguments.mb)
-        store = stack.enter_context(build.init(folder / "store", threads))
+        store = stack.enter_context(casckpt.init(folder / "store", threads=threads))
         saves = folder / "saves"
         saves.mkdir()
         if not DCP.absent:
             stack.enter_context(group(folder))
         found = cases(state, store, saves, threads)
         results.order = [OURS, COPY, WAITING, ASYNC_DCP, CACHED]
-        if OURS not in found:
-            results.absent(QUESTION, OURS, build.ABSENT)
         if DCP.absent:
             results.absent(QUESTION, ASYNC_DCP, DCP.absent)
         for number in results.rounds(arguments.repeats):

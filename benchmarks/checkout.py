@@ -34,7 +34,7 @@ import blake3
 import torch
 
 import casckpt
-from benchmarks.workbench import build, files, limits, states
+from benchmarks.workbench import files, limits, states
 from benchmarks.workbench.clock import rotated, timed
 from benchmarks.workbench.machine import ROOT, default_threads
 from benchmarks.workbench.peers import DCP, SAFETENSORS, TORCH
@@ -61,7 +61,7 @@ def ours(folder: Path, target: Flat, threads: int, **options: Any) -> Flat:
     """A checkout from a store that is opened for it, and stays open: mapped tensors may need it."""
     if "into" in options:
         options["into"] = states.nested(target)
-    OPENED.append(build.reopen(folder / "store", threads))
+    OPENED.append(casckpt.open(folder / "store", threads=threads))
     return OPENED[-1].checkout(**options)["model"]
 
 
@@ -90,18 +90,11 @@ def loads(peer: Callable[[Path], Flat] | None, name: str) -> Load:
     return lambda folder, _target, _threads: peer(folder / name)
 
 
-def needs(*parameters: str) -> str:
-    """Why checkout cannot be asked for this; empty if it can."""
-    return "" if build.offers(casckpt.Store.checkout, *parameters) else build.ABSENT
-
-
 CASES = {
     "casckpt": Case(ours, "store"),
-    "casckpt into=": Case(partial(ours, into=None), "store", fills=True, absent=needs("into")),
-    "casckpt mmap, unverified": Case(partial(ours, mmap=True), "store", absent=needs("mmap")),
-    "casckpt mmap, verify=background": Case(
-        partial(ours, mmap=True, verify="background"), "store", absent=needs("mmap", "verify")
-    ),
+    "casckpt into=": Case(partial(ours, into=None), "store", fills=True),
+    "casckpt mmap, unverified": Case(partial(ours, mmap=True), "store"),
+    "casckpt mmap, verify=background": Case(partial(ours, mmap=True, verify="background"), "store"),
     "torch.load": Case(loads(TORCH.load, "state.pt"), "state.pt"),
     "torch.load(mmap)": Case(torch_mapped, "state.pt"),
     "torch.load(mmap), copied": Case(torch_copied, "state.pt", fills=True),
@@ -175,7 +168,7 @@ def child_limits(name: str, folder: Path, threads: int) -> dict[str, Any]:
 
 def copies(folder: Path, state: Flat, threads: int) -> None:
     """The state in every form that is loaded from."""
-    with build.init(folder / "store", threads) as store:
+    with casckpt.init(folder / "store", threads=threads) as store:
         store.commit(states.nested(state))
     TORCH.save(state, folder / "state.pt", True)
     for peer, name in ((SAFETENSORS, "state.safetensors"), (DCP, "dcp")):
@@ -230,7 +223,7 @@ def main() -> None:
     options.add_argument("--threads", type=int, default=default_threads())
     options.add_argument("--child", metavar="CASE", help=argparse.SUPPRESS)
     arguments = options.parse_args()
-    threads = build.threads_of(arguments.threads)
+    threads = arguments.threads
     torch.set_num_threads(threads)
     if arguments.child:
         child = child_loads if arguments.child in CASES else child_limits

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 import zstandard
 
-from benchmarks.workbench import build, files
+from benchmarks.workbench import files
 from benchmarks.workbench.clock import rotated, timed
 from benchmarks.workbench.peers import NOT_INSTALLED
 from benchmarks.workbench.results import Results, begin, parser
@@ -110,11 +110,10 @@ def ours(element: str) -> Coder:
 
 def coders(data: Data) -> dict[str, tuple[Coder | None, str]]:
     """Every case for this data: its coder, or why there is none."""
-    encodes = importlib.util.find_spec("casckpt.format.encode") is not None
     installed = importlib.util.find_spec("zipnn") is not None
     peer = (zipnn(data.element), "") if installed else (None, NOT_INSTALLED)
     return {
-        OURS: (ours(data.element), "") if encodes else (None, build.ABSENT),
+        OURS: (ours(data.element), ""),
         "ZipNN": peer,
         "ZipNN, whole": peer,
         "zstd 1": (zstd(1), ""),

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 import casckpt
-from benchmarks.workbench import build, files, limits, states
+from benchmarks.workbench import files, limits, states
 from benchmarks.workbench.clock import rotated, timed
 from benchmarks.workbench.machine import default_threads
 from benchmarks.workbench.peers import PEERS, Peer
@@ -52,7 +52,7 @@ class Case:
 
 def ours(state: Flat, threads: int, options: dict[str, str], folder: Path) -> tuple[Save, Callable[[], object]]:
     """Commits to a new store."""
-    store = build.init(folder / "store", threads)
+    store = casckpt.init(folder / "store", threads=threads)
     return lambda _: store.commit(states.nested(state), **options), store.close
 
 
@@ -75,11 +75,10 @@ def writing(nbytes: int, folder: Path) -> tuple[Save, Callable[[], object]]:
 
 def cases(state: Flat, threads: int, folder: Path) -> list[Case]:
     """Ourselves, the peers and the limits."""
-    always = "" if build.offers(casckpt.Store.commit, "compress") else build.ABSENT
     direct = "" if limits.takes_direct(folder) else "this file system has no O_DIRECT"
     return [
         Case("casckpt", partial(ours, state, threads, {})),
-        Case("casckpt, compress=always", partial(ours, state, threads, {"compress": "always"}), absent=always),
+        Case("casckpt, compress=always", partial(ours, state, threads, {"compress": "always"})),
         *(
             Case(f"{peer.name}{' + fsync' * sync}", partial(theirs, state, peer, sync), absent=peer.absent)
             for peer in PEERS
@@ -114,7 +113,7 @@ def main() -> None:
     options.add_argument("--threads", type=int, default=default_threads())
     options.add_argument("--kind", choices=states.KINDS, default="model")
     arguments = options.parse_args()
-    threads = build.threads_of(arguments.threads)
+    threads = arguments.threads
     torch.set_num_threads(threads)
     with files.scratch(arguments.folder) as folder:
         results = begin("commit", folder, mb=arguments.mb, kind=arguments.kind, threads=threads)

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 
 import casckpt
-from benchmarks.workbench import build, files, states
+from benchmarks.workbench import files, states
 from benchmarks.workbench.machine import ROOT, default_threads
 from benchmarks.workbench.peers import DCP, PEERS, TORCH
 from benchmarks.workbench.results import begin, parser
@@ -75,7 +75,7 @@ class Case:
 
 def commits(state: Flat, folder: Path, threads: int, before: float | None = None, **options: Any) -> Callable[[], Any]:
     """A commit; if `before` is a share, after a commit of the state before that share of it was edited."""
-    store = build.init(folder, threads)
+    store = casckpt.init(folder, threads=threads)
     if before is not None:
         store.commit(states.nested(state))
         states.edit(state, before)
@@ -89,7 +89,7 @@ def finished(commit: Any) -> Any:
 
 def checks_out(state: Flat, folder: Path, threads: int, into: bool = False) -> Callable[[], Any]:
     """A checkout of the state."""
-    store = build.init(folder, threads)
+    store = casckpt.init(folder, threads=threads)
     store.commit(states.nested(state))
     return partial(store.checkout, into=states.nested(state)) if into else store.checkout
 
@@ -114,20 +114,14 @@ def peer_loads(
     return partial(DCP.into, folder, state)
 
 
-def needs(function: Callable[..., Any], parameter: str) -> str:
-    """Why a function cannot be asked for this; empty if it can."""
-    return "" if build.offers(function, parameter) else build.ABSENT
-
-
-_COMMIT, _CHECKOUT = casckpt.Store.commit, casckpt.Store.checkout
 CASES = {
     OURS: Case(commits),
     "casckpt commit, unchanged": Case(partial(commits, before=0.0)),
     "casckpt commit, 10 % changed": Case(partial(commits, before=0.1)),
-    "casckpt commit, compress=always": Case(partial(commits, compress="always"), absent=needs(_COMMIT, "compress")),
-    "casckpt commit, wait=False": Case(partial(commits, wait=False), absent=needs(_COMMIT, "wait")),
+    "casckpt commit, compress=always": Case(partial(commits, compress="always")),
+    "casckpt commit, wait=False": Case(partial(commits, wait=False)),
     "casckpt checkout": Case(checks_out, returns=True),
-    "casckpt checkout into=": Case(partial(checks_out, into=True), absent=needs(_CHECKOUT, "into")),
+    "casckpt checkout into=": Case(partial(checks_out, into=True)),
     **{peer.name: Case(partial(saves, save=peer.save), absent=peer.absent) for peer in PEERS},
     **{
         f"{peer.name.removesuffix('.save')} load": Case(
@@ -167,7 +161,7 @@ def main() -> None:
     options.add_argument("--threads", type=int, default=default_threads())
     options.add_argument("--child", metavar="CASE", help=argparse.SUPPRESS)
     arguments = options.parse_args()
-    threads = build.threads_of(arguments.threads)
+    threads = arguments.threads
     torch.set_num_threads(threads)
     if arguments.child:
         print(json.dumps(child(arguments.child, arguments.mb, arguments.folder, threads)))

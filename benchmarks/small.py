@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.workbench import build, files, limits, states
+import casckpt
+from benchmarks.workbench import files, limits, states
 from benchmarks.workbench.clock import rotated, timed
 from benchmarks.workbench.peers import PEERS, SAFETENSORS, TORCH
 from benchmarks.workbench.results import Results, begin, parser
@@ -45,7 +46,7 @@ def cases(state: Flat) -> Iterator[Case]:
     """Ourselves, peers with files, peers in memory."""
 
     def ours(folder: Path) -> tuple[Callable[[], Any], Callable[[], Any], Callable[[], Any]]:
-        store = build.init(folder / "store", 1)
+        store = casckpt.init(folder / "store", threads=1)
         return lambda: store.commit(states.nested(state)), store.checkout, store.close
 
     yield Case("casckpt", ours)

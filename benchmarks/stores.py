@@ -23,7 +23,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.workbench import build, files, limits, states
+import casckpt
+from benchmarks.workbench import files, limits, states
 from benchmarks.workbench.clock import rotated, timed
 from benchmarks.workbench.machine import default_threads
 from benchmarks.workbench.peers import NOT_INSTALLED, TORCH
@@ -81,13 +82,13 @@ def borg(folder: Path, _state: Flat, _threads: int) -> Store:
 
 def live(folder: Path, state: Flat, threads: int) -> Store:
     """casckpt with the tensors themselves."""
-    store = build.init(folder / "store", threads)
+    store = casckpt.init(folder / "store", threads=threads)
     return Store(lambda _: store.commit(states.nested(state)), store.checkout, store.close)
 
 
 def file(folder: Path, _state: Flat, threads: int) -> Store:
     """casckpt with the written file."""
-    store = build.init(folder / "store", threads)
+    store = casckpt.init(folder / "store", threads=threads)
     return Store(
         lambda _: store.commit_path(str(folder / FILE)),
         lambda: store.checkout_path("@", str(folder / "out")),
@@ -135,7 +136,7 @@ def main() -> None:
     options = parser(__doc__, mb=512, repeats=3)
     options.add_argument("--threads", type=int, default=default_threads())
     arguments = options.parse_args()
-    threads = build.threads_of(arguments.threads)
+    threads = arguments.threads
     torch.set_num_threads(threads)
     with files.scratch(arguments.folder) as folder:
         results = begin("stores", folder, mb=arguments.mb, threads=threads)

@@ -187,7 +187,7 @@ class Store:
             StateChanged: another thread wrote to the state meanwhile; nothing was committed.
             StorageError: the disk failed or is full; nothing was committed.
 
-        Cost: one BLAKE3 pass over the state; what is written is what changed. Memory: about 25 MB beyond the state.
+        Cost: one BLAKE3 pass over the state; what is written is what changed. Memory: up to 64 MB beyond the state.
         With `wait=False` one copy of the state, in memory that is kept for the next; two with `coalesce`.
         """
         from casckpt.odb.coder import check_policy
