@@ -223,29 +223,34 @@ class _Task:
         return Staged(b"".join(ids), self._runs, self._staging, nbytes, self._copy_first)
 
     def _piece(self, piece: Piece) -> ObjectId:
+        at = self._end + p.pad(self._end)
+        identity, new = self._stage(piece, at)
+        # Memory that `read` made is given back by now: encoding takes as much again.
+        if new:
+            self._keep(identity, at, piece.stop - piece.start, piece.element)
+        return identity
+
+    def _stage(self, piece: Piece, at: int) -> tuple[ObjectId, bool]:
+        """The id of a piece, and whether it is new; then a private copy lies at `at`."""
         data = piece.read(piece.start, piece.stop)
         length = len(data)
         if length != piece.stop - piece.start:  # a bytearray that was cut short
             raise StateChanged(path=piece.path)
-        at = self._end + p.pad(self._end)
         place = self._memory[at : at + length]
         if self._copy_first:
             # numpy's copy lets other threads go on meanwhile, a memoryview's does not.
             np.copyto(place, np.frombuffer(data, np.uint8))
             identity = object_id(Kind.CHUNK, place.data)
             self._copy_first = self._sink.claim_chunk(identity, length)
-            if not self._copy_first:
-                return identity
-        else:
-            identity = object_id(Kind.CHUNK, data)
-            if not self._sink.claim_chunk(identity, length):
-                return identity
-            self._copy_first = True
-            np.copyto(place, np.frombuffer(data, np.uint8))
-            if not piece.private and object_id(Kind.CHUNK, place.data) != identity:
-                raise StateChanged(path=piece.path)
-        self._keep(identity, at, length, piece.element)
-        return identity
+            return identity, self._copy_first
+        identity = object_id(Kind.CHUNK, data)
+        if not self._sink.claim_chunk(identity, length):
+            return identity, False
+        self._copy_first = True
+        np.copyto(place, np.frombuffer(data, np.uint8))
+        if not piece.private and object_id(Kind.CHUNK, place.data) != identity:
+            raise StateChanged(path=piece.path)
+        return identity, True
 
     def _keep(self, identity: ObjectId, at: int, length: int, element: int) -> None:
         """Make the new chunk at `at` a record, encoded if that is worth it."""
