@@ -7,7 +7,7 @@ who keeps the weights and drops the optimizer state gets the memory of that back
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from casckpt.storage.pages import pages
 
@@ -26,7 +26,7 @@ class Slabs:
     """
 
     def __init__(self, lengths: Iterable[int]) -> None:
-        self._left = sum(_room(length) for length in lengths)
+        self._sizes = _plan(lengths)
         self._slab = memoryview(b"")
         self._at = 0
 
@@ -39,12 +39,23 @@ class Slabs:
         if nbytes >= ALIGNED_FROM:
             self._at += -self._at % PAGE
         if self._at + room > len(self._slab):
-            size = max(room, min(SLAB_BYTES, self._left))
-            self._slab, self._at = memoryview(pages(size + -size % PAGE)), 0
+            self._slab, self._at = memoryview(pages(next(self._sizes))), 0
         slot = self._slab[self._at : self._at + room]
         self._at += room
-        self._left -= room
         return slot
+
+
+def _plan(lengths: Iterable[int]) -> Iterator[int]:
+    """Lengths of the slabs. Each ends with its last blob: behind that, a huge page would be memory for nothing."""
+    filled = 0
+    for length in lengths:
+        at = filled + (-filled % PAGE if length >= ALIGNED_FROM else 0)
+        if filled and at + _room(length) > SLAB_BYTES:
+            yield filled + -filled % PAGE
+            at = 0
+        filled = at + _room(length)
+    if filled:
+        yield filled + -filled % PAGE
 
 
 def _room(nbytes: int) -> int:

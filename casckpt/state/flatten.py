@@ -95,6 +95,7 @@ def _hold(trace: Trace) -> Held:
         from casckpt.state import tensors
 
         owners, addresses = tensors.hold(trace.tensors)
+        tensors.settle()
     if trace.arrays:
         from casckpt.state import arrays
 

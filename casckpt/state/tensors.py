@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
+import numpy as np
 import torch
 
 from casckpt import errors
@@ -148,9 +149,11 @@ class TensorSource:
         itemsize: int = self.tensor.element_size()
         first, last = start // itemsize, -(-stop // itemsize)
         with torch.no_grad():
-            # A device writes to pinned memory by itself; other memory costs a second copy by the CPU.
-            pinned = {"pin_memory": True} if self.tensor.is_cuda else {}
-            piece = torch.empty((last - first) * itemsize, dtype=torch.uint8, device="cpu", **pinned)
+            nbytes = (last - first) * itemsize
+            if self.tensor.is_cuda:  # a device writes to pinned memory by itself; other memory costs another copy
+                piece = torch.empty(nbytes, dtype=torch.uint8, device="cpu", pin_memory=True)
+            else:  # not memory of torch's own: glibc before 2.38 never reuses what a thread frees of its aligned blocks
+                piece = torch.from_numpy(np.empty(nbytes, np.uint8))
             gather(self.tensor, first, last, piece.view(self.tensor.dtype))
             data: memoryview = piece.numpy().data
         return data[start - first * itemsize : stop - first * itemsize].toreadonly()
@@ -289,6 +292,16 @@ def read_into(source: TensorSource, start: int, stop: int, target: memoryview) -
     with torch.no_grad():
         piece = torch.frombuffer(target, dtype=torch.uint8).view(source.tensor.dtype)
         gather(source.tensor, start // itemsize, stop // itemsize, piece)
+
+
+def settle() -> None:
+    """Wait for what the calling thread has queued on CUDA devices, so that other threads read the results.
+
+    Torch's streams do not wait for each other, and another thread has another current one.
+    """
+    if torch.cuda.is_initialized():
+        for device in range(torch.cuda.device_count()):
+            torch.cuda.current_stream(device).synchronize()
 
 
 def page_lock(address: int, nbytes: int) -> Callable[[], object]:

@@ -242,7 +242,7 @@ def test_a_failure_that_nobody_saw_is_logged_at_exit(path: Path, end: str) -> No
     script = "import os, sys, casckpt; store = casckpt.open(sys.argv[1])\n"
     done = run(script + "store.commit({}, parents=('nowhere',), wait=False)\n" + end, path)
     assert done.returncode == 0
-    told = "a commit in the background failed: no revision named 'nowhere'" in done.stderr
+    told = "work in the background failed: no revision named 'nowhere'" in done.stderr
     assert told == ("_exit" not in end)
 
 

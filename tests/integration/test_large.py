@@ -78,11 +78,6 @@ class TestMemoryBeyondTheStateIsBounded:
 
     pytestmark = measures
 
-    @pytest.mark.xfail(
-        raises=OverBudget,
-        strict=False,
-        reason="a checkout's slabs end in memory that no blob needs, and huge pages make that resident: 2 %",
-    )
     def test_for_4_gb_in_many_tensors(self, run: Callable[..., Any]) -> None:
         assert_frugal(run("many", "10"), calls=1 + 3 * 4 + 1)
 
@@ -92,11 +87,6 @@ class TestMemoryBeyondTheStateIsBounded:
     def test_for_20_000_small_tensors(self, run: Callable[..., Any]) -> None:
         assert_frugal(run("small"), calls=6)
 
-    @pytest.mark.xfail(
-        raises=OverBudget,
-        strict=False,
-        reason="conj and neg views are gathered into aligned blocks, which glibc before 2.38 does not reuse in threads",
-    )
     def test_for_tensors_that_do_not_simply_lie_in_memory(self, run: Callable[..., Any]) -> None:
         assert_frugal(run("odd"), calls=6)
 

@@ -298,7 +298,7 @@ def test_failures_that_closing_does_not_raise_are_logged(disk: Disk, caplog: pyt
     disk.release()
     with pytest.raises(StoreFull):
         store.close()
-    assert caplog.text.count("a commit in the background failed: no space left") == 1
+    assert caplog.text.count("work in the background failed: no space left") == 1
 
 
 def test_waiting_is_bounded(store: casckpt.Store, disk: Disk) -> None:
