@@ -30,11 +30,11 @@ PAGES = sorted(DOCS.rglob("*.md"))
 
 # The vocabulary of the project: who uses one of these words means what the glossary says.
 TERMS = (
-    "arena", "blob", "checkpoint", "children", "chunk", "codec", "commit", "component", "current run", "damage", "dropped",
-    "durable", "element type", "entry", "extent", "feature", "frame", "gap", "group", "head", "hints", "id",
+    "arena", "blob", "checkpoint", "children", "chunk", "codec", "commit", "component", "current run", "damage",
+    "dropped", "durable", "element type", "entry", "extent", "feature", "frame", "gap", "group", "head", "hints", "id",
     "index", "journal", "kept", "leaf", "meta", "node", "object", "object database (odb)", "ordering law",
-    "outline", "pack", "pack set", "page", "parent", "path", "record", "ref", "remote", "revision", "root component", "run", "salvage",
-    "seal", "seq", "session", "slab", "snapshot", "staging", "state", "storage", "store", "structure", "tag", "thinned",
+    "outline", "pack", "pack set", "page", "parent", "path", "record", "ref", "remote", "revision", "root component",
+    "run", "salvage", "seal", "seq", "session", "slab", "snapshot", "staging", "state", "storage", "store", "structure", "tag", "thinned",
     "tiny blob", "torn", "tree", "turn", "values", "verify",
 )  # fmt: skip
 AVOIDED = re.compile(r"\b(?<!context )(managers?|handlers?|helpers?|object stores?)\b", re.IGNORECASE)
