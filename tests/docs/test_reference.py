@@ -20,6 +20,8 @@ from casckpt.format.config import StoreFormat
 from casckpt.format.entry import Entry
 from casckpt.format.ids import Kind
 from casckpt.odb import journal, seal, session
+from casckpt.ops.lazy import StoredState, StoredValue
+from casckpt.ops.pending import PendingCommit
 from casckpt.state import flat
 from casckpt.store import Store
 
@@ -28,12 +30,12 @@ PAGES = sorted(DOCS.rglob("*.md"))
 
 # The vocabulary of the project: who uses one of these words means what the glossary says.
 TERMS = (
-    "blob", "checkpoint", "children", "chunk", "codec", "commit", "component", "current run", "damage", "dropped",
-    "durable", "element type", "entry", "extent", "feature", "frame", "gap", "group", "head", "hints", "id",
-    "index", "journal", "kept", "leaf", "meta", "node", "object", "object database (odb)", "ordering law", "pack",
-    "pack set", "page", "parent", "path", "record", "ref", "remote", "revision", "root component", "run", "salvage",
-    "seal", "seq", "session", "snapshot", "state", "storage", "store", "structure", "tag", "thinned", "tiny blob",
-    "torn", "tree", "values", "verify",
+    "arena", "blob", "checkpoint", "children", "chunk", "codec", "commit", "component", "current run", "damage",
+    "dropped", "durable", "element type", "entry", "extent", "feature", "frame", "gap", "group", "head", "hints", "id",
+    "index", "journal", "kept", "leaf", "meta", "node", "object", "object database (odb)", "ordering law",
+    "outline", "pack", "pack set", "page", "parent", "path", "record", "ref", "remote", "revision", "root component",
+    "run", "salvage", "seal", "seq", "session", "slab", "snapshot", "staging", "state", "storage", "store",
+    "structure", "tag", "thinned", "tiny blob", "torn", "tree", "turn", "values", "verify",
 )  # fmt: skip
 AVOIDED = re.compile(r"\b(?<!context )(managers?|handlers?|helpers?|object stores?)\b", re.IGNORECASE)
 
@@ -133,6 +135,16 @@ def test_every_field_of_a_result_is_documented(result: type) -> None:
     members += [name for name, member in vars(result).items() if isinstance(member, property)]
     for name in members:
         assert f"`{name}`" in part, name
+
+
+@pytest.mark.parametrize("one", [PendingCommit, StoredState, StoredValue], ids=lambda one: one.__name__)
+def test_every_member_of_what_is_no_plain_value_is_documented(one: type) -> None:
+    part = section(read("reference/api.md"), f"### {one.__name__}")
+    for name, member in vars(one).items():
+        if name.startswith("_"):
+            continue
+        shown_as = f"{name}{shown_signature(member, skip=1)}" if inspect.isfunction(member) else name
+        assert f"`{shown_as}`" in part, name
 
 
 def shown(number: int) -> str:
