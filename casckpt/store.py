@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from casckpt.odb.coder import Compress
-    from casckpt.ops.lazy import StoredState
+    from casckpt.ops.lazy import StoredState, StoredValue
     from casckpt.ops.reports import CheckoutReport, Diff, FsckReport, LeafSummary
 
 # Operations are imported where they are called: `casckpt log` must not pay for commit, checkout and fsck.
@@ -37,6 +37,8 @@ __all__ = [
     "RunInfo",
     "Status",
     "Store",
+    "StoredState",
+    "StoredValue",
     "init",
     "memory",
     "open",
@@ -251,7 +253,7 @@ class Store:
         verify: Verify | None = None,
         progress: Progress | None = None,
     ) -> Any:
-        """The exact state of a commit, on the CPU, in memory of its own, every byte verified.
+        """The exact state of a commit, on the CPU, in memory of its own; every byte is verified unless `mmap`.
 
         Args:
             into: a live state that is overwritten in place and returned: tensors and arrays where they are, on
@@ -374,9 +376,9 @@ def memory() -> Store:
 def __getattr__(name: str) -> Any:
     # The values that only some operations return.
     if name in __all__:
-        from casckpt.ops import reports
+        from casckpt.ops import lazy, reports
 
-        return getattr(reports, name)
+        return getattr(lazy if name.startswith("Stored") else reports, name)
     raise AttributeError(f"module 'casckpt.store' has no attribute {name!r}")
 
 

@@ -32,8 +32,10 @@ def checkout(
     """A checkout in whichever way is asked for; see `Store.checkout`."""
     if verify not in (None, *get_args(Verify)):
         raise UsageError(problem=f"verify is one of {', '.join(get_args(Verify))}, not {verify!r}")
-    if (mmap and into is not None) or (verify == "first" and into is None) or (verify == "background" and not mmap):
-        raise UsageError(problem="verify='first' goes with into=, verify='background' with mmap=True; not both")
+    if mmap and into is not None:
+        raise UsageError(problem="mmap=True makes new memory, into= fills the memory there is: give one of them")
+    if (verify == "first" and into is None) or (verify == "background" and not mmap):
+        raise UsageError(problem="verify='first' goes with into=, verify='background' with mmap=True")
     if into is not None:
         return restore_state(repository, identity, into, select, progress, verify_first=verify == "first")
     if not mmap:
