@@ -237,11 +237,13 @@ class Store:
         )  # fmt: skip
         return commit_paths(self._in_turn(), paths, options, check_policy(compress), progress)
 
-    def checkout_path(self, revision: str, destination: str | os.PathLike[str]) -> CheckoutReport:
+    def checkout_path(
+        self, revision: str, destination: str | os.PathLike[str], *, progress: Progress | None = None
+    ) -> CheckoutReport:
         """Write the files of a commit to a path that must be absent; it is whole there, or not at all."""
         from casckpt.ops.files import checkout_path
 
-        return checkout_path(self._repository.database, self._resolve(revision), destination)
+        return checkout_path(self._repository.database, self._resolve(revision), destination, progress)
 
     def checkout(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +138,9 @@ def commit_paths(
         raise StorageError(operation="read", path=error.filename, problem=error.strerror, errno=error.errno) from error
 
 
-def checkout_path(database: Database, identity: CommitId, destination: str | os.PathLike[str]) -> CheckoutReport:
+def checkout_path(
+    database: Database, identity: CommitId, destination: str | os.PathLike[str], progress: Progress | None = None
+) -> CheckoutReport:
     """Write a commit to `destination`, which must be absent: aside first, then renamed, so it is whole or not there.
 
     The files come back byte for byte in a folder; a commit of a single file gives that file.
@@ -155,7 +157,7 @@ def checkout_path(database: Database, identity: CommitId, destination: str | os.
         raise UsageError(problem=f"the folder {target.absolute().parent} does not exist")
     aside = target.with_name(f".{target.name}.{os.getpid()}-{os.urandom(4).hex()}.part")
     try:
-        files, nbytes = _write(database, identity, aside)
+        files, nbytes = _write(database, identity, aside, progress)
         if os.path.lexists(target):
             raise TargetExists(path=str(target))
         os.rename(aside, target)
@@ -172,17 +174,28 @@ def checkout_path(database: Database, identity: CommitId, destination: str | os.
     return CheckoutReport(identity.hex(), str(target), files, nbytes)
 
 
-def _write(database: Database, identity: CommitId, aside: Path) -> tuple[int, int]:
+def _write(database: Database, identity: CommitId, aside: Path, progress: Progress | None) -> tuple[int, int]:
     loader = Loader(database, identity, require_tree(database, identity))
     leaves = [(loaded, leaf) for loaded in loader.components(loader.tree()) for leaf in loaded.leaves()]
     leaves = [(loaded, leaf) for loaded, leaf in leaves if leaf.kind != "part"]
     if all(leaf.kind in ("file", "dict") for _, leaf in leaves):
-        return _write_files(loader, leaves, aside)
+        total = sum(loaded.structure.sizes[leaf.blob] for loaded, leaf in leaves if leaf.blob is not None)
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            if progress is not None:
+                progress(done, total)
+
+        return _write_files(loader, leaves, aside, advance)
     problem = "this commit holds a live state, not files: restore it with Store.checkout in Python"
     raise UsageError(problem=problem)
 
 
-def _write_files(loader: Loader, leaves: list[tuple[LoadedComponent, LeafInfo]], aside: Path) -> tuple[int, int]:
+def _write_files(
+    loader: Loader, leaves: list[tuple[LoadedComponent, LeafInfo]], aside: Path, advance: Callable[[int], None]
+) -> tuple[int, int]:
     files = nbytes = 0
     single = len(leaves) == 1 and leaves[0][1].kind == "file" and "/" not in leaves[0][1].path
     if not single:
@@ -194,7 +207,7 @@ def _write_files(loader: Loader, leaves: list[tuple[LoadedComponent, LeafInfo]],
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             continue
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        nbytes += _write_file(loader, loaded, leaf, path)
+        nbytes += _write_file(loader, loaded, leaf, path, advance)
         files += 1
     if not single:
         for folder, _, _ in os.walk(aside, topdown=False):
@@ -202,7 +215,9 @@ def _write_files(loader: Loader, leaves: list[tuple[LoadedComponent, LeafInfo]],
     return files, nbytes
 
 
-def _write_file(loader: Loader, loaded: LoadedComponent, leaf: LeafInfo, path: Path) -> int:
+def _write_file(
+    loader: Loader, loaded: LoadedComponent, leaf: LeafInfo, path: Path, advance: Callable[[int], None]
+) -> int:
     mode = 0o700 if leaf.value else 0o600
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     written = 0
@@ -213,6 +228,7 @@ def _write_file(loader: Loader, loaded: LoadedComponent, leaf: LeafInfo, path: P
                 count = file.write(view)
                 view = view[count:]
             written += len(piece)
+            advance(len(piece))
         os.fsync(file.fileno())
     return written
 

@@ -20,6 +20,7 @@ def checkout_command(call: Call, rev: str, dest: str | None) -> Answer:
     """
     from casckpt.view.history import checkout_lines
 
-    with call.open() as store:
-        report = store.checkout_path(rev, store.show(rev).short if dest is None else dest)
+    with call.open() as store, call.output.progress("checkout", wanted=not (call.quiet or call.json)) as progress:
+        target = store.show(rev).short if dest is None else dest
+        report = store.checkout_path(rev, target, progress=progress)
     return Answer(report.to_dict, lambda look: checkout_lines(report, look), confirms=True)

@@ -12,6 +12,7 @@ from casckpt.errors import CasckptError, RefExists
 from casckpt.units import parse_int
 
 if TYPE_CHECKING:
+    from casckpt.odb.coder import Compress
     from casckpt.ops.values import CommitInfo
     from casckpt.store import Store
 
@@ -69,6 +70,12 @@ def _number(text: str) -> int | float | None:
 @click.option("--kind", type=click.Choice(["step", "recovery", "final"]), default="step", help="What it is kept for.")
 @click.option("--best", metavar="METRIC:min|max", help="From now on the rule for RUN/best.")
 @click.option("--tag", metavar="NAME", help="Also give it a name that never moves.")
+@click.option(
+    "--compress",
+    type=click.Choice(["auto", "always", "off"]),
+    default="auto",
+    help="Encode new data: where it costs no time, always, never.",
+)
 def commit_command(
     call: Call,
     paths: tuple[str, ...],
@@ -80,6 +87,7 @@ def commit_command(
     kind: str,
     best: str | None,
     tag: str | None,
+    compress: Compress,
 ) -> Answer:
     """Commit files or folders.
 
@@ -101,6 +109,7 @@ def commit_command(
                 message=message,
                 kind=kind,
                 best=best,
+                compress=compress,
                 progress=progress,
             )
         except BaseException:  # said only if it comes from an interrupt
