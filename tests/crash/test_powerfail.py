@@ -16,7 +16,7 @@ from tests.crash.workloads import WORKLOADS
 pytestmark = pytest.mark.slow
 
 ONCE = {"init": 100, "tiny": 170, "refs": 180, "pack": 700, "seal": 800, "repair": 100, "reopen": 150}
-TWICE = {"init": 850, "tiny": 1900, "refs": 1900, "pack": 650, "seal": 1300, "repair": 600}
+TWICE = {"init": 850, "tiny": 1900, "refs": 1900, "pack": 650, "seal": 1300, "repair": 600, "threads 2": 80}
 PARTS = {"pack": 2, "seal": 2}
 
 
@@ -34,9 +34,17 @@ def test_a_power_loss_keeps_every_promise(name: str, part: int, parts: int) -> N
     assert count >= ONCE[name]
 
 
+def test_a_power_loss_in_a_commit_of_several_workers_keeps_every_promise() -> None:
+    """Its writes have hundreds of pages: fewer prefixes and single losses of each are tried, and of these a share."""
+    count, found = power_failures(WORKLOADS["threads 2"], positions=12, parts=12)
+    print(f"threads: {count // 12} of {count} distinct states, {len(found)} violations")
+    assert found == []
+    assert count >= 1500
+
+
 @pytest.mark.parametrize("name", TWICE)
 def test_a_second_power_loss_while_the_store_recovers_keeps_every_promise(name: str) -> None:
-    count, found = twice(WORKLOADS[name], count=8)
+    count, found = twice(WORKLOADS[name], count=2 if name.startswith("threads") else 8)
     print(f"{name}, twice: {count} distinct states, {len(found)} violations")
     assert found == []
     assert count >= TWICE[name]
