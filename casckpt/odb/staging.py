@@ -123,14 +123,29 @@ class BlockWriter:
         thread = threading.Thread(target=self._run, name="casckpt-writer", daemon=True)
         try:
             thread.start()
+            self._thread = thread
         except RuntimeError:  # no more threads to be had: the caller writes
             return False
-        self._thread = thread
+        except BaseException:  # an interrupt may come when the thread runs already: nobody will wait for it
+            self._queue.put(None)
+            raise
         return True
 
     def _run(self) -> None:
-        while (block := self._queue.get()) is not None:
+        more = True
+        while more:
+            try:
+                more = self._next()
+            # Out of memory even to take a block or give it back. The thread must live on to release the others, and
+            # its silent end would be taken for a success: a pack with a hole.
+            except BaseException as error:
+                self._error = error
+
+    def _next(self) -> bool:
+        block = self._queue.get()
+        if block is not None:
             self._do(block)
+        return block is not None
 
     def _do(self, block: _Block) -> None:
         try:

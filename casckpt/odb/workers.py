@@ -34,6 +34,13 @@ class Workers(Generic[T]):
     ) -> None:
         """Drop the tasks not begun and wait for the others: they work on the caller's memory."""
         self._stopped = True
+        try:
+            self._join()
+        except BaseException:  # an interrupt must not leave them at work; a second one may
+            self._join()
+            raise
+
+    def _join(self) -> None:
         for _ in self._threads:
             self._tasks.put(None)
         for thread in self._threads:
@@ -54,10 +61,13 @@ class Workers(Generic[T]):
         thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         try:
             thread.start()
+            self._threads.append(thread)
         except RuntimeError:  # no more threads to be had: those there are do it, or the caller
             self._count = len(self._threads)
-            return
-        self._threads.append(thread)
+        except BaseException:  # an interrupt may come when the thread runs already: nobody will wait for it
+            self._stopped = True
+            self._tasks.put(None)
+            raise
 
     def _run(self) -> None:
         while (task := self._tasks.get()) is not None:

@@ -39,8 +39,8 @@ AUTHOR = "host:1"
 NEXT_STEP = 90
 PART_BYTES = 48 << 10
 """A part of a state that adds this much gets a pack of its own, so that small states make several packs."""
-LARGE_LEAF = (1 << 20) + (270 << 10)
-"""A leaf of two chunks, of which the second one differs from commit to commit."""
+LARGE_LEAF = (3 << 20) + (270 << 10)
+"""A leaf of four chunks, of which the last one differs from commit to commit."""
 
 
 @functools.cache
@@ -86,6 +86,7 @@ def _large_state(step: int, words: np.ndarray) -> dict[str, Any]:
         },
         "optimizer": {
             "first": np.frombuffer(noise(f"first {step}", 300 << 10), "<f4"),
+            "known": np.frombuffer(noise("known", 400 << 10), "<f4"),
             "second": smooth[::-1].copy(),
             "third": fresh.copy(),
             "lr": 0.5 / step,
