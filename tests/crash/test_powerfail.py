@@ -36,8 +36,8 @@ def test_a_power_loss_keeps_every_promise(name: str, part: int, parts: int) -> N
 
 def test_a_power_loss_in_a_commit_of_several_workers_keeps_every_promise() -> None:
     """Its writes have hundreds of pages: fewer prefixes and single losses of each are tried, and of these a share."""
-    count, found = power_failures(WORKLOADS["threads 2"], positions=12, parts=12)
-    print(f"threads: {count // 12} of {count} distinct states, {len(found)} violations")
+    count, found = power_failures(WORKLOADS["threads 2"], positions=12, parts=30)
+    print(f"threads: {count // 30} of {count} distinct states, {len(found)} violations")
     assert found == []
     assert count >= 1500
 

@@ -87,16 +87,17 @@ def test_leaving_drops_what_was_not_begun_and_waits_for_what_was(error: type[Bas
 
 
 def test_an_interrupt_while_leaving_still_waits_for_what_is_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    inner = threading.Thread.join
-    interrupts = iter([True])
+    inner = threading.Event.wait
     go_on, begun = threading.Event(), threading.Semaphore(0)
+    interrupts: list[bool] = []
     done: list[int] = []
 
-    def join(self: threading.Thread, timeout: float | None = None) -> None:
-        if self.name == "test-worker" and next(interrupts, False):
+    def wait(self: threading.Event, timeout: float | None = None) -> bool:
+        if interrupts and threading.current_thread() is threading.main_thread():
+            interrupts.clear()
             go_on.set()
             raise KeyboardInterrupt
-        inner(self, timeout)
+        return inner(self, timeout)
 
     def work(number: int) -> int:
         begun.release()
@@ -110,8 +111,9 @@ def test_an_interrupt_while_leaving_still_waits_for_what_is_at_work(monkeypatch:
                 workers.submit(partial(work, number))
             assert begun.acquire(timeout=60)
             assert begun.acquire(timeout=60)
+            interrupts.append(True)
 
-    monkeypatch.setattr(threading.Thread, "join", join)
+    monkeypatch.setattr(threading.Event, "wait", wait)
     with pytest.raises(KeyboardInterrupt):
         use()
     assert sorted(done) == [0, 1]
