@@ -108,11 +108,14 @@ def power_failures(
     return count, found
 
 
-def twice(workload: Workload, *, count: int, seed: int = 0, enough: int | None = None) -> tuple[int, list[str]]:
+def twice(
+    workload: Workload, *, count: int, seed: int = 0, positions: int = POSITIONS, enough: int | None = None
+) -> tuple[int, list[str]]:
     """Cut the power during a workload, and again while the next commit is made.
 
     Args:
         count: of first cuts, drawn by `seed`; half of them left a torn frame, as far as there are so many.
+        positions: as of `crash_states`, for the first cuts.
         enough: violations after which nothing more is looked at.
 
     Returns:
@@ -123,7 +126,7 @@ def twice(workload: Workload, *, count: int, seed: int = 0, enough: int | None =
     seen: set[int] = set()
     with settled_world(workload):
         recorded = record(workload)
-        stores = [state for state in states_of(recorded) if state.files.get("format") is not None]
+        stores = [state for state in states_of(recorded, positions=positions) if state.files.get("format") is not None]
         random.Random(seed).shuffle(stores)
         stores.sort(key=lambda state: Repository(MemoryStorage(state.files)).database.tail.kind != "torn")
         for first in (*stores[: count // 2], *stores[-count // 2 :]):

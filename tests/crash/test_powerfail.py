@@ -16,7 +16,7 @@ from tests.crash.workloads import WORKLOADS
 pytestmark = pytest.mark.slow
 
 ONCE = {"init": 100, "tiny": 170, "refs": 180, "pack": 700, "seal": 800, "repair": 100, "reopen": 150}
-TWICE = {"init": 850, "tiny": 1900, "refs": 1900, "pack": 650, "seal": 1300, "repair": 600, "threads 2": 80}
+TWICE = {"init": 850, "tiny": 1900, "refs": 1900, "pack": 650, "seal": 1300, "repair": 600}
 PARTS = {"pack": 2, "seal": 2}
 
 
@@ -42,9 +42,15 @@ def test_a_power_loss_in_a_commit_of_several_workers_keeps_every_promise() -> No
     assert count >= 1500
 
 
+def test_a_second_power_loss_after_one_in_a_commit_of_several_workers_keeps_every_promise() -> None:
+    count, found = twice(WORKLOADS["threads 2"], count=2, positions=6)
+    assert found == []
+    assert count >= 80
+
+
 @pytest.mark.parametrize("name", TWICE)
 def test_a_second_power_loss_while_the_store_recovers_keeps_every_promise(name: str) -> None:
-    count, found = twice(WORKLOADS[name], count=2 if name.startswith("threads") else 8)
+    count, found = twice(WORKLOADS[name], count=8)
     print(f"{name}, twice: {count} distinct states, {len(found)} violations")
     assert found == []
     assert count >= TWICE[name]
