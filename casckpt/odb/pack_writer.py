@@ -36,8 +36,6 @@ class PackWriter:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._name, self._file = create_temporary(storage, "pack", direct=True)
-        self._blocks = BlockWriter(self._file)
         self._pool = Pool(2, STAGING_BYTES)
         self._own: Staging | None = None
         self._filled = 0
@@ -50,6 +48,8 @@ class PackWriter:
         self._extent_start = p.BLOCK
         self._last_table = 0
         self.records: list[p.Record] = []
+        self._name, self._file = create_temporary(storage, "pack", direct=True)
+        self._blocks = BlockWriter(self._file)
         try:
             self._append(self._header)
         except BaseException:

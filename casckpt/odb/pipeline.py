@@ -4,7 +4,8 @@
 
 Each task in flight owns one staging buffer, so the number of buffers bounds the window and the memory, whatever the
 size of the state; buffers of tasks without anything new are never touched. Results are taken in the order of the
-pieces, so ids, packs and errors do not depend on which worker was faster.
+pieces, so ids and errors do not depend on which worker was faster. Of equal new chunks in tasks at work together
+either may be the one that is stored; without such chunks the bytes of the packs do not depend on it either.
 
 What is stored is a private copy, and that copy is what its id was made of: when somebody writes to the memory between
 the look and the copy, nothing wrong is stored. Hashing the copy alone is enough while everything is new; so a worker

@@ -78,10 +78,11 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._writer is not None:
-            self._writer.abandon()
-            self._writer = None
-        self._stack.close()
+        try:
+            if self._writer is not None:
+                self._writer.abandon()
+        finally:
+            self._stack.close()
 
     def has(self, identity: ObjectId, kind: Kind, length: int) -> bool:
         """Whether the store (or the session itself) has an object; from then on the session relies on its pack.
@@ -201,11 +202,15 @@ class Session:
             self._close_pack()
 
     def _close_pack(self) -> None:
-        writer, self._writer = self._writer, None
-        if writer is not None and writer.records:
+        writer = self._writer
+        if writer is None:
+            return
+        if writer.records:
             self._packs.append(writer.finish(self.hints))
-        elif writer is not None:
+        else:
             writer.abandon()
+        # Only now: until then an interrupt leaves an unfinished file, which the session removes when it ends.
+        self._writer = None
 
     def publish(self, settle: Callable[[], tuple[Entry, list[tuple[ObjectId, Kind, bytes]]]]) -> None:
         """Make everything durable and the step part of the store.

@@ -73,6 +73,7 @@ class BlockWriter:
         self._file = file
         self._queue: SimpleQueue[_Block | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._ended = threading.Event()
         self._error: BaseException | None = None
         self._stopped = False
 
@@ -101,17 +102,19 @@ class BlockWriter:
         Raises:
             StorageError: the disk failed or is full.
         """
-        if self._thread is not None:
-            self._queue.put(None)
-            self._thread.join()
-            self._thread = None
+        self._join()
         self._check()
 
     def stop(self) -> None:
         """Give up what is not written yet, and return when the file is at rest. Raises nothing of the file."""
         self._stopped = True
+        self._join()
+
+    def _join(self) -> None:
         if self._thread is not None:
             self._queue.put(None)
+            # A join that an interrupt broke off may take a thread that still runs for ended; this event does not.
+            self._ended.wait()
             self._thread.join()
             self._thread = None
 
@@ -120,17 +123,34 @@ class BlockWriter:
             raise self._error
 
     def _start(self) -> bool:
+        self._ended.clear()
         thread = threading.Thread(target=self._run, name="casckpt-writer", daemon=True)
         try:
             thread.start()
+            self._thread = thread
         except RuntimeError:  # no more threads to be had: the caller writes
             return False
-        self._thread = thread
+        except BaseException:  # an interrupt may come when the thread runs already: nobody will wait for it
+            self._queue.put(None)
+            raise
         return True
 
     def _run(self) -> None:
-        while (block := self._queue.get()) is not None:
+        more = True
+        while more:
+            try:
+                more = self._next()
+            # Out of memory even to take a block or give it back. The thread must live on to release the others, and
+            # its silent end would be taken for a success: a pack with a hole.
+            except BaseException as error:
+                self._error = error
+        self._ended.set()
+
+    def _next(self) -> bool:
+        block = self._queue.get()
+        if block is not None:
             self._do(block)
+        return block is not None
 
     def _do(self, block: _Block) -> None:
         try:

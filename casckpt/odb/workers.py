@@ -23,6 +23,7 @@ class Workers(Generic[T]):
         self._count = count
         self._name = name
         self._threads: list[threading.Thread] = []
+        self._ended: list[threading.Event] = []
         self._tasks: SimpleQueue[tuple[Future[T], Callable[[], T]] | None] = SimpleQueue()
         self._stopped = False
 
@@ -34,9 +35,18 @@ class Workers(Generic[T]):
     ) -> None:
         """Drop the tasks not begun and wait for the others: they work on the caller's memory."""
         self._stopped = True
+        try:
+            self._join()
+        except BaseException:  # an interrupt must not leave them at work; a second one may
+            self._join()
+            raise
+
+    def _join(self) -> None:
         for _ in self._threads:
             self._tasks.put(None)
-        for thread in self._threads:
+        for thread, ended in zip(self._threads, self._ended, strict=False):
+            # A join that an interrupt broke off may take a thread that still runs for ended; this event does not.
+            ended.wait()
             thread.join()
 
     def submit(self, work: Callable[[], T]) -> Future[T]:
@@ -51,18 +61,26 @@ class Workers(Generic[T]):
         return future
 
     def _start(self) -> None:
-        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        ended = threading.Event()
+        thread = threading.Thread(target=self._run, args=(ended,), name=self._name, daemon=True)
         try:
             thread.start()
+            self._ended.append(ended)
+            self._threads.append(thread)
         except RuntimeError:  # no more threads to be had: those there are do it, or the caller
             self._count = len(self._threads)
-            return
-        self._threads.append(thread)
+        except BaseException:  # an interrupt may come when the thread runs already: nobody will wait for it
+            self._stopped = True
+            self._tasks.put(None)
+            raise
 
-    def _run(self) -> None:
-        while (task := self._tasks.get()) is not None:
-            if not self._stopped:
-                self._do(*task)
+    def _run(self, ended: threading.Event) -> None:
+        try:
+            while (task := self._tasks.get()) is not None:
+                if not self._stopped:
+                    self._do(*task)
+        finally:
+            ended.set()
 
     def _do(self, future: Future[T], work: Callable[[], T]) -> None:
         try:

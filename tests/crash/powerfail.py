@@ -40,7 +40,7 @@ from tests.crash.recorder import Ack, Operation, Snapshot
 EXHAUSTIVE = 6
 # With no more pending changes than these every tear of the last page is tried, else one drawn at random.
 ALL_TEARS = 3
-# Large writes have many pages; this many of the prefixes and single losses stand for all of them.
+# Large writes have many pages; so many of the prefixes and single losses stand for all of them.
 POSITIONS = 40
 
 
@@ -77,7 +77,7 @@ def _unions(masks: Sequence[int]) -> Iterator[int]:
             yield sum(some)
 
 
-def _subsets(pending: Sequence[Change], rng: random.Random, random_subsets: int) -> Iterator[int]:
+def _subsets(pending: Sequence[Change], rng: random.Random, random_subsets: int, most: int) -> Iterator[int]:
     """Which changes persisted, as masks over `pending`; may repeat."""
     count = len(pending)
     if count <= EXHAUSTIVE:
@@ -86,7 +86,7 @@ def _subsets(pending: Sequence[Change], rng: random.Random, random_subsets: int)
     everything = (1 << count) - 1
     yield 0
     yield everything
-    positions = range(count) if count <= POSITIONS else sorted(rng.sample(range(count), POSITIONS))
+    positions = range(count) if count <= most else sorted(rng.sample(range(count), most))
     for n in positions:
         yield (1 << n) - 1
         yield everything ^ (1 << n)
@@ -187,6 +187,7 @@ def crash_states(
     model: Model = "strict",
     seed: int = 0,
     random_subsets: int = 4,
+    positions: int = POSITIONS,
     start: int = 0,
 ) -> Iterator[CrashState]:
     """The distinct states after a power loss before the first, or after any, of the recorded calls.
@@ -196,6 +197,7 @@ def crash_states(
         operations: `RecordingStorage.operations`.
         seed: of the random subsets and tears; the same seed gives the same states.
         random_subsets: for each of three densities, at each call with more than `EXHAUSTIVE` changes pending.
+        positions: most of the pending changes whose prefix and single loss are tried there.
         start: the number of calls before the first power loss.
     """
     rng = random.Random(seed)
@@ -212,7 +214,7 @@ def crash_states(
         if number < start:
             continue
         builder = _Builder(disk, contents)
-        masks = _subsets(builder.pending, rng, random_subsets)
+        masks = _subsets(builder.pending, rng, random_subsets, positions)
         if model == "ordered":
             masks = (_in_order(mask, builder.pending) for mask in masks)
         for mask in dict.fromkeys(masks):

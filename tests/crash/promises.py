@@ -23,9 +23,12 @@ import numpy as np
 import pytest
 
 from casckpt.errors import StoreNotFound
-from casckpt.odb import journal
+from casckpt.format import pack
+from casckpt.odb import fetch, journal, pack_writer, pipeline
+from casckpt.odb import repository as repositories
 from casckpt.odb import session as sessions
 from casckpt.odb.repository import Repository, initialize
+from casckpt.ops import load, save
 from casckpt.storage.base import Storage
 from casckpt.storage.memory import MemoryStorage
 from casckpt.store import Store
@@ -36,23 +39,58 @@ AUTHOR = "host:1"
 NEXT_STEP = 90
 PART_BYTES = 48 << 10
 """A part of a state that adds this much gets a pack of its own, so that small states make several packs."""
+LARGE_LEAF = (3 << 20) + (270 << 10)
+"""A leaf of four chunks, of which the last one differs from commit to commit."""
 
 
 @functools.cache
 def state_of(step: int) -> dict[str, Any]:
     """The state of a commit, from its step alone. By the last three digits: below 100 all of it rides in a frame of
-    one page or two, from 100 on in one of several pages, from 200 on it takes packs and shares chunks with its like."""
+    one page or two, from 100 on in one of several pages, from 200 on it takes packs and shares chunks with its like,
+    from 300 on it has leaves of one chunk and more, which go through the pipeline."""
     words = np.frombuffer(noise(f"state {step}", 200), "<u2")
     if step % 1000 < 100:
         return {"step": step, "name": f"step {step}", "weights": words}
     if step % 1000 < 200:
         return {"step": step, "weights": np.frombuffer(noise(f"frame {step}", 19_000), "<f2")}
+    if step % 1000 >= 300:
+        return _large_state(step, words)
     return {
         "model": {
             "embedding": np.frombuffer(noise("embedding", 260 << 10), "u1").reshape(260, 1024),
             "weights": np.frombuffer(noise(f"weights {step}", 80_000), "<i4"),
         },
         "optimizer": {"moments": np.frombuffer(noise(f"moments {step}", 60_000), "<i2"), "words": words},
+        "step": step,
+    }
+
+
+def _large_state(step: int, words: np.ndarray) -> dict[str, Any]:
+    """Large leaves of several components: new, known and twice the same, some that shrink when encoded; with groups
+    and tiny values between them. Equal new chunks lie in one task or in different components: of two tasks at work at
+    the same time either may be the one that stores what both have, and with it the bytes of a pack would change."""
+    fresh = np.frombuffer(noise(f"fresh {step}", 264 << 10), "<f4").reshape(-1, 64)
+    known = np.frombuffer(noise("embedding", LARGE_LEAF), "<f2")
+    edited = known.copy()
+    edited[-100:] = step % 61
+    smooth = (np.arange(80_000) // 7 + step).astype("<f4")
+    return {
+        "model": {
+            "a": fresh,
+            "again": fresh.copy(),
+            "bias": np.frombuffer(noise(f"bias {step}", 70_000), "<f4"),
+            "embedding": edited,
+            "scale": np.frombuffer(noise(f"scale {step}", 40_000), "<f4"),
+            "smooth": smooth,
+            "words": words,
+        },
+        "optimizer": {
+            "first": np.frombuffer(noise(f"first {step}", 300 << 10), "<f4"),
+            "known": np.frombuffer(noise("known", 400 << 10), "<f4"),
+            "second": smooth[::-1].copy(),
+            "third": fresh.copy(),
+            "lr": 0.5 / step,
+        },
         "step": step,
     }
 
@@ -129,6 +167,8 @@ class Workload:
         damage: done to the files between the two.
         healed: the last operation promises that no byte is damaged.
         seal_frames: frames after which a journal file is sealed.
+        threads: workers of a commit and of a checkout; with more than one even small states go through several tasks,
+            extents and packs. None for whatever the machine has, which small states make no use of.
     """
 
     then: tuple[Operation, ...]
@@ -136,6 +176,7 @@ class Workload:
     damage: Callable[[Snapshot], Snapshot] = field(default=lambda files: files)
     healed: bool = False
     seal_frames: int = 1000
+    threads: int | None = None
 
     def base(self) -> Snapshot:
         """The files before; call it inside `settled_world`."""
@@ -171,7 +212,25 @@ def settled_world(workload: Workload | None = None) -> Iterator[None]:
         patch.setattr(sessions, "OWN_PACK_BYTES", PART_BYTES)
         if workload is not None:
             patch.setattr(journal, "SEAL_FRAMES", workload.seal_frames)
+            if workload.threads is not None:
+                make_small(patch, workload.threads)
         yield
+
+
+def make_small(patch: pytest.MonkeyPatch, threads: int) -> None:
+    """Let a state of a few MiB go through as many tasks, buffers, extents and packs as one of many GiB does.
+
+    No constant that decides an id is touched: a task is one chunk of the largest size, or several smaller ones.
+    """
+    patch.setattr(repositories, "_cores", lambda: threads)
+    for module in (save, load):
+        patch.setattr(module, "THREADED_FROM", 0)
+    for module in (pipeline, fetch):
+        patch.setattr(module, "TASK_BYTES", 1 << 20)
+    for module in (pack, save):
+        patch.setattr(module, "PACK_BYTES", 700 << 10)
+    patch.setattr(pack, "EXTENT_BYTES", 200 << 10)
+    patch.setattr(pack_writer, "STAGING_BYTES", 64 << 10)
 
 
 def make(storage: Storage) -> None:

@@ -10,7 +10,7 @@ from casckpt.odb.repository import Repository
 from casckpt.storage.base import Storage
 from casckpt.storage.memory import MemoryStorage
 from casckpt.store import Store
-from tests.crash.powerfail import CrashState, crash_states
+from tests.crash.powerfail import POSITIONS, CrashState, crash_states
 from tests.crash.promises import Moment, Workload, check_promises, look, make, settled_world, state_of
 from tests.crash.recorder import Operation, RecordingStorage, Snapshot
 
@@ -53,15 +53,18 @@ def record(workload: Workload, wrap: Wrap = lambda recording: recording) -> Reco
     return Recorded(recording.base, recording.operations, moments, 0 if base else None)
 
 
-def states_of(recorded: Recorded, seen: set[int] | None = None) -> Iterator[CrashState]:
+def states_of(recorded: Recorded, seen: set[int] | None = None, *, positions: int = POSITIONS) -> Iterator[CrashState]:
     """What a power loss may leave in either model, each state once.
 
     Args:
         seen: marks of states that were given before, to which these are added.
+        positions: as of `crash_states`.
     """
     seen = set() if seen is None else seen
     for model in ("strict", "ordered"):
-        for state in crash_states(recorded.base, recorded.operations, model=model, random_subsets=RANDOM_SUBSETS):
+        for state in crash_states(
+            recorded.base, recorded.operations, model=model, random_subsets=RANDOM_SUBSETS, positions=positions
+        ):
             key = hash((state.acked, *state.files.items()))
             if key not in seen:
                 seen.add(key)
@@ -80,12 +83,14 @@ def power_failures(
     *,
     part: int = 0,
     parts: int = 1,
+    positions: int = POSITIONS,
     enough: int | None = None,
 ) -> tuple[int, list[str]]:
     """Cut the power at every moment of a workload.
 
     Args:
         part: which of `parts` equal shares of the states to look at.
+        positions: as of `crash_states`.
         enough: violations after which nothing more is looked at.
 
     Returns:
@@ -95,7 +100,7 @@ def power_failures(
     count = 0
     with settled_world(workload):
         recorded = record(workload, wrap)
-        for count, state in enumerate(states_of(recorded), 1):
+        for count, state in enumerate(states_of(recorded, positions=positions), 1):
             if count % parts == part:
                 found += judge(state, recorded, workload)
             if enough is not None and len(found) >= enough:
@@ -103,11 +108,14 @@ def power_failures(
     return count, found
 
 
-def twice(workload: Workload, *, count: int, seed: int = 0, enough: int | None = None) -> tuple[int, list[str]]:
+def twice(
+    workload: Workload, *, count: int, seed: int = 0, positions: int = POSITIONS, enough: int | None = None
+) -> tuple[int, list[str]]:
     """Cut the power during a workload, and again while the next commit is made.
 
     Args:
         count: of first cuts, drawn by `seed`; half of them left a torn frame, as far as there are so many.
+        positions: as of `crash_states`, for the first cuts.
         enough: violations after which nothing more is looked at.
 
     Returns:
@@ -118,7 +126,7 @@ def twice(workload: Workload, *, count: int, seed: int = 0, enough: int | None =
     seen: set[int] = set()
     with settled_world(workload):
         recorded = record(workload)
-        stores = [state for state in states_of(recorded) if state.files.get("format") is not None]
+        stores = [state for state in states_of(recorded, positions=positions) if state.files.get("format") is not None]
         random.Random(seed).shuffle(stores)
         stores.sort(key=lambda state: Repository(MemoryStorage(state.files)).database.tail.kind != "torn")
         for first in (*stores[: count // 2], *stores[-count // 2 :]):

@@ -28,6 +28,8 @@ pytestmark = pytest.mark.slow
 
 NAMES = ("init", "tiny", "refs", "pack", "seal", "repair", "reopen")
 ONCE: tuple[Action, ...] = ("kill", "kill-mid-write", "eio", "enospc", "eio-after", "eio-lost", "short")
+# Of commits of several workers; the others change nothing that the threads have to do with.
+THREADED: tuple[Action, ...] = ("kill", "kill-mid-write", "eio", "enospc", "short")
 STICKY: tuple[Action, ...] = ("eio", "enospc", "eio-after", "short")
 
 
@@ -36,6 +38,20 @@ def test_a_fault_at_any_call_keeps_every_promise(name: str, action: Action) -> N
     count, found = fault_sweep(WORKLOADS[name], action)
     assert found == []
     assert count >= 10
+
+
+@pytest.mark.parametrize(("name", "action"), cases(["threads 2"], THREADED) + cases(["threads 4"], ("eio",)))
+def test_a_fault_at_any_call_of_several_threads_keeps_every_promise(name: str, action: Action) -> None:
+    count, found = fault_sweep(WORKLOADS[name], action)
+    assert found == []
+    assert count >= 50
+
+
+@pytest.mark.parametrize("action", ["enospc"])
+def test_a_fault_that_stays_in_a_commit_of_several_threads_keeps_every_promise(action: Action) -> None:
+    count, found = fault_sweep(WORKLOADS["threads 2"], action, since)
+    assert found == []
+    assert count >= 50
 
 
 @pytest.mark.parametrize(("name", "action"), cases(NAMES, STICKY))

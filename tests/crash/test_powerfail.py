@@ -34,6 +34,20 @@ def test_a_power_loss_keeps_every_promise(name: str, part: int, parts: int) -> N
     assert count >= ONCE[name]
 
 
+def test_a_power_loss_in_a_commit_of_several_workers_keeps_every_promise() -> None:
+    """Its writes have hundreds of pages: fewer prefixes and single losses of each are tried, and of these a share."""
+    count, found = power_failures(WORKLOADS["threads 2"], positions=12, parts=30)
+    print(f"threads: {count // 30} of {count} distinct states, {len(found)} violations")
+    assert found == []
+    assert count >= 1500
+
+
+def test_a_second_power_loss_after_one_in_a_commit_of_several_workers_keeps_every_promise() -> None:
+    count, found = twice(WORKLOADS["threads 2"], count=2, positions=6)
+    assert found == []
+    assert count >= 80
+
+
 @pytest.mark.parametrize("name", TWICE)
 def test_a_second_power_loss_while_the_store_recovers_keeps_every_promise(name: str) -> None:
     count, found = twice(WORKLOADS[name], count=8)

@@ -22,6 +22,11 @@ def leave_unfinished(files: Snapshot) -> Snapshot:
     return {**files, "journal/0.log": torn, "tmp/pack-1-00": bytes(5000), "tmp/journal-1-00": b""}
 
 
+def threaded(threads: int) -> Workload:
+    """Commits of several tasks and packs, the first of them with chunks that are encoded."""
+    return Workload((commit(301, compress="always"), commit(302, compress="off")), (commit(300),), threads=threads)
+
+
 WORKLOADS = {
     "init": Workload((commit(1), commit(2))),
     "tiny": Workload((commit(2, metrics={"loss": 0.5}), commit(101), tag("good", 101), commit(3)), (commit(1),)),
@@ -45,4 +50,6 @@ WORKLOADS = {
     "repair": Workload(
         (REPAIR,), (commit(1), commit(101), commit(102), commit(2)), flip_a_sealed_byte, healed=True, seal_frames=4
     ),
+    "threads 2": threaded(2),
+    "threads 4": threaded(4),
 }

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from casckpt.errors import StateChanged, StorageError
+from casckpt.errors import StateChanged, StorageError, StoreFull
 from casckpt.format import pack as p
 from casckpt.format.entry import Entry
 from casckpt.format.ids import Kind, ObjectId, object_id
@@ -270,6 +270,110 @@ def test_a_disk_that_fails_in_the_middle_of_a_pack_ends_the_session(
     with repository.session() as session:
         put(session, pieces(noise("a", 90_000)), threads)
         publish(session)
+
+
+@pytest.mark.parametrize("later_first", [False, True])
+def test_of_equal_new_chunks_in_tasks_at_work_together_one_is_stored_whichever_worker_was_faster(
+    repository: Repository, later_first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pl, "TASK_BYTES", 192 << 10)
+    equal, first, second = (noise(name, 90_000) for name in ("equal", "first", "second"))
+    given = pieces(first, equal, equal, second)
+    claimed = {True: threading.Event(), False: threading.Event()}
+    inner = pl._Task._piece
+
+    def piece(self: Any, wanted: Piece) -> ObjectId:
+        is_later = wanted.path == "leaf 2"
+        if wanted.path in ("leaf 1", "leaf 2") and is_later != later_first:
+            assert claimed[later_first].wait(60)
+        identity = inner(self, wanted)
+        if wanted.path in ("leaf 1", "leaf 2"):
+            claimed[is_later].set()
+        return identity
+
+    monkeypatch.setattr(pl._Task, "_piece", piece)
+    with repository.session() as session:
+        ids = put(session, given, 2)
+        assert ids == [object_id(Kind.CHUNK, plain) for plain in (first, equal, equal, second)]
+        assert session.added == 270_000
+        publish(session)
+    (pack,) = repository.database.pack_set()
+    order = [record.id for record in repository.database.packs.contents(pack.id).records]
+    assert order == [ids[number] for number in ((0, 2, 3) if later_first else (0, 1, 3))]
+    for plain in (first, equal, second):
+        assert read(repository, plain) == plain
+
+
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("bad", range(7))
+def test_a_disk_that_was_full_in_the_middle_of_a_pack_takes_the_same_chunks_later(
+    threads: int, bad: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pl, "TASK_BYTES", 128 << 10)
+    storage = MemoryStorage()
+    initialize(storage, time_ns=NOW, by="test")
+    faulty = FaultyStorage(storage)
+    repository = Repository(faulty)
+    plains = [noise(str(number), 90_000) for number in range(12)]
+    before = threading.active_count()
+
+    def commit() -> None:
+        with repository.session() as session:
+            put(session, pieces(*plains), threads)
+            publish(session)
+
+    written = 0
+
+    def plan(number: int, call: str, name: str) -> Any:
+        nonlocal written
+        written += call == "write_at"
+        return "enospc" if call == "write_at" and written > bad else None
+
+    faulty.plan = plan
+    with pytest.raises(StoreFull):
+        commit()
+    assert threading.active_count() == before
+    assert storage.list("tmp") == []
+    faulty.plan = on("nothing", "eio")
+    commit()
+    for plain in plains:
+        assert read(repository, plain) == plain
+
+
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_an_error_out_of_advance_ends_the_work_at_any_step(
+    repository: Repository, threads: int, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pl, "TASK_BYTES", 128 << 10)
+    plains = [noise(str(number), 90_000) for number in range(12)]
+    before = threading.active_count()
+
+    def commit(number: int) -> None:
+        calls: list[int] = []
+
+        def advance(count: int) -> None:
+            calls.append(count)
+            if len(calls) == number:
+                raise error
+
+        with repository.session() as session:
+            with Pipeline(session, threads, advance=advance) as pipeline:
+                for piece in pieces(*plains):
+                    pipeline.add(piece)
+                pipeline.drain()
+            assert sum(calls) == 12 * 90_000
+            publish(session)
+
+    for number in range(1, 13):
+        with pytest.raises(error):
+            commit(number)
+        assert threading.active_count() == before
+        assert repository.storage.list("tmp") == []
+        assert repository.storage.list("packs") == []
+    commit(0)
+    for plain in plains:
+        assert read(repository, plain) == plain
 
 
 def test_no_more_tasks_are_in_flight_than_there_are_buffers(
