@@ -14,15 +14,17 @@ import contextlib
 import mmap
 import os
 import sys
-import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from casckpt.odb.workers import Workers
 from casckpt.state.flat import FlatComponent, FlatState, Source
 from casckpt.state.held import HeldBlobs
+from casckpt.state.join import move
 from casckpt.state.memory import BytesSource, RangeSource, StridedSource
 
 if TYPE_CHECKING:
@@ -124,8 +126,7 @@ class _Placed:
 def stage(flat: FlatState, arena: Arena) -> FlatState:
     """An equal flat state that reads from the arena and keeps nothing of the caller's memory.
 
-    Blobs with the same source have the same source again. When this raises, other threads may still be writing to
-    the arena's memory for a moment: release it.
+    Blobs with the same source have the same source again.
 
     Cost: one copy by `min(cores, 8)` threads; one allocation of the size of the state if the arena is too small.
     """
@@ -175,21 +176,46 @@ def _is_device(source: Source) -> bool:
 
 def _copy(placed: Iterable[_Placed], pages: Pages) -> None:
     """Copy every source to its place."""
-    large = [one for one in placed if one.nbytes >= SMALL_BYTES and _is_plain(one.source)]
-    team = _Team(large, pages)
-    try:
-        # The short ones come when the threads have ended: meanwhile they would wait for each other at every step.
-        rest = [one for one in placed if one.nbytes < SMALL_BYTES or not _is_plain(one.source)]
-        for one in rest:
-            if not _is_plain(one.source):
+    large, small, foreign = [], [], []
+    for one in placed:
+        kind = foreign if not _is_plain(one.source) else small if one.nbytes < SMALL_BYTES else large
+        kind.append(one)
+    pieces = deque(piece for one in large for piece in one.pieces())
+    spread = sum(one.nbytes for one in large) > SPREAD_BYTES
+    threads = min(_cores(), THREADS_MAX, len(pieces)) if spread else 1
+    with Workers[None](threads - 1, "casckpt-staging") as workers:
+        try:
+            others = [workers.submit(partial(_copy_pieces, pieces, pages)) for _ in range(threads - 1)]
+            for one in foreign:
                 _copy_foreign(one, pages)
-        team.finish()
-    finally:
-        team.stop()
-    memory = pages.data
-    for one in rest:
-        if _is_plain(one.source):
-            memory[one.offset : one.offset + one.nbytes] = one.source.read(0, one.nbytes)
+            _copy_pieces(pieces, pages)
+            for other in others:
+                other.result()
+        finally:
+            pieces.clear()  # let nobody begin another one
+    # When the threads have ended: meanwhile the short ones would wait for them at every step.
+    _copy_small(small, pages)
+
+
+def _copy_pieces(pieces: deque[tuple[_Placed, int, int]], pages: Pages) -> None:
+    """Copy pieces that nobody has taken until there are none."""
+    try:
+        while True:
+            _copy_piece(*pieces.popleft(), pages)
+    except IndexError:
+        return
+
+
+def _copy_small(placed: Iterable[_Placed], pages: Pages) -> None:
+    address, memory = pages.ctypes.data, pages.data
+    plain = [(one, one.source) for one in placed]
+    ranges = [
+        (address + one.offset, source.address, one.nbytes) for one, source in plain if type(source) is RangeSource
+    ]
+    move(ranges)
+    for one, source in plain:
+        if type(source) is not RangeSource:
+            memory[one.offset : one.offset + one.nbytes] = source.read(0, one.nbytes)
 
 
 def _copy_foreign(one: _Placed, pages: Pages) -> None:
@@ -208,52 +234,6 @@ def _copy_piece(one: _Placed, start: int, stop: int, pages: Pages) -> None:
 
     # Unlike an assignment to a memoryview, this lets other threads run.
     np.copyto(pages[one.offset + start : one.offset + stop], np.frombuffer(one.source.read(start, stop), np.uint8))
-
-
-class _Team:
-    """The threads of one copy; the caller is one of them from `finish` on."""
-
-    def __init__(self, placed: Iterable[_Placed], pages: Pages) -> None:
-        self._pages = pages
-        self._pieces = deque(piece for one in placed for piece in one.pieces())
-        self._errors: list[BaseException] = []
-        self._threads: list[threading.Thread] = []
-        nbytes = sum(stop - start for _, start, stop in self._pieces)
-        wanted = min(_cores(), THREADS_MAX, len(self._pieces)) - 1 if nbytes > SPREAD_BYTES else 0
-        for _ in range(wanted):
-            thread = threading.Thread(target=self._assist, name="casckpt-staging", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError:  # no more threads to be had: the caller copies alone
-                break
-            self._threads.append(thread)
-
-    def finish(self) -> None:
-        """Copy with the others until all is done."""
-        self._work()
-        for thread in self._threads:
-            thread.join()
-        if self._errors:
-            raise self._errors[0]
-
-    def stop(self) -> None:
-        """Let nobody begin another piece."""
-        self._pieces.clear()
-
-    def _assist(self) -> None:
-        try:
-            self._work()
-        except BaseException as error:
-            self._errors.append(error)
-            self.stop()
-
-    def _work(self) -> None:
-        while True:
-            try:
-                piece = self._pieces.popleft()
-            except IndexError:
-                return
-            _copy_piece(*piece, self._pages)
 
 
 def _cores() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections import deque
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, starmap
 
 from casckpt.state.flat import Blob
 from casckpt.state.held import HeldBlobs
@@ -36,6 +36,11 @@ def join(blobs: Sequence[Blob], numbers: Sequence[int]) -> memoryview:
     joined = np.empty(sum(sizes), np.uint8)
     deque(map(_move, accumulate(sizes, initial=joined.ctypes.data), addresses, sizes), 0)
     return joined.data
+
+
+def move(ranges: Sequence[tuple[int, int, int]]) -> None:
+    """Copy many short runs of CPU memory: (to address, from address, bytes) of each."""
+    deque(starmap(_move, ranges), 0)
 
 
 def _read(blobs: Sequence[Blob], numbers: Sequence[int]) -> memoryview:
