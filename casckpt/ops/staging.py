@@ -176,7 +176,9 @@ def _is_device(source: Source) -> bool:
 
 def _copy(placed: Iterable[_Placed], pages: Pages) -> None:
     """Copy every source to its place."""
-    large, small, foreign = [], [], []
+    large: list[_Placed] = []
+    small: list[_Placed] = []
+    foreign: list[_Placed] = []
     for one in placed:
         kind = foreign if not _is_plain(one.source) else small if one.nbytes < SMALL_BYTES else large
         kind.append(one)
