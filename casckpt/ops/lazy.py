@@ -56,7 +56,9 @@ class StoredState:
         for one in reversed(self._selection.chosen):  # the root last: a component's name is an entry of it too
             name = one.loaded.name
             if not name or path == name or path.startswith(name + "/"):
-                found = subtree(name, one.node, one.values, path) if path else None
+                # The root has a leaf or container of its own only where no component was taken out of it.
+                is_here = path or len(self._selection.chosen) == 1
+                found = subtree(name, one.node, one.values, path) if is_here else None
                 if found is not None:
                     return chosen_part(one.loaded, *found)
         return None
