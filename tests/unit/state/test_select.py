@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,7 +19,8 @@ from casckpt.state.flatten import flatten
 from casckpt.state.select import compile_patterns, prune, subtree
 from casckpt.state.unflatten import Part, unflatten
 from casckpt.state.walk import walk
-from tests.strategies import assert_same_state, states, stored
+from tests.leafwise import assert_same_leaves, is_packed
+from tests.strategies import states, stored
 
 many = settings(max_examples=150, suppress_health_check=list(HealthCheck))
 
@@ -121,10 +123,7 @@ def test_what_is_no_pattern_is_a_usage_error(patterns: Any) -> None:
 # ---- pruning
 
 
-Pruned = tuple[bool, Any]
-
-
-def oracle(value: Any, path: str, selects: Callable[[str], bool], taken: bool) -> Pruned:
+def oracle(value: Any, path: str, selects: Callable[[str], bool], taken: bool) -> tuple[bool, Any]:
     """Whether anything of a value is selected, and what, by the words of the documentation."""
     taken = taken or selects(path)
     if isinstance(value, list | tuple):
@@ -156,12 +155,6 @@ def below(value: Any, path: str) -> list[str]:
     elif isinstance(value, list | tuple) and not is_packed(value):
         inside = [(paths.join(path, str(index)), child) for index, child in enumerate(value)]
     return [place for place, _ in inside] + [deeper for place, child in inside for deeper in below(child, place)]
-
-
-def is_packed(value: Any) -> bool:
-    """Whether a list is one leaf."""
-    flat = flatten([value])
-    return bool(flat.root.node and flat.root.node[1][0][0] == "numbers")
 
 
 def pruned_parts(flat: FlatState, selects: Callable[[str], bool]) -> list[Part] | None:
@@ -204,25 +197,6 @@ def test_pruning_is_what_the_documentation_says(case: tuple[Any, list[str]]) -> 
     assert (parts is not None) is some
     if parts is not None:
         assert_same_leaves(expected, unflatten(parts, []))
-
-
-def assert_same_leaves(expected: Any, found: Any) -> None:
-    """Equal by container and leaf; what shared memory across components is apart here, so leaves are compared one
-    by one, and each flattened again, which resolves what is lazy."""
-    assert type(expected) is type(found)
-    if isinstance(expected, dict):
-        assert list(map(paths.element, expected)) == list(map(paths.element, found))
-        for mine, theirs in zip(expected.values(), found.values(), strict=True):
-            assert_same_leaves(mine, theirs)
-        assert list(vars(expected)) == list(vars(found)) if type(expected) is OrderedDict else True
-        for name, mine in getattr(expected, "__dict__", {}).items():
-            assert_same_leaves(mine, vars(found)[name])
-    elif isinstance(expected, list | tuple) and not is_packed(expected):
-        assert len(expected) == len(found)
-        for mine, theirs in zip(expected, found, strict=True):
-            assert_same_leaves(mine, theirs)
-    else:
-        assert_same_state(expected, found)
 
 
 def test_dicts_lose_entries_and_sequences_are_whole_or_gone() -> None:
@@ -333,8 +307,8 @@ def test_hostile_nodes_are_refused_and_never_crash(seed: int) -> None:
             pattern = draw.choice(["**", "m/w", "**/w", "*/list/1", "0/a", "nothing"])
             path = draw.choice(["m/w", "m/list/1/w", "1/:true/0", "0/a", "2/1/0"])
             for look in (
-                lambda: prune(component.name, node, values, compile_patterns(pattern), {0: 0}),
-                lambda: subtree(component.name, node, values, path),
+                partial(prune, component.name, node, values, compile_patterns(pattern), {0: 0}),
+                partial(subtree, component.name, node, values, path),
             ):
                 try:
                     verdicts.add("found" if look() is not None else "nothing")
