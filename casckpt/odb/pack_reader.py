@@ -10,6 +10,7 @@ from typing import Any
 from casckpt.errors import DamagedObject, FormatError, IntegrityError, StorageError
 from casckpt.format import limits
 from casckpt.format import pack as p
+from casckpt.format.codec import Codec
 from casckpt.format.decode import decode
 from casckpt.format.entry import PackRef
 from casckpt.format.ids import Kind, object_id
@@ -164,7 +165,7 @@ class PackReader:
         """
 
         def siblings() -> list[p.Record]:
-            return self.contents(bytes.fromhex(name[6:70])).records
+            return self.contents(bytes.fromhex(name[6:70])).records if name.startswith("packs/") else []
 
         try:
             plain = self._plain(name, record, siblings, target)
@@ -204,7 +205,12 @@ class PackReader:
         if len(stored) != record.stored:
             raise IntegrityError(object="a record", problem="the file ends before it")
         if record.codec < _DELTA_CODECS:
-            return decode(record, stored)
+            try:
+                return decode(record, stored)
+            except FormatError:
+                if record.codec in set(Codec) and not _is_listed(record, stored, siblings):
+                    raise IntegrityError(object="a record", problem="its stored bytes are damaged") from None
+                raise
         rows = siblings()
         number = next((n for n, row in enumerate(rows) if row.offset == record.offset and row.id == record.id), None)
         if number is None:
@@ -242,6 +248,12 @@ def _contents(file: ReadFile, identity: bytes | None = None) -> p.PackContents:
     if identity is not None and named != identity:
         raise IntegrityError(object=f"pack {identity.hex()[:12]}", problem="its trailer names another pack")
     return p.decode_footer(read_exact(file, 0, p.BLOCK), read_exact(file, offset, length), offset, named)
+
+
+def _is_listed(record: p.Record, stored: _Data, siblings: _Siblings) -> bool:
+    """Whether the pack's footer has a record with exactly these stored bytes: then they are strange, not damaged."""
+    check = p.check_of(record.codec, record.id, record.kind, stored)
+    return any(row.id == record.id and row.check == check for row in siblings())
 
 
 def _problem(error: Exception) -> str:

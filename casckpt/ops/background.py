@@ -94,7 +94,10 @@ class Background:
 
         with self._changed:
             self._watching += 1
-        threading.Thread(target=run, name="casckpt-verify", daemon=True).start()
+        try:
+            threading.Thread(target=run, name="casckpt-verify", daemon=True).start()
+        except RuntimeError:  # no thread can be had: the caller looks himself
+            run()
 
     def submit(self, flatten: Callable[[], FlatState], work: Work, when_busy: WhenBusy) -> PendingCommit:
         """Stage a state and hand it over; when this returns the caller may change the state.

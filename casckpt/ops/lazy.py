@@ -56,7 +56,9 @@ class StoredState:
         for one in reversed(self._selection.chosen):  # the root last: a component's name is an entry of it too
             name = one.loaded.name
             if not name or path == name or path.startswith(name + "/"):
-                found = subtree(name, one.node, one.values, path) if path else None
+                # The root has a leaf or container of its own only where no component was taken out of it.
+                is_here = path or len(self._selection.chosen) == 1
+                found = subtree(name, one.node, one.values, path) if is_here else None
                 if found is not None:
                     return chosen_part(one.loaded, *found)
         return None
@@ -108,9 +110,13 @@ class StoredValue:
         if not isinstance(node, TensorNode | ArrayNode):
             return self.read()[index]
         first, *rest = index if isinstance(index, tuple) and index else (index,)
+        if type(first) is int and node.shape and not -node.shape[0] <= first < node.shape[0]:
+            raise IndexError(f"index {first} is out of bounds for dimension 0 with size {node.shape[0]}")
         rows = _rows(first, node)
         if rows is None or node.blob is None:
-            return self.read()[index]
+            whole = self.read()
+            # Rows are plain tensors, also of a parameter; so are other elements.
+            return (whole.detach() if isinstance(node, TensorNode) else whole)[index]
         start, stop, inner = rows
         return self._read_rows(node, start, stop)[(inner, *rest)]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any, get_args
 
 from casckpt.errors import DamagedLeaf, PartialRestore, StateMismatch, UsageError
@@ -13,10 +12,10 @@ from casckpt.ops.checkout import build, checkout_state, fresh_memory, read_targe
 from casckpt.ops.load import GroupTarget, Target
 from casckpt.ops.selection import Patterns, Selection, select_state
 from casckpt.ops.values import Progress, Verify
+from casckpt.state.overlap import Blob, Placed, conflicts, place_pairs
 from casckpt.state.pairing import Pair, pair, put
 
 _SHOWN_MAX = 5
-_Blob = tuple[int, int]
 
 
 def checkout(
@@ -74,10 +73,13 @@ def restore_state(
     selection = select_state(repository.database, identity, select)
     parts = [(chosen.loaded.name, chosen.node, chosen.values) for chosen in selection.chosen]
     pairs, problems = pair(parts, live, all_of_it=select is None)
-    direct = {} if problems else _direct(selection, pairs, problems)
+    first = {(part, blob): (group[0][0], group[0][1]) for group in selection.links for part, blob in group}
+    placed = [] if problems else place_pairs(pairs, first)
+    problems += conflicts(placed)
     if problems:
         path, problem = problems[0]
         raise StateMismatch(path=path, problem=problem, count=len(problems), problems=dict(problems))
+    direct = _direct(selection, pairs, first)
     targets: list[Target | GroupTarget] = []
     memories = []
     for number, (chosen, blobs) in enumerate(selection.own_blobs()):
@@ -86,30 +88,22 @@ def restore_state(
         memories.append(mine | fresh_memory(targets, chosen, [blob for blob in blobs if blob not in mine]))
     if verify_first:
         selection.loader.fetch(targets, repository.threads, keep=False)
-    _read(selection, targets, direct, repository.threads, progress)
+    _read(selection, targets, direct, placed, repository.threads, progress)
     put(live, build(selection, memories))
     return live
 
 
-def _direct(selection: Selection, pairs: list[Pair], problems: list[tuple[str, str]]) -> dict[_Blob, memoryview]:
+def _direct(selection: Selection, pairs: list[Pair], first: dict[Blob, Blob]) -> dict[Blob, memoryview]:
     """Live memory that can take a blob as it is stored, by component and blob."""
-    first = {member: group[0] for group in selection.links for member in map(tuple, group)}
-    found: dict[_Blob, memoryview] = {}
-    places: list[tuple[int, int, str, _Blob]] = []
+    found: dict[Blob, memoryview] = {}
     for one in pairs:
         node = one.node
         memory = one.place() if node.blob is not None and node.offset == 0 else None
         if memory is None or node.blob is None:
             continue
         if len(memory) == selection.chosen[one.part].size(node.blob):
-            key: _Blob = (one.part, node.blob)
-            key = first.get(key, key)
-            places.append((_address(memory), len(memory), one.path, key))
-            found.setdefault(key, memory)
-    places.sort()
-    for (start, length, path, key), (after, _, other, blob) in itertools.pairwise(places):
-        if start + length > after and key != blob:
-            problems.append((other, f"it shares memory with {path} here, but not in the commit"))
+            key = (one.part, node.blob)
+            found.setdefault(first.get(key, key), memory)
     return found
 
 
@@ -119,10 +113,16 @@ def _address(memory: memoryview) -> int:
     return int(np.frombuffer(memory, np.uint8).ctypes.data)
 
 
+def _meets(leaf: Placed, memory: memoryview) -> bool:
+    start = _address(memory)
+    return leaf.space == "cpu" and leaf.low < start + len(memory) and leaf.high > start
+
+
 def _read(
     selection: Selection,
     targets: list[Target | GroupTarget],
-    direct: dict[_Blob, memoryview],
+    direct: dict[Blob, memoryview],
+    placed: list[Placed],
     threads: int,
     progress: Progress | None,
 ) -> None:
@@ -138,6 +138,6 @@ def _read(
     except DamagedLeaf as error:
         if not begun:
             raise
-        paths = [path for target in begun for path in target.loaded.paths_of({target.blob})]
+        paths = [leaf.path for leaf in placed if any(_meets(leaf, target.memory) for target in begun)]
         shown = ", ".join(paths[:_SHOWN_MAX]) + (", ..." if len(paths) > _SHOWN_MAX else "")
         raise PartialRestore(**error.facts, count=len(paths), overwritten=paths, shown=shown) from error

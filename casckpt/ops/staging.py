@@ -201,11 +201,12 @@ def _copy(placed: Iterable[_Placed], pages: Pages) -> None:
 
 def _copy_pieces(pieces: deque[tuple[_Placed, int, int]], pages: Pages) -> None:
     """Copy pieces that nobody has taken until there are none."""
-    try:
-        while True:
-            _copy_piece(*pieces.popleft(), pages)
-    except IndexError:
-        return
+    while True:
+        try:
+            piece = pieces.popleft()
+        except IndexError:
+            return
+        _copy_piece(*piece, pages)
 
 
 def _copy_small(placed: Iterable[_Placed], pages: Pages) -> None:

@@ -96,6 +96,11 @@ def restore_scalar(stored: Scalar) -> np.generic:
     return scalar
 
 
+def is_scalar(live: Any, stored: Scalar) -> bool:
+    """Whether a live value is a stored numpy scalar, to the bit."""
+    return isinstance(live, np.generic) and describe_scalar(live)[0] == ["scalar", stored.dtype, stored.data]
+
+
 @functools.lru_cache(maxsize=4096)  # states have thousands of arrays and dozens of forms
 def _form(dtype: np.dtype[Any], shape: tuple[int, ...], strides: tuple[int, ...], rows: bool, columns: bool) -> Form:
     problem, element = _dtype_rules(dtype)

@@ -6,15 +6,19 @@ Containers of the live state stay the same objects, so a model that shares its t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, MutableSequence, Sequence
+import struct
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from casckpt.errors import UnsupportedKey
 from casckpt.state import paths
 from casckpt.state.checks import inconsistent
 from casckpt.state.flat import DEPTH_MAX, Node
-from casckpt.state.nodes import AnyNode, ArrayNode, MapNode, PartNode, SequenceNode, TensorNode, parse
-from casckpt.state.values import decode_value, type_name
+from casckpt.state.nodes import AnyNode, ArrayNode, MapNode, NumbersNode, PartNode, SequenceNode, TensorNode, parse
+from casckpt.state.values import Scalar, decode_value, type_name
+
+_HAVE_INSIDES = ("tensor", "array", "dict", "odict", "list", "tuple", "part")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,7 @@ class _Walk:
         self._all = all_of_it
         self._part = 0
         self._at = 0
+        self._claimed: dict[tuple[int, Any], tuple[int, int, Node, str]] = {}
         self.pairs: list[Pair] = []
         self.problems: list[tuple[str, str]] = []
 
@@ -89,6 +94,9 @@ class _Walk:
                 self._mapping(found, live, path, depth)
             else:
                 self._sequence(found, live, path, depth)
+        elif isinstance(found, NumbersNode) and fixed:
+            if not isinstance(live, list) or len(live) != found.count:
+                self._problem(path, f"a list of {found.count} is stored, here is {_described(live)}")
         elif fixed:
             self._problem(path, "no other value can be put here")
 
@@ -98,8 +106,9 @@ class _Walk:
             raise inconsistent(f"more places than {self._at} values")
         value = decode_value(values[self._at])
         self._at += 1
-        if fixed and not (type(value) is type(live) and value == live):
-            self._problem(path, f"{value!r:.40} is stored, here is {live!r:.40}, where no other value can be put")
+        if fixed and not _is_same(value, live):
+            shown = value.dtype if isinstance(value, Scalar) else f"{value!r:.40}"
+            self._problem(path, f"{shown} is stored, here is {live!r:.40}, where no other value can be put")
 
     def _memory(self, node: TensorNode | ArrayNode, live: Any, path: str) -> None:
         if isinstance(node, TensorNode):
@@ -123,6 +132,7 @@ class _Walk:
         for key, child in zip(found.keys, found.children, strict=True):
             below = paths.join(path, paths.element(key))
             if key in live:
+                self._claim(live, key, child, below)
                 self._node(child, live[key], below, depth + 1, fixed=False)
             else:
                 self._problem(below, "it is stored, and there is no such entry here")
@@ -132,17 +142,33 @@ class _Walk:
             stored = set(found.keys)
             for key in live:
                 if key not in stored:
-                    self._problem(paths.join(path, str(key)), "it is here, and not in the commit")
+                    self._problem(paths.join(path, _element(key)), "it is here, and not in the commit")
 
     def _sequence(self, found: SequenceNode, live: Any, path: str, depth: int) -> None:
-        fits = isinstance(live, MutableSequence if found.kind == "list" else tuple)
+        fits = isinstance(live, list if found.kind == "list" else tuple)
         if not fits or len(live) != len(found.children):
-            here = f"a {type_name(type(live))}" + (f" of {len(live)}" if isinstance(live, Sequence) else "")
-            self._problem(path, f"a {found.kind} of {len(found.children)} is stored, here is {here}")
+            self._problem(path, f"a {found.kind} of {len(found.children)} is stored, here is {_described(live)}")
             self._skip(found.children, depth)
             return
         for index, (child, item) in enumerate(zip(found.children, live, strict=True)):
-            self._node(child, item, paths.join(path, str(index)), depth + 1, fixed=found.kind == "tuple")
+            below = paths.join(path, str(index))
+            self._claim(live, index, child, below)
+            self._node(child, item, below, depth + 1, fixed=found.kind == "tuple")
+
+    def _claim(self, live: Any, key: Any, node: Node, path: str) -> None:
+        """Take a place of a live container for a stored value; a container that is met twice takes one only."""
+        if type(node) is list and node[:1] and node[0] in _HAVE_INSIDES:
+            return
+        stored = (self._part, self._at, node)
+        part, at, other, where = self._claimed.setdefault((id(live), key), (*stored, path))
+        if where == path:
+            return
+        values, others = self._parts[self._part][2], self._parts[part][2]
+        same = (
+            repr(values[self._at : self._at + 1]) == repr(others[at : at + 1]) if node is None else part == self._part
+        )
+        if node != other or not same:
+            self._problem(path, f"it is the same place as {where} here, but not in the commit")
 
     def _skip(self, nodes: Sequence[Node], depth: int) -> None:
         """Go past the values of nodes that have no live side."""
@@ -155,6 +181,31 @@ class _Walk:
                 self._skip([*found.children, *found.metadata], depth + 1)
             elif isinstance(found, SequenceNode):
                 self._skip(found.children, depth + 1)
+
+
+def _element(key: object) -> str:
+    """The path element of a key of a live dict, which may be one that no commit has."""
+    try:
+        return paths.element(key)
+    except UnsupportedKey:
+        return str(key)
+
+
+def _described(live: Any) -> str:
+    return f"a {type_name(type(live))}" + (f" of {len(live)}" if isinstance(live, Sequence) else "")
+
+
+def _is_same(value: Any, live: Any) -> bool:
+    """Whether a live value is a stored one, to the bit."""
+    if isinstance(value, Scalar):
+        from casckpt.state import arrays
+
+        return arrays.is_scalar(live, value)
+    if type(value) is not type(live):
+        return False
+    if isinstance(value, float | complex):
+        return struct.pack("<dd", value.real, value.imag) == struct.pack("<dd", live.real, live.imag)
+    return bool(value == live)
 
 
 def put(live: Any, value: Any) -> None:
@@ -192,9 +243,9 @@ def _put_inside(live: Any, value: Any) -> bool:
         if live.ctypes.data != value.ctypes.data:
             live[...] = value
         return True
-    if isinstance(value, dict) or (isinstance(value, list | tuple) and isinstance(live, list | tuple)):
-        if isinstance(value, list) and len(live) != len(value):
-            return False  # a packed list of numbers is one value
+    if isinstance(value, dict | list | tuple):
+        if isinstance(value, list) and not (isinstance(live, list) and len(live) == len(value)):
+            return False  # a packed list of numbers is one value, and may take the place of any other
         put(live, value)
         return True
     return False

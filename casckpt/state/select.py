@@ -8,7 +8,7 @@ in which nothing is selected; lists and tuples are taken whole or not at all, si
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from casckpt.errors import UsageError
 from casckpt.state import paths
@@ -21,7 +21,7 @@ Selects = Callable[[str], bool]
 
 def compile_patterns(patterns: str | Sequence[str]) -> Selects:
     """Whether a path, or a container above it, matches one of the patterns."""
-    given = [patterns] if isinstance(patterns, str) else list(patterns)
+    given = [patterns] if isinstance(patterns, str) else list(patterns) if isinstance(patterns, Iterable) else []
     if not given or not all(isinstance(pattern, str) for pattern in given):
         raise UsageError(problem=f"select is a pattern of paths or a list of them, not {patterns!r}")
     matches = re.compile("|".join(_expression(pattern) for pattern in given), re.DOTALL).match
@@ -109,9 +109,8 @@ class _Pruner:
 
     def _any(self, found: SequenceNode | MapNode, path: str, depth: int) -> bool:
         """Whether anything below is selected."""
-        names = [paths.element(key) for key in found.keys] if isinstance(found, MapNode) else None
-        for number, child in enumerate(found.children):
-            below = paths.join(path, str(number) if names is None else names[number])
+        for name, child in _children(found):
+            below = paths.join(path, name)
             if self._selects(below):
                 return True
             inner = None if child is None else parse(child, depth + 2)
@@ -134,13 +133,7 @@ def subtree(name: str, node: Node, values: Sequence[object], path: str) -> tuple
         found = None if node is None else parse(node, depth + 1)
         if not isinstance(found, MapNode | SequenceNode) or depth >= DEPTH_MAX:
             return None
-        names = [paths.element(key) for key in found.keys] if isinstance(found, MapNode) else []
-        names = names or [str(index) for index in range(len(found.children))]
-        children = list(found.children)
-        if isinstance(found, MapNode):
-            names += [paths.METADATA] * len(found.metadata)
-            children += found.metadata
-        for element, child in zip(names, children, strict=True):
+        for element, child in _children(found):
             below = paths.join(here, element)
             if path == below or path.startswith(below + "/"):
                 here, node, depth = below, child, depth + 1
@@ -149,6 +142,18 @@ def subtree(name: str, node: Node, values: Sequence[object], path: str) -> tuple
         else:
             return None
     return node, list(values[at : at + _count_values(node, depth)])
+
+
+def _children(found: MapNode | SequenceNode) -> Iterator[tuple[str, Node]]:
+    """The path elements of what is in a container, and its nodes."""
+    if isinstance(found, SequenceNode):
+        for index, child in enumerate(found.children):
+            yield str(index), child
+        return
+    for key, child in zip(found.keys, found.children, strict=True):
+        yield paths.element(key), child
+    for child in found.metadata:
+        yield paths.METADATA, child
 
 
 def _count_values(node: Node, depth: int) -> int:
@@ -160,5 +165,4 @@ def _count_values(node: Node, depth: int) -> int:
         return 0
     if depth >= DEPTH_MAX:
         raise inconsistent(f"nested more than {DEPTH_MAX} levels deep")
-    below = [*found.children, *(found.metadata if isinstance(found, MapNode) else ())]
-    return sum(_count_values(child, depth + 1) for child in below)
+    return sum(_count_values(child, depth + 1) for _, child in _children(found))

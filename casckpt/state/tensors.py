@@ -344,13 +344,15 @@ def assign(live: Any, value: Any) -> None:
         for axis, (size, stride) in enumerate(zip(live.shape, live.stride(), strict=True)):
             if stride == 0 and size > 1:  # expanded: all its elements along here are one
                 live, value = live.narrow(axis, 0, 1), value.narrow(axis, 0, 1)
+        if not live.is_complex() and live.element_size() in _RAW and not live.is_neg():
+            raw = _RAW[live.element_size()]  # torch cannot copy its smallest integers
+            live, value = live.view(raw), value.view(raw)
         live.copy_(value)
 
 
 def touch(live: Any) -> None:
     """Tell autograd that the memory of a tensor was written to."""
-    with torch.no_grad():
-        live.detach().reshape(-1)[:0].zero_()
+    torch.autograd.graph.increment_version(live)
 
 
 def plain_bytes(node: TensorNode) -> int:
