@@ -131,7 +131,8 @@ class Pipeline:
         self._pieces: list[Piece] = []
         self._filled = 0
         self._ids = bytearray()
-        self._expect_new = True
+        # At first a look costs a hash where it was needless, a copy would cost fresh staging memory.
+        self._expect_new = False
 
     def __enter__(self) -> Self:
         return self

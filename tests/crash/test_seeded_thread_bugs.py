@@ -160,11 +160,11 @@ def failed_tasks_tried_again(patch: pytest.MonkeyPatch) -> None:
     """What the first try claimed counts as known in the second, and nobody stores it."""
     inner = Pipeline._work
 
-    def work(self: Pipeline, pieces: Any, staging: Any) -> Any:
+    def work(self: Pipeline, *task: Any) -> Any:
         try:
-            return inner(self, pieces, staging)
+            return inner(self, *task)
         except OSError:
-            return inner(self, pieces, staging)
+            return inner(self, *task)
 
     patch.setattr(Pipeline, "_work", work)
 
@@ -173,11 +173,11 @@ def failed_tasks_passed_over(patch: pytest.MonkeyPatch) -> None:
     """Their ids are in the tree, but what was new of them is not stored."""
     inner = Pipeline._work
 
-    def work(self: Pipeline, pieces: Any, staging: Any) -> Any:
+    def work(self: Pipeline, *task: Any) -> Any:
         try:
-            return inner(self, pieces, staging)
+            return inner(self, *task)
         except OSError:
-            return inner(self, pieces, staging)._replace(runs=[])
+            return inner(self, *task)._replace(runs=[])
 
     patch.setattr(Pipeline, "_work", work)
 
