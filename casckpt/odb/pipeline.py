@@ -167,21 +167,34 @@ class Pipeline:
         pieces, self._pieces, self._filled = self._pieces, [], 0
         if not pieces:
             return
-        staging = self._pool.try_take()
-        while staging is None and self._window:
-            self._take_oldest()
-            staging = self._pool.try_take()
-        staging = staging or self._pool.take()
+        staging = self._free_buffer()
         if self._threads == 1:
             self._take(self._work(pieces, staging, self._expect_new))
             return
-        self._window.append(self._workers.submit(partial(self._work, pieces, staging, self._expect_new)))
+        future = self._workers.submit(partial(self._work, pieces, staging, self._expect_new))
+        future.add_done_callback(lambda _: self._pool.wake())
+        self._window.append(future)
 
     def _work(self, pieces: list[Piece], staging: Staging, expect_new: bool) -> Staged:
         """One task, in whichever thread."""
         if not hasattr(self._local, "coder"):
             self._local.coder = self._new_coder()
         return _Task(self._sink, self._local.coder, staging, expect_new).run(pieces)
+
+    def _free_buffer(self) -> Staging:
+        """A buffer, as soon as there is one. Results that are there meanwhile go on to the disk."""
+        while True:
+            self._take_done()
+            staging = self._pool.try_take()
+            # A task that ended before this look may have been told to `try_take`; a later one will be to `wait`.
+            if staging is None and not (self._window and self._window[0].done()):
+                staging = self._pool.wait()
+            if staging is not None:
+                return staging
+
+    def _take_done(self) -> None:
+        while self._window and self._window[0].done():
+            self._take_oldest()
 
     def _take_oldest(self) -> None:
         self._take(self._window.popleft().result())

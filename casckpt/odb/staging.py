@@ -35,26 +35,39 @@ class Staging:
 class Pool:
     """So many staging buffers, made when they are first needed; untouched ones cost no memory.
 
-    One thread takes; any thread releases.
+    One thread takes; any thread releases, or wakes the one that waits.
     """
 
     def __init__(self, count: int, nbytes: int) -> None:
         self.nbytes = nbytes
         self._left = count
-        self.free: SimpleQueue[Staging] = SimpleQueue()
+        self.free: SimpleQueue[Staging | None] = SimpleQueue()
+        """Buffers that came back, and None for each time somebody was to be woken."""
 
     def try_take(self) -> Staging | None:
         """A free buffer, None if all are in use."""
-        if not self.free.empty():
-            return self.free.get()
+        while not self.free.empty():
+            found = self.free.get()
+            if found is not None:
+                return found
         if self._left:
             self._left -= 1
             return Staging(self)
         return None
 
+    def wait(self) -> Staging | None:
+        """The next buffer that is released, None if somebody wakes first."""
+        return self.free.get()
+
+    def wake(self) -> None:
+        """Let `wait` return, now or when it is next called."""
+        self.free.put(None)
+
     def take(self) -> Staging:
         """A buffer, as soon as one is released."""
-        return self.try_take() or self.free.get()
+        while (found := self.try_take() or self.wait()) is None:
+            pass
+        return found
 
 
 class _Block(NamedTuple):
