@@ -633,7 +633,7 @@ DAMAGED: dict[str, tuple[str, int]] = {"first chunk": ("m/b", 0), "second chunk"
 def test_damage_of_one_chunk_names_what_was_overwritten(name: str, threads: int, first: bool) -> None:
     path, at = DAMAGED[name]
     stored = {
-        "m": {"a": noise(3 * MIB, 1), "b": noise(12 * MIB, 2), "c": noise(30 * MIB, 3)},
+        "m": {"a": noise(3 * MIB, 1), "b": noise(12 * MIB, 2), "c": noise(60 * MIB, 3)},
         "o": {"small": noise(900, 4), "other": noise(700, 5), "z": noise(2 * MIB, 6)},
     }
     store, storage = new_store(threads)
