@@ -89,8 +89,8 @@ def guards(tmp_path: Path, model: Flat, many: Flat) -> Iterator[Callable[[str], 
 
 
 def waste(state: Flat) -> None:
-    """Passes over the state that nobody asked for: tensor by tensor copied twice and hashed; small ones again."""
-    for _ in range(2 if len(state) > 1000 else 1):
+    """Passes over the state that nobody asked for: tensor by tensor copied twice and hashed; small ones six times."""
+    for _ in range(6 if len(state) > 1000 else 1):
         for tensor in state.values():
             blake3.blake3(tensor.clone().numpy().tobytes()).digest()
 
