@@ -101,7 +101,7 @@ class Session:
         return True
 
     def claim_chunk(self, identity: ObjectId, length: int) -> bool:
-        """Whether a chunk is neither in the store nor claimed in this session; it is claimed then, to be stored.
+        """Whether a chunk is neither stored nor claimed by an earlier call; it is claimed then, to be stored.
 
         Thread-safe.
         """
