@@ -13,7 +13,7 @@ from casckpt.odb.repository import Repository
 from casckpt.ops.load import GroupTarget, LoadedComponent, Target
 from casckpt.ops.selection import Chosen, Patterns, Selection, select_state
 from casckpt.ops.slabs import Slabs
-from casckpt.ops.values import Progress
+from casckpt.ops.values import Progress, counted
 from casckpt.state.collector import paused
 from casckpt.state.unflatten import unflatten
 
@@ -57,15 +57,7 @@ def read_targets(
 ) -> None:
     """Fill targets, with progress; `begin` as of `Loader.fetch`."""
     total = sum(len(target.memory) for target in targets)
-    done = 0
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        if progress is not None:
-            progress(done, total)
-
-    selection.loader.fetch(targets, threads, advance, begin=begin)
+    selection.loader.fetch(targets, threads, counted(progress, total), begin=begin)
 
 
 def fresh_memory(targets: list[Target | GroupTarget], chosen: Chosen, blobs: Collection[int]) -> dict[int, memoryview]:

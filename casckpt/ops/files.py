@@ -22,13 +22,12 @@ from casckpt.ops.commit import CommitOptions, commit_state
 from casckpt.ops.history import require_tree
 from casckpt.ops.load import LoadedComponent, Loader
 from casckpt.ops.reports import CheckoutReport
-from casckpt.ops.values import CommitInfo, Progress
+from casckpt.ops.values import CommitInfo, Progress, counted
 from casckpt.state import paths as state_paths
 from casckpt.state.flat import PARTS_MAX, Blob, FlatComponent, FlatState
 from casckpt.state.values import encode_key
 from casckpt.state.walk import LeafInfo
 
-COPY_BYTES = 1 << 20
 _MAX_NAME_BYTES = 255
 
 
@@ -180,15 +179,7 @@ def _write(database: Database, identity: CommitId, aside: Path, progress: Progre
     leaves = [(loaded, leaf) for loaded, leaf in leaves if leaf.kind != "part"]
     if all(leaf.kind in ("file", "dict") for _, leaf in leaves):
         total = sum(loaded.structure.sizes[leaf.blob] for loaded, leaf in leaves if leaf.blob is not None)
-        done = 0
-
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            if progress is not None:
-                progress(done, total)
-
-        return _write_files(loader, leaves, aside, advance)
+        return _write_files(loader, leaves, aside, counted(progress, total))
     problem = "this commit holds a live state, not files: restore it with Store.checkout in Python"
     raise UsageError(problem=problem)
 

@@ -14,7 +14,7 @@ from casckpt.format.objects import Component, Structure, Tree
 from casckpt.format.pack import PACK_BYTES
 from casckpt.odb.pipeline import Coder, Piece, Pipeline, RawCoder
 from casckpt.odb.session import Session
-from casckpt.ops.values import Progress
+from casckpt.ops.values import Progress, counted
 from casckpt.state.flat import Blob, FlatComponent, FlatState, Schema
 from casckpt.state.join import join
 
@@ -40,14 +40,7 @@ def save_state(
     """
     parts = []
     nbytes = plain_bytes(flat)
-    done = 0
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        if progress is not None:
-            progress(done, nbytes)
-
+    advance = counted(progress, nbytes)
     with Pipeline(session, threads if nbytes >= THREADED_FROM else 1, coder, advance) as pipeline:
         save = _Save(session, pipeline, coder(), advance)
         for component in flat.components:

@@ -11,6 +11,20 @@ from casckpt.units import json_number, rfc3339
 Progress = Callable[[int, int], object]
 """Called with the plain bytes done and in all, by the thread that does the work; what it raises cancels the work."""
 
+
+def counted(progress: Progress | None, total: int) -> Callable[[int], None]:
+    """What to call with the bytes done since the last call, so that `progress` hears of all that were."""
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(done, total)
+
+    return advance
+
+
 Verify = Literal["first", "background"]
 """When a checkout compares bytes with their ids, other than while it reads them."""
 
