@@ -84,8 +84,26 @@ class Form:
         return False
 
 
+class InMemory:
+    """What has a form and an address, and so touches a range of memory."""
+
+    __slots__ = ()
+    form: Form
+    address: int
+
+    @property
+    def low(self) -> int:
+        """Address of the first byte it touches."""
+        return self.address + self.form.low
+
+    @property
+    def high(self) -> int:
+        """Address behind the last byte it touches."""
+        return self.address + self.form.high
+
+
 @dataclass(slots=True, eq=False)
-class View:
+class View(InMemory):
     """An array or tensor with at least one byte, of those that are not stored simply as they lie.
 
     Args:
@@ -103,16 +121,6 @@ class View:
     node: list[Any]
     form: Form
     address: int
-
-    @property
-    def low(self) -> int:
-        """Address of the first byte it touches."""
-        return self.address + self.form.low
-
-    @property
-    def high(self) -> int:
-        """Address behind the last byte it touches."""
-        return self.address + self.form.high
 
     @property
     def identity(self) -> tuple[object, ...]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from casckpt.state.checks import default_strides
-from casckpt.state.leaves import Form
+from casckpt.state.leaves import Form, InMemory
 from casckpt.state.memory import window
 from casckpt.state.nodes import ArrayNode, TensorNode
 
@@ -25,7 +25,7 @@ Blob = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Placed:
+class Placed(InMemory):
     """Where a live leaf lies, and the stored one that goes there.
 
     Args:
@@ -43,16 +43,6 @@ class Placed:
     space: str
     address: int
     blob: Blob
-
-    @property
-    def low(self) -> int:
-        """Address of the first byte it touches."""
-        return self.address + self.form.low
-
-    @property
-    def high(self) -> int:
-        """Address behind the last byte it touches."""
-        return self.address + self.form.high
 
     @property
     def is_as_stored(self) -> bool:
