@@ -76,7 +76,7 @@ class Store:
 
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
-        self._background = Background()
+        self._background = Background(repository.threads)
 
     def __enter__(self) -> Self:
         return self

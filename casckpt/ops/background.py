@@ -54,7 +54,8 @@ class _Job:
 class Background:
     """The background work of one open store. Thread-safe; empty again in a forked child."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
         self.forget()
         _everyone.add(self)
 
@@ -207,7 +208,7 @@ class Background:
 
         arena, job.arena = job.arena or Arena(), None
         try:
-            job.flat = stage(flat, arena)
+            job.flat = stage(flat, arena, self._threads)
         except BaseException:
             # Interrupted: the memory goes, lest a thread that still copies meets the next staging in it.
             arena.release()

@@ -38,8 +38,6 @@ PIECE_BYTES = 8 << 20
 """What one thread copies at a time: about a millisecond, so that a stop is quick and the threads end together."""
 SMALL_BYTES = 256 << 10
 """Blobs below are copied by one thread: between copies this short, threads would only wait for the interpreter."""
-THREADS_MAX = 8
-"""Eight cores saturate the memory of any machine."""
 SPREAD_BYTES = 16 << 20
 """Less than this is copied before another thread has started."""
 
@@ -123,12 +121,12 @@ class _Placed:
             yield self, start, min(start + PIECE_BYTES, self.nbytes)
 
 
-def stage(flat: FlatState, arena: Arena) -> FlatState:
+def stage(flat: FlatState, arena: Arena, threads: int) -> FlatState:
     """An equal flat state that reads from the arena and keeps nothing of the caller's memory.
 
     Blobs with the same source have the same source again.
 
-    Cost: one copy by `min(cores, 8)` threads; one allocation of the size of the state if the arena is too small.
+    Cost: one copy by at most `threads` threads; one allocation of the size of the state if the arena is too small.
     """
     components = (flat.root, *flat.components)
     placed: dict[int, _Placed] = {}
@@ -140,7 +138,7 @@ def stage(flat: FlatState, arena: Arena) -> FlatState:
     if not placed:
         return flat
     pages = arena.reserve(end, locked=any(_is_device(one.source) for one in placed.values()))
-    _copy(placed.values(), pages)
+    _copy(placed.values(), pages, threads)
     address = pages.ctypes.data
     copies = {key: RangeSource(pages, address + one.offset) for key, one in placed.items()}
     staged = [_moved(component, copies) for component in components]
@@ -174,7 +172,7 @@ def _is_device(source: Source) -> bool:
     return tensor is not None and not tensor.tensor.is_cpu
 
 
-def _copy(placed: Iterable[_Placed], pages: Pages) -> None:
+def _copy(placed: Iterable[_Placed], pages: Pages, most: int) -> None:
     """Copy every source to its place."""
     large: list[_Placed] = []
     small: list[_Placed] = []
@@ -184,7 +182,7 @@ def _copy(placed: Iterable[_Placed], pages: Pages) -> None:
         kind.append(one)
     pieces = deque(piece for one in large for piece in one.pieces())
     spread = sum(one.nbytes for one in large) > SPREAD_BYTES
-    threads = min(_cores(), THREADS_MAX, len(pieces)) if spread else 1
+    threads = min(most, len(pieces)) if spread else 1
     with Workers[None](threads - 1, "casckpt-staging") as workers:
         try:
             others = [workers.submit(partial(_copy_pieces, pieces, pages)) for _ in range(threads - 1)]
@@ -237,7 +235,3 @@ def _copy_piece(one: _Placed, start: int, stop: int, pages: Pages) -> None:
 
     # Unlike an assignment to a memoryview, this lets other threads run.
     np.copyto(pages[one.offset + start : one.offset + stop], np.frombuffer(one.source.read(start, stop), np.uint8))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

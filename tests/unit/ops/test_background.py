@@ -383,7 +383,7 @@ def test_an_interrupt_while_staging_leaves_nothing_behind(store: casckpt.Store) 
 
 
 def test_commit_within_commit_is_refused_not_stuck() -> None:
-    background = Background()
+    background = Background(2)
 
     def again() -> None:
         background.submit(lambda: flatten({}), unreachable, "wait")

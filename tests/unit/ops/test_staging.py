@@ -56,7 +56,7 @@ def test_a_staged_state_is_the_same_state() -> None:
     flat = flatten(state)
     kinds = {type(blob.source).__name__ for blob in blobs(flat)}
     assert kinds == {"BytesSource", "RangeSource", "StridedSource", "PaddedSource", "TensorSource"}
-    staged = stage(flat, Arena())
+    staged = stage(flat, Arena(), 2)
     assert contents(staged) == contents(flat)
     assert [(one.path, one.element, one.nbytes) for one in blobs(staged)] == [
         (one.path, one.element, one.nbytes) for one in blobs(flat)
@@ -70,7 +70,7 @@ def test_a_staged_state_is_the_same_state() -> None:
 def test_blobs_that_are_the_same_memory_are_copied_once_and_stay_the_same() -> None:
     flat = flatten(everything())
     arena = Arena()
-    staged = stage(flat, arena)
+    staged = stage(flat, arena, 2)
     before: dict[int, int] = {}
     for old, new in zip(blobs(flat), blobs(staged), strict=True):
         assert before.setdefault(id(old.source), id(new.source)) == id(new.source)
@@ -80,7 +80,7 @@ def test_blobs_that_are_the_same_memory_are_copied_once_and_stay_the_same() -> N
 def test_what_is_staged_does_not_change_with_the_state() -> None:
     state = everything()
     flat = flatten(state)
-    staged = stage(flat, Arena())
+    staged = stage(flat, Arena(), 2)
     before = contents(staged)
     for value in (*state["many"], state["model"]["w"], state["large"], state["padded"][0]):
         value.fill_(3)
@@ -96,14 +96,14 @@ def test_what_is_staged_does_not_change_with_the_state() -> None:
 
 def test_a_bytearray_can_be_resized_at_once() -> None:
     data = bytearray(b"y" * 300_000)
-    stage(flatten({"data": data}), Arena())
+    stage(flatten({"data": data}), Arena(), 2)
     data.extend(b"more")
 
 
 def test_the_memory_of_the_state_is_let_go() -> None:
     array = np.ones(10_000)
     gone = weakref.ref(array)
-    staged = stage(flatten({"a": array}), Arena())
+    staged = stage(flatten({"a": array}), Arena(), 2)
     del array
     gc.collect()
     assert gone() is None
@@ -113,20 +113,20 @@ def test_the_memory_of_the_state_is_let_go() -> None:
 def test_immutable_bytes_are_not_copied() -> None:
     flat = flatten({"bytes": b"x" * 5000, "numbers": [1.5] * 100, "text": "z" * 5000})
     arena = Arena()
-    assert stage(flat, arena) is flat
+    assert stage(flat, arena, 2) is flat
     assert arena.nbytes == 0
 
 
 def test_a_warm_arena_is_used_again_and_grows_when_it_must() -> None:
     arena = Arena()
-    staged = stage(flatten({"a": np.zeros(3 * MIB, np.uint8)}), arena)
+    staged = stage(flatten({"a": np.zeros(3 * MIB, np.uint8)}), arena, 2)
     address = np.frombuffer(blobs(staged)[0].read(0, 1), np.uint8).ctypes.data
     assert address % 4096 == 0
     nbytes = arena.nbytes
-    again = stage(flatten({"a": np.ones(3 * MIB, np.uint8)}), arena)
+    again = stage(flatten({"a": np.ones(3 * MIB, np.uint8)}), arena, 2)
     assert np.frombuffer(blobs(again)[0].read(0, 1), np.uint8).ctypes.data == address
     assert arena.nbytes == nbytes
-    stage(flatten({"a": np.ones(30 * MIB, np.uint8)}), arena)
+    stage(flatten({"a": np.ones(30 * MIB, np.uint8)}), arena, 2)
     assert arena.nbytes >= 30 * MIB
     arena.release()
     assert arena.nbytes == 0
@@ -134,9 +134,9 @@ def test_a_warm_arena_is_used_again_and_grows_when_it_must() -> None:
 
 def test_memory_that_is_released_stays_for_its_readers() -> None:
     arena = Arena()
-    staged = stage(flatten({"a": np.full(3 * MIB, 7, np.uint8)}), arena)
+    staged = stage(flatten({"a": np.full(3 * MIB, 7, np.uint8)}), arena, 2)
     arena.release()
-    stage(flatten({"a": np.zeros(3 * MIB, np.uint8)}), arena)
+    stage(flatten({"a": np.zeros(3 * MIB, np.uint8)}), arena, 2)
     assert contents(staged) == [b"\7" * 3 * MIB]
 
 
@@ -144,7 +144,7 @@ def test_memory_that_is_released_stays_for_its_readers() -> None:
 def test_pieces_meet_without_a_gap(nbytes: int) -> None:
     data = np.random.default_rng(nbytes).integers(0, 256, nbytes, np.uint8)
     flat = flatten({"first": np.ones(3, np.uint8), "data": data, "last": np.full(5, 9, np.uint8)})
-    assert contents(stage(flat, Arena())) == contents(flat)
+    assert contents(stage(flat, Arena(), 2)) == contents(flat)
 
 
 class Broken:
@@ -162,4 +162,4 @@ class Broken:
 def test_what_a_source_raises_is_raised() -> None:
     flat = FlatState(FlatComponent("", ["bytes", 0], [], (Blob("a", "bytes", 3 * MIB, Broken(MIB)),)), (), ())
     with pytest.raises(KeyboardInterrupt):
-        stage(flat, Arena())
+        stage(flat, Arena(), 2)
