@@ -358,7 +358,7 @@ def open(path: str | os.PathLike[str], *, read_only: bool = False, threads: int 
     """Open the store in the folder `path`.
 
     Args:
-        threads: most worker threads of one commit or checkout; None for the cores of this process, at most 8.
+        threads: cores that one commit or checkout keeps busy; None for those of this process, at most 8.
 
     Raises:
         StoreNotFound: there is none. NewerFormat: it needs a newer casckpt.

@@ -87,7 +87,7 @@ class Repository:
     sessions must not be carried over a fork.
 
     Args:
-        threads: most worker threads of one operation; None for as many as this process has cores, at most 8.
+        threads: cores that one operation keeps busy; None for as many as this process may use, at most 8.
     """
 
     def __init__(self, storage: Storage, *, threads: int | None = None) -> None:
