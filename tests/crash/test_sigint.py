@@ -18,12 +18,14 @@ from tests.crash.folders import ram_folder, start_python
 TRIES = 20
 MIB = 100
 COMMIT = """
-import gc, os, shutil, sys, threading, time
+import gc, os, shutil, signal, sys, threading, time
 import numpy as np
 import casckpt
 from casckpt.storage.local import LocalStorage
 from casckpt.odb.repository import Repository
 
+# What a shell starts in the background ignores the signal, and so would this process.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 folder, count, mib = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 state = {f"leaf {number}": np.random.default_rng(number).integers(0, 1 << 62, mib << 15) for number in range(4)}
 state["small"] = {str(number): np.full(1000, number) for number in range(50)}
