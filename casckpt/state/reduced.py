@@ -39,3 +39,7 @@ Make = Callable[[str | None, Any], Any]
 
 class CannotReduce(Exception):
     """A value of a known type cannot be kept; its text says why, as a clause. The walk adds the path."""
+
+
+class IsDistributed(CannotReduce):
+    """The value is one rank's part of a tensor that several processes hold."""
