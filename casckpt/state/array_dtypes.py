@@ -67,9 +67,14 @@ def is_plain(dtype: Dtype) -> bool:
     """Whether `dtype.str` says all of a dtype, on every platform."""
     if dtype.kind not in "biufcSUmMVO" or dtype.names is not None or dtype.subdtype is not None:
         return False
-    if dtype.itemsize > _LONGEST.get(dtype.kind, dtype.itemsize):
+    if is_foreign(dtype) or _is_long(dtype):
         return False
     return np.dtype(dtype.str) == dtype and (dtype.kind != "V" or dtype.type is np.void)
+
+
+def is_foreign(dtype: Dtype) -> bool:
+    """Whether a dtype is of another library, whatever kind it says it is."""
+    return dtype.isbuiltin == 2
 
 
 def is_string(dtype: Dtype) -> bool:
@@ -77,12 +82,16 @@ def is_string(dtype: Dtype) -> bool:
     return dtype.kind == "T"
 
 
+def _is_long(dtype: Dtype) -> bool:
+    return dtype.names is None and dtype.itemsize > _LONGEST.get(dtype.kind, dtype.itemsize)
+
+
 def _describe(dtype: Dtype, depth: int) -> Any:
     if depth > _DEPTH_MAX:
         raise CannotReduce(f"its dtype is nested more than {_DEPTH_MAX} levels deep")
     if is_plain(dtype):
         return dtype.str
-    if dtype.kind in _LONGEST and dtype.names is None:
+    if _is_long(dtype):
         return dtype.str + _platform()
     if is_string(dtype):
         return {"coerce": bool(getattr(dtype, "coerce", True)), "missing": _missing(dtype)}
@@ -92,7 +101,7 @@ def _describe(dtype: Dtype, depth: int) -> Any:
     if dtype.names is not None and dtype.type in (np.void, np.record):
         return _describe_record(dtype, depth)
     name = f"ml_dtypes.{dtype.name}"
-    if _foreign(dtype.name) == dtype:
+    if is_foreign(dtype) and _foreign(dtype.name) == dtype:
         return name
     raise CannotReduce(f"its dtype {str(dtype)[:80]} is of another library")
 
