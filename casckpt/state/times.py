@@ -18,10 +18,18 @@ _DAY_US = 86_400_000_000
 
 
 def _reduce_time(value: Any) -> Reduced:
+    import datetime
+
     kind, zone = type(value).__name__, value.tzinfo
-    if zone is None and not value.fold:
+    if (zone is None or zone is datetime.UTC) and not value.fold:
         return Reduced(kind, None, value.isoformat())
     return Reduced(kind, None, (value.replace(tzinfo=None, fold=0).isoformat(), value.fold, zone))
+
+
+def _utc() -> Any:
+    import datetime
+
+    return datetime.UTC
 
 
 def _make_time(name: str) -> Make:
@@ -36,9 +44,10 @@ def _make_time(name: str) -> Make:
             raise inconsistent(f"a {name} of an unknown zone")
         kind = getattr(datetime, name)
         made = parsed(kind.fromisoformat, text)
-        if made.isoformat() != text or getattr(made, "tzinfo", None) is not None:
+        inside = getattr(made, "tzinfo", None)
+        if made.isoformat() != text or (inside is not None and (type(inner) is tuple or inside is not _utc())):
             raise inconsistent(f"a {name} is not in its usual form")
-        return made if name == "date" else made.replace(tzinfo=zone, fold=fold)
+        return made if name == "date" else made.replace(tzinfo=zone or inside, fold=fold)
 
     return make
 
