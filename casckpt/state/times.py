@@ -26,18 +26,13 @@ def _reduce_time(value: Any) -> Reduced:
     return Reduced(kind, None, (value.replace(tzinfo=None, fold=0).isoformat(), value.fold, zone))
 
 
-def _utc() -> Any:
-    import datetime
-
-    return datetime.UTC
-
-
 def _make_time(name: str) -> Make:
     def make(_param: str | None, inner: Any) -> Any:
         import datetime
 
         fold, zone = 0, None
-        if type(inner) is tuple and len(inner) == 3:
+        zoned = type(inner) is tuple and len(inner) == 3
+        if zoned:
             inner, fold, zone = inner
         text = expect(inner, str, f"a {name}")
         if type(fold) is not int or fold not in (0, 1) or not isinstance(zone, datetime.tzinfo | None):
@@ -45,7 +40,7 @@ def _make_time(name: str) -> Make:
         kind = getattr(datetime, name)
         made = parsed(kind.fromisoformat, text)
         inside = getattr(made, "tzinfo", None)
-        if made.isoformat() != text or (inside is not None and (type(inner) is tuple or inside is not _utc())):
+        if made.isoformat() != text or (inside is not None and (zoned or inside is not datetime.UTC)):
             raise inconsistent(f"a {name} is not in its usual form")
         return made if name == "date" else made.replace(tzinfo=zone or inside, fold=fold)
 
