@@ -78,6 +78,8 @@ PURE_NAMES = {
     "random": {"Random", "SystemRandom"},
 }
 """Names of impure modules that pure rooms may use: paths that never touch a disk, types of generators."""
+VALUES_OF = {"casckpt.state.objects": "pathlib"}
+"""Modules that make values of a package's types, since states may hold them, and use nothing else of it."""
 
 SLOW_AT_START = ("numpy", "torch", "rich")
 MODULE_LINES_MAX = 400
@@ -204,6 +206,7 @@ def purity(house: House) -> Iterator[Finding]:
         for one in module.imports:
             package = one.target.split(".")[0]
             harmless = package in PURE_NAMES and (one.typing or one.name in PURE_NAMES[package])
+            harmless = harmless or VALUES_OF.get(module.name) == package
             if package in IMPURE_MODULES and not harmless:
                 yield module.finding(one.line, "purity", f"{module.room} is pure and may not import {package}")
             if room_of(one.full) == "storage" and not _fault(module.room, "storage"):

@@ -43,3 +43,7 @@ class CannotReduce(Exception):
 
 class IsDistributed(CannotReduce):
     """The value is one rank's part of a tensor that several processes hold."""
+
+
+class ClassUnknown(Exception):
+    """A stored value is of a class that this process does not have, or has otherwise; its text says which of both."""

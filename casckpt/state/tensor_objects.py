@@ -19,7 +19,7 @@ from casckpt import errors
 from casckpt.state import params, quantized, tensor_layouts, tensor_making
 from casckpt.state.checks import default_strides, expect, expect_counts, inconsistent, unknown
 from casckpt.state.flat import DIMS_MAX
-from casckpt.state.reduced import CannotReduce, IsDistributed, Make, Reduced
+from casckpt.state.reduced import CannotReduce, ClassUnknown, IsDistributed, Make, Reduced
 from casckpt.state.tensor_making import dtype_name, find_dtype, making
 
 is_plain = tensor_making.is_plain
@@ -163,7 +163,7 @@ def _reduce_subclass(tensor: Any) -> Reduced:
 def _make_subclass(param: str | None, inner: Any) -> Any:
     kind = _find_class(expect(param, str, "the class of a tensor"))
     if kind is None:
-        raise unknown(f"a tensor of class {str(param)[:80]}, which is not imported or not registered")
+        raise ClassUnknown(f"{str(param)[:80]} is not imported, or not of torch or torchao")
     if type(inner) is not dict or tuple(inner) != _SUBCLASS:
         raise inconsistent(f"a tensor does not have the parts {', '.join(_SUBCLASS)}")
     tensors, context, *look = inner.values()
