@@ -172,7 +172,7 @@ def _build_simple(text: str) -> Dtype:
     dtype = None if found is None else _foreign(found[1])
     if dtype is not None:
         return dtype
-    if found is not None and "ml_dtypes" not in sys.modules:
+    if found is not None and sys.modules.get("ml_dtypes") is None:
         raise unknown(f"it holds {text} and ml_dtypes is not imported")
     raise unknown(f"numpy dtype {text[:60]!r}")
 

@@ -97,6 +97,7 @@ def _make_meta(param: str | None, inner: Any) -> Any:
     dtype, shape = find_dtype(fields["dtype"]), _shape(fields)
     strides = expect_counts(fields["strides"], "the strides of a tensor")
     check_size([max(size, 1) for size in shape], dtype.itemsize)
+    check_size([sum((size - 1) * stride for size, stride in zip(shape, strides, strict=False)) + 1], dtype.itemsize)
     with making("a meta tensor"):
         return torch.empty_strided(shape, strides, dtype=dtype, device="meta")
 

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from casckpt import errors
+from casckpt.state.reduced import ClassUnknown
 from tests.strategies_values import MAKERS, ROWS, STRATEGIES, apart, quiet, together
 
-EXAMPLES = 200
+EXAMPLES = 60
 INTS = [0, 1, -1, 2, 3, 4, 5, 7, 255, 256, 624, 625, 2**31, 2**32, 2**63 - 1, 2**63, 2**64, -(2**63), 2**128, True]
 OTHERS = [
     None,
@@ -120,21 +121,25 @@ def use(value):
         value.random(), value.getrandbits(10_000), value.gauss(0, 1)
     elif isinstance(value, torch.Generator):
         torch.randn(700, generator=value)
-    elif isinstance(value, np.ndarray) and value.size < 1000:
-        value.tolist(), value.copy()
+    elif isinstance(value, np.ndarray) and max(value.shape, default=0) < 1000 > value.size:
+        np.ma.getdata(value).tolist(), value.copy()
 
 
 def use_tensor(value):
-    value = value.detach() if not isinstance(value, torch.nn.parameter.UninitializedTensorMixin) else torch.zeros(1)
-    if value.layout is torch.jagged:
-        value.unbind()
-        value.to_padded_tensor(0.0) if max(value.offsets().tolist()) < 1000 else None
-    elif value.is_nested:
-        [member.clone() for member in value.unbind()]
-    elif not value.is_meta and value.numel() < 10_000:
-        # Torch has no conversion for some of what it holds; what it must not do is crash.
-        with contextlib.suppress(RuntimeError, NotImplementedError):
-            value.dequantize() if value.is_quantized else value.to_dense()
+    if isinstance(value, torch.nn.parameter.UninitializedTensorMixin):
+        return
+    value = value.detach()
+    # Torch has no conversion for some of what it holds; what it must not do is crash.
+    with contextlib.suppress(RuntimeError, NotImplementedError):
+        if value.layout is torch.jagged:
+            value.unbind()
+            value.to_padded_tensor(0.0)
+        elif value.is_nested:
+            [member.clone() for member in value.unbind()]
+        elif value.is_quantized:
+            value.dequantize()
+        elif not value.is_meta and value.numel() < 10_000:
+            value.to_dense()
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -148,7 +153,7 @@ def test_what_nobody_stored_is_refused_or_can_be_used(row):
                 tree = mutated(data.draw, tree)
         try:
             value = together(tree)
-        except (errors.FormatError, errors.IntegrityError):
+        except (errors.FormatError, errors.IntegrityError, ClassUnknown):
             return
         with quiet():
             use(value)
