@@ -21,12 +21,15 @@ if TYPE_CHECKING:
         LeafSummary,
         PendingCommit,
         RunInfo,
+        Schema,
+        SchemaWarning,
         Status,
         Store,
         StoredState,
         StoredValue,
         init,
         memory,
+        migration,
         open,
     )
 
@@ -38,6 +41,8 @@ __all__ = [
     "LeafSummary",
     "PendingCommit",
     "RunInfo",
+    "Schema",
+    "SchemaWarning",
     "Status",
     "Store",
     "StoredState",
@@ -45,6 +50,7 @@ __all__ = [
     "errors",
     "init",
     "memory",
+    "migration",
     "open",
 ]
 __version__ = "0.1.0"

@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
-from casckpt.errors import StoreNotFound
+from casckpt.errors import SchemaWarning, StoreNotFound
 from casckpt.odb.repository import Repository, initialize, writer_name
 from casckpt.ops import history
 from casckpt.ops.background import Background
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from casckpt.odb.coder import Compress
+    from casckpt.ops.commit import CommitWords
     from casckpt.ops.lazy import StoredState, StoredValue
     from casckpt.ops.reports import CheckoutReport, Diff, FsckReport, LeafSummary
+    from casckpt.plan.schema import Schema, SchemaLike, migration
 
 # Operations are imported where they are called: `casckpt log` must not pay for commit, checkout and fsck.
 
@@ -35,37 +37,17 @@ __all__ = [
     "LeafSummary",
     "PendingCommit",
     "RunInfo",
+    "Schema",
+    "SchemaWarning",
     "Status",
     "Store",
     "StoredState",
     "StoredValue",
     "init",
     "memory",
+    "migration",
     "open",
 ]
-
-
-class _Words(TypedDict, total=False):
-    """The arguments of `Store.commit` that mean the same in the background."""
-
-    run: str
-    step: int | None
-    epoch: int | float | None
-    metrics: Mapping[str, int | float] | None
-    message: str
-    author: str
-    kind: str
-    status: str
-    best: str | None
-    parents: tuple[str, ...] | None
-    expect: str | None
-    schema: tuple[str, int] | None
-    config: Any
-    environment: Any
-    code: Any
-    data: Any
-    compress: Compress
-    progress: Progress | None
 
 
 class Store:
@@ -124,17 +106,17 @@ class Store:
 
     @overload
     def commit(
-        self, state: Any, *, wait: Literal[True] = True, when_busy: WhenBusy = "wait", **words: Unpack[_Words]
+        self, state: Any, *, wait: Literal[True] = True, when_busy: WhenBusy = "wait", **words: Unpack[CommitWords]
     ) -> CommitInfo: ...
 
     @overload
     def commit(
-        self, state: Any, *, wait: Literal[False], when_busy: WhenBusy = "wait", **words: Unpack[_Words]
+        self, state: Any, *, wait: Literal[False], when_busy: WhenBusy = "wait", **words: Unpack[CommitWords]
     ) -> PendingCommit: ...
 
     @overload
     def commit(
-        self, state: Any, *, wait: bool, when_busy: WhenBusy = "wait", **words: Unpack[_Words]
+        self, state: Any, *, wait: bool, when_busy: WhenBusy = "wait", **words: Unpack[CommitWords]
     ) -> CommitInfo | PendingCommit: ...
 
     def commit(
@@ -152,7 +134,7 @@ class Store:
         best: str | None = None,
         parents: tuple[str, ...] | None = None,
         expect: str | None = None,
-        schema: tuple[str, int] | None = None,
+        schema: SchemaLike | None = None,
         config: Any = None,
         environment: Any = None,
         code: Any = None,
@@ -174,6 +156,7 @@ class Store:
             best: `METRIC:min` or `METRIC:max`: from now on the rule for the run's `best`.
             parents: revisions to use instead of the run's last.
             expect: a revision the run's last must be, else ConflictError.
+            schema: name and version of what the state means to its program; a `Schema` may require paths.
             config, environment, code, data: JSON-like values, kept once for all commits that share them.
             compress: `off` stores new chunks raw, `always` wherever encoding saves 2 %, `auto` where it costs no time
                 on this machine.
@@ -193,8 +176,7 @@ class Store:
         With `wait=False` one copy of the state, in memory that is kept for the next; two with `coalesce`.
         """
         from casckpt.odb.coder import check_policy
-        from casckpt.ops.commit import CommitOptions, commit_state, fixed
-        from casckpt.state.flatten import flatten
+        from casckpt.ops.commit import CommitOptions, commit_state, fixed, flat_state
 
         options = CommitOptions(
             run, step, epoch, kind, status, metrics or {}, message, author, parents, expect, best, schema,
@@ -202,9 +184,9 @@ class Store:
         )  # fmt: skip
         compress = check_policy(compress)
         if wait:
-            return commit_state(self._in_turn(), flatten(state), options, compress, progress)
+            return commit_state(self._in_turn(), flat_state(state, options), options, compress, progress)
         work = partial(commit_state, self._repository, options=fixed(options), compress=compress, progress=progress)
-        return self._background.submit(partial(flatten, state), work, when_busy)
+        return self._background.submit(partial(flat_state, state, options), work, when_busy)
 
     def commit_path(
         self,
@@ -253,6 +235,8 @@ class Store:
         select: str | Sequence[str] | None = None,
         mmap: bool = False,
         verify: Verify | None = None,
+        schema: SchemaLike | None = None,
+        migrate: bool = True,
         progress: Progress | None = None,
     ) -> Any:
         """The exact state of a commit, on the CPU, in memory of its own; every byte is verified unless `mmap`.
@@ -265,12 +249,15 @@ class Store:
             mmap: map large leaves instead of reading them: at once, and verified only if asked for.
             verify: `first` with `into`: read all once before anything is overwritten; `background` with `mmap`: a
                 thread compares what was mapped with its ids, and the next call raises what it finds.
+            schema: the version to migrate an old state to; by default the highest that a registered step leads to.
+            migrate: False gives the state as it is stored.
             progress: called with the plain bytes done and in all; what it raises cancels the checkout.
 
         Raises:
             RevisionNotFound: nothing has that name.
             NotFoundError: nothing is selected.
             StateMismatch: `into` does not fit; nothing was changed.
+            NewerSchema, MigrationNotFound, MigrationFailed: no way from the stored version; nothing was changed.
             DamagedLeaf: stored bytes are wrong or missing; names the leaf.
             PartialRestore: the same, when parts of `into` were overwritten already; names them.
         """
@@ -278,8 +265,25 @@ class Store:
 
         self._background.raise_failure()
         return checkout(
-            self._repository, self._background, self._resolve(revision), into, select, mmap, verify, progress
-        )
+            self._repository, self._background, self._resolve(revision), into, select, mmap, verify, progress,
+            schema, migrate,
+        )  # fmt: skip
+
+    def migrate(
+        self,
+        revision: str = "@",
+        *,
+        schema: SchemaLike | None = None,
+        run: str | None = None,
+        compress: Compress = "auto",
+        progress: Progress | None = None,
+    ) -> CommitInfo:
+        """Commit the migrated state of a run's last commit as its child, or of any commit to another `run`."""
+        from casckpt.odb.coder import check_policy
+        from casckpt.ops.migrate import migrate_commit
+
+        turn = self._in_turn()
+        return migrate_commit(turn, self._resolve(revision), schema, run, check_policy(compress), progress)
 
     def tree(self, revision: str = "@") -> StoredState:
         """The leaves of a commit by path, read when they are asked for: `store.tree("best")["model/w"][:10]`."""
@@ -376,7 +380,11 @@ def memory() -> Store:
 
 
 def __getattr__(name: str) -> Any:
-    # The values that only some operations return.
+    # What only some programs use, and the values that only some operations return.
+    if name in ("Schema", "migration"):
+        from casckpt.plan import schema
+
+        return getattr(schema, name)
     if name in __all__:
         from casckpt.ops import lazy, reports
 
