@@ -84,10 +84,10 @@ class Commit:
             raise fields.error("a metric is not a number with a text name")
         if schema is not None and [type(item) for item in schema] != [str, int]:
             raise fields.error("the schema is not a name and a version")
-        required = fields.get("required", list, [])
-        if not all(type(item) is str and item for item in required) or (required and schema is None):
+        required = fields.get("required", list)
+        if required is not None and not (schema and required and all(type(item) is str and item for item in required)):
             raise fields.error("the required paths are not patterns of a schema")
-        if any(first >= second for first, second in pairwise(required)):
+        if any(first >= second for first, second in pairwise(required or ())):
             raise fields.error("the required paths are not in order")
         commit = cls(
             tree=TreeId(ObjectId(tree)),
@@ -102,7 +102,7 @@ class Commit:
             message=fields.get("message", str, ""),
             author=fields.get("author", str, ""),
             schema=None if schema is None else (schema[0], schema[1]),
-            required=tuple(required),
+            required=tuple(required or ()),
             config=_optional(fields.id("config")),
             environment=_optional(fields.id("environment")),
             code=_optional(fields.id("code")),

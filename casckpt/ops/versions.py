@@ -45,7 +45,7 @@ def migrate_state(state: Any, steps: Sequence[Step], identity: CommitId) -> Any:
 def _warn(steps: Sequence[Step], identity: CommitId) -> None:
     first, last = steps[0], steps[-1]
     text = (
-        f"commit {short_id(identity)} holds version {first.start} of the schema {first.name!a:.80}: "
+        f"commit {short_id(identity)} holds version {first.start} of the schema {first.name!r}: "
         f"it is migrated to {last.end} after reading, here and not in the store"
     )
     # The place that is shown is the first step: the same for every reader of the commit, and where to look.

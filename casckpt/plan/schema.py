@@ -7,7 +7,7 @@ by following them; there is no choice to make and no cycle to fall into.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -45,19 +45,22 @@ class Schema:
 
     def __post_init__(self) -> None:
         if not is_text(self.name) or type(self.version) is not int or not -(1 << 63) <= self.version < 1 << 63:
-            given = f"{self.name!a:.80} and {self.version!a:.80}"
-            raise UsageError(problem=f"schema must be a name and a version, not {given}")
-        patterns = (self.required,) if isinstance(self.required, str) else tuple(self.required)
-        if not all(is_text(pattern) and pattern.strip("/") for pattern in patterns):
-            raise UsageError(problem=f"required paths are patterns that are not empty, not {patterns!a:.200}")
+            raise UsageError(
+                problem=f"schema must be a name and a version, not {f'{(self.name, self.version)!a}':.200}"
+            )
+        given = [self.required] if isinstance(self.required, str) else self.required
+        given = list(given) if isinstance(given, Iterable) else [given]
+        if not all(is_text(pattern) and pattern.strip("/") for pattern in given):
+            raise UsageError(problem=f"required paths are patterns that are not empty, not {f'{given!a}':.200}")
+        patterns = sorted(set(given))
         if patterns:
             compile_patterns(patterns)
         longest = max((len(pattern.encode()) for pattern in patterns), default=0)
         if longest > limits.MAX_PATTERN_BYTES:
             raise TooLarge(object="a required path", size=longest, limit=limits.MAX_PATTERN_BYTES)
-        if len(set(patterns)) > limits.MAX_REQUIRED:
-            raise TooLarge(object="required", size=len(set(patterns)), limit=limits.MAX_REQUIRED)
-        object.__setattr__(self, "required", tuple(sorted(set(patterns))))
+        if len(patterns) > limits.MAX_REQUIRED:
+            raise TooLarge(object="required", size=len(patterns), limit=limits.MAX_REQUIRED)
+        object.__setattr__(self, "required", tuple(patterns))
 
     @classmethod
     def of(cls, given: object) -> Schema:
@@ -65,7 +68,7 @@ class Schema:
         if isinstance(given, Schema):
             return given
         if not isinstance(given, tuple) or len(given) != 2:
-            raise UsageError(problem=f"schema must be a name and a version, not {given!a:.200}")
+            raise UsageError(problem=f"schema must be a name and a version, not {f'{given!a}':.200}")
         return cls(*given)
 
 
@@ -100,7 +103,7 @@ class Migrations:
         if step.end <= step.start:
             raise UsageError(problem=f"a step leads to a later version, not from {step.start} to {step.end}")
         if not callable(step.function):
-            raise UsageError(problem=f"a step is a function of a state, not {step.function!a:.80}")
+            raise UsageError(problem=f"a step is a function of a state, not {f'{step.function!a}':.80}")
         known = self._steps.setdefault((step.name, step.start), step)
         if (known.end, _origin(known.function)) != (step.end, _origin(step.function)):
             facts = {"name": step.name, "start": step.start, "end": known.end}
@@ -177,5 +180,5 @@ def _origin(function: Callable[[Any], Any]) -> tuple[object, str]:
     """Where a function was defined, equal for one that is defined there again; what has no name is only itself."""
     name = getattr(function, "__qualname__", "<")
     if "<" in name.rpartition(".")[2]:
-        return id(function), f"{function!a:.80}"
+        return id(function), f"{f'{function!a}':.80}"
     return None, f"{getattr(function, '__module__', None)}.{name}"
