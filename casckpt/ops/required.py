@@ -33,6 +33,8 @@ def require(state: flat.FlatState, schema: Schema) -> None:
     required = tuple(schema.required)
     missing = set(required)
     for component in (state.root, *state.components):
+        if not missing:
+            return
         look = _looks.get(component.schema)
         if look is None or look[0] != required:
             look = _looks[component.schema] = required, matched(component.name, component.node, required)
@@ -61,8 +63,9 @@ class RequiredPaths:
         """
         missing = set(commit.required)
         for name, identity in tree.components:
-            if missing:
-                missing -= self._matched(loader, name, identity, commit.required)
+            if not missing:
+                break
+            missing -= self._matched(loader, name, identity, commit.required)
         return sorted(missing)
 
     def _matched(self, loader: Loader, name: str, identity: ObjectId, required: Patterns) -> frozenset[str]:

@@ -42,6 +42,8 @@ def checkout(
         raise UsageError(problem="mmap=True makes new memory, into= fills the memory there is: give one of them")
     if (verify == "first" and into is None) or (verify == "background" and not mmap):
         raise UsageError(problem="verify='first' goes with into=, verify='background' with mmap=True")
+    if schema is not None and not migrate:
+        raise UsageError(problem="schema= says which version to migrate to, migrate=False that nothing is migrated")
     steps = steps_ahead(repository.database, identity, schema) if migrate else ()
     if steps:
         if select is not None or mmap:

@@ -142,7 +142,7 @@ def matched(name: str, node: Node, patterns: Sequence[str]) -> frozenset[str]:
     Args:
         name, node: as in `flat.FlatComponent`. The root itself has no name that a pattern could match.
 
-    Cost: up to 1 us for each node and pattern; ends when all are found.
+    Cost: about 3 us for each node and 0.3 us more for each pattern; ends when all are found.
     """
     left = {pattern: compile_patterns(pattern) for pattern in patterns}
     stack: list[tuple[str, Node, int]] = [(name, node, 1 if name else 0)]

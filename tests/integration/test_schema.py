@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import uuid
@@ -192,6 +193,7 @@ def test_another_program_reads_what_it_has_no_steps_for_and_checks_what_is_requi
         with pytest.raises(MigrationNotFound):
             store.checkout()
     done = subprocess.run(
-        [sys.executable, "-c", READER, str(tmp_path / "store"), name], capture_output=True, text=True, check=True
-    )
+        [sys.executable, "-c", READER, str(tmp_path / "store"), name],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
     assert done.stdout.splitlines() == ["True True", f"commit {commit.short} holds version 3 of the schema '{name}'"]

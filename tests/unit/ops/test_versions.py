@@ -23,6 +23,7 @@ from casckpt.errors import (
     SchemaMismatch,
     StateMismatch,
     UnsupportedType,
+    UsageError,
 )
 
 OLD = {"weights": [1.0, 2.0], "step": 7}
@@ -128,6 +129,14 @@ def test_a_step_without_source_has_a_warning_too(store: casckpt.Store, name: str
     register(name, 1, 2, partial(nest))
     with pytest.warns(casckpt.SchemaWarning):
         assert store.checkout() == nest(OLD)
+
+
+def test_a_version_to_arrive_at_and_no_migration_do_not_go_together(store: casckpt.Store, name: str) -> None:
+    store.commit(OLD, schema=(name, 1))
+    with pytest.raises(UsageError, match="migrate=False"):
+        store.checkout(schema=(name, 1), migrate=False)
+    with pytest.raises(UsageError, match="a name and a version"):
+        store.checkout(schema=(name,))  # type: ignore[arg-type]
 
 
 @pytest.mark.filterwarnings("ignore::casckpt.SchemaWarning")
