@@ -19,6 +19,8 @@ if TYPE_CHECKING:
         Diff,
         FsckReport,
         LeafSummary,
+        Opaque,
+        OpaqueWarning,
         PendingCommit,
         RunInfo,
         Schema,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
         memory,
         migration,
         open,
+        register,
     )
 
 __all__ = [
@@ -39,6 +42,8 @@ __all__ = [
     "Diff",
     "FsckReport",
     "LeafSummary",
+    "Opaque",
+    "OpaqueWarning",
     "PendingCommit",
     "RunInfo",
     "Schema",
@@ -52,6 +57,7 @@ __all__ = [
     "memory",
     "migration",
     "open",
+    "register",
 ]
 __version__ = "0.1.0"
 

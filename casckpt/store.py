@@ -9,12 +9,14 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
-from casckpt.errors import SchemaWarning, StoreNotFound
+from casckpt.errors import OpaqueWarning, SchemaWarning, StoreNotFound
 from casckpt.odb.repository import Repository, initialize, writer_name
 from casckpt.ops import history
 from casckpt.ops.background import Background
 from casckpt.ops.pending import PendingCommit
 from casckpt.ops.values import CommitInfo, Progress, RunInfo, Status, Verify, WhenBusy
+from casckpt.state.opaque import Opaque
+from casckpt.state.registry import register
 from casckpt.storage.base import Storage
 from casckpt.storage.local import LocalStorage
 
@@ -35,6 +37,8 @@ __all__ = [
     "Diff",
     "FsckReport",
     "LeafSummary",
+    "Opaque",
+    "OpaqueWarning",
     "PendingCommit",
     "RunInfo",
     "Schema",
@@ -47,6 +51,7 @@ __all__ = [
     "memory",
     "migration",
     "open",
+    "register",
 ]
 
 
@@ -141,13 +146,16 @@ class Store:
         data: Any = None,
         compress: Compress = "auto",
         progress: Progress | None = None,
+        skip: str | Sequence[str] | None = None,
+        allow_pickle: bool | str | Sequence[str] = False,
         wait: bool = True,
         when_busy: WhenBusy = "wait",
     ) -> CommitInfo | PendingCommit:
         """Commit a state; when this returns, or with `wait=False` its `result()`, it survives kill -9 and power loss.
 
         Args:
-            state: nested dicts, lists and tuples of tensors, arrays, numbers, texts and bytes. Read, never changed.
+            state: nested values of the types docs/reference/values.md lists: containers, numbers, texts, tensors,
+                arrays, dataclasses, and objects with a state dict, of which that is stored. Read, never changed.
             run: the series of commits this belongs to; its `last` becomes the parent and moves here.
             step: of the optimizer, 0 or more. epoch: passes over the data, may be fractional.
             metrics: numbers by name, as {"val/loss": 0.231}.
@@ -162,6 +170,9 @@ class Store:
                 on this machine.
             progress: called with the plain bytes done and in all, by the thread that commits; what it raises cancels
                 the commit.
+            skip: patterns of entries of dicts that are left out: `config/lock`, `**/_cache`.
+            allow_pickle: True, or patterns of paths: store values that nothing else can store as pickles. A checkout
+                asks for consent again.
             wait: False copies the state and returns a `PendingCommit`; the rest happens in the background.
             when_busy: of `wait=False` while earlier commits are in the background: `wait` for them, `skip` this one,
                 or `coalesce`: take the place of the one that has not begun, and never wait for the disk.
@@ -176,17 +187,19 @@ class Store:
         With `wait=False` one copy of the state, in memory that is kept for the next; two with `coalesce`.
         """
         from casckpt.odb.coder import check_policy
-        from casckpt.ops.commit import CommitOptions, commit_state, fixed, flat_state
+        from casckpt.ops.commit import CommitOptions, commit_state, fixed
+        from casckpt.ops.consent import take_apart
 
         options = CommitOptions(
             run, step, epoch, kind, status, metrics or {}, message, author, parents, expect, best, schema,
             config, environment, code, data,
         )  # fmt: skip
         compress = check_policy(compress)
+        flat = partial(take_apart, state, skip, allow_pickle, options.schema)
         if wait:
-            return commit_state(self._in_turn(), flat_state(state, options), options, compress, progress)
+            return commit_state(self._in_turn(), flat(), options, compress, progress)
         work = partial(commit_state, self._repository, options=fixed(options), compress=compress, progress=progress)
-        return self._background.submit(partial(flat_state, state, options), work, when_busy)
+        return self._background.submit(flat, work, when_busy)
 
     def commit_path(
         self,
@@ -235,9 +248,11 @@ class Store:
         select: str | Sequence[str] | None = None,
         mmap: bool = False,
         verify: Verify | None = None,
+        progress: Progress | None = None,
+        strict: bool = False,
+        allow_pickle: bool | str | Sequence[str] = False,
         schema: SchemaLike | None = None,
         migrate: bool = True,
-        progress: Progress | None = None,
     ) -> Any:
         """The exact state of a commit, on the CPU, in memory of its own; every byte is verified unless `mmap`.
 
@@ -249,13 +264,19 @@ class Store:
             mmap: map large leaves instead of reading them: at once, and verified only if asked for.
             verify: `first` with `into`: read all once before anything is overwritten; `background` with `mmap`: a
                 thread compares what was mapped with its ids, and the next call raises what it finds.
+            progress: called with the plain bytes done and in all; what it raises cancels the checkout.
+            strict: refuse values of classes that are not imported here; else they come as `casckpt.Opaque`, with an
+                `OpaqueWarning`.
+            allow_pickle: True, or patterns of paths: run the pickles the commit holds, and so whatever code their
+                writer wanted.
             schema: the version to migrate an old state to; by default the highest that a registered step leads to.
             migrate: False gives the state as it is stored.
-            progress: called with the plain bytes done and in all; what it raises cancels the checkout.
 
         Raises:
             RevisionNotFound: nothing has that name.
             NotFoundError: nothing is selected.
+            PickleBlocked: the commit holds a pickle that is not allowed; nothing was read.
+            UnknownType: a class is not here, with `strict`.
             StateMismatch: `into` does not fit; nothing was changed.
             NewerSchema, MigrationNotFound, MigrationFailed: no way from the stored version; nothing was changed.
             DamagedLeaf: stored bytes are wrong or missing; names the leaf.
@@ -265,9 +286,9 @@ class Store:
 
         self._background.raise_failure()
         return checkout(
-            self._repository, self._background, self._resolve(revision), into, select, mmap, verify, progress,
-            schema, migrate,
-        )  # fmt: skip
+            *(self._repository, self._background, self._resolve(revision), into, select, mmap, verify, progress),
+            *(strict, allow_pickle, schema, migrate),
+        )
 
     def migrate(
         self,
@@ -277,13 +298,14 @@ class Store:
         run: str | None = None,
         compress: Compress = "auto",
         progress: Progress | None = None,
+        allow_pickle: bool | str | Sequence[str] = False,
     ) -> CommitInfo:
         """Commit the migrated state of a run's last commit as its child, or of any commit to another `run`."""
         from casckpt.odb.coder import check_policy
         from casckpt.ops.migrate import migrate_commit
 
-        turn = self._in_turn()
-        return migrate_commit(turn, self._resolve(revision), schema, run, check_policy(compress), progress)
+        words = schema, run, check_policy(compress), progress, allow_pickle
+        return migrate_commit(self._in_turn(), self._resolve(revision), *words)
 
     def tree(self, revision: str = "@") -> StoredState:
         """The leaves of a commit by path, read when they are asked for: `store.tree("best")["model/w"][:10]`."""

@@ -26,14 +26,12 @@ from casckpt.odb.pipeline import Coder
 from casckpt.odb.repository import Repository, writer_name
 from casckpt.odb.session import Session
 from casckpt.ops.history import describe, resolve
-from casckpt.ops.required import require
 from casckpt.ops.save import plain_bytes, save_state
 from casckpt.ops.values import CommitInfo, Progress
 from casckpt.plan.names import check_name, is_text, tag_ref
 from casckpt.plan.schema import Schema, SchemaLike
 from casckpt.plan.settle import parse_best, ref_moves, settle_parents
 from casckpt.state.flat import FlatState
-from casckpt.state.flatten import flatten
 
 KINDS = ("step", "recovery", "final")
 STATUSES = ("completed", "started", "running", "failed", "cancelled", "preempted")
@@ -110,18 +108,8 @@ class CommitWords(TypedDict, total=False):
     data: Any
     compress: Compress
     progress: Progress | None
-
-
-def flat_state(state: Any, options: CommitOptions) -> FlatState:
-    """A state taken apart, if it can be committed with these options.
-
-    Raises:
-        StateError: a value cannot be stored, or a path that the schema requires is missing.
-    """
-    flat = flatten(state)
-    if options.schema is not None:
-        require(flat, Schema.of(options.schema))
-    return flat
+    skip: str | Sequence[str] | None
+    allow_pickle: bool | str | Sequence[str]
 
 
 def commit_state(

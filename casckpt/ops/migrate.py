@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from casckpt.format.ids import CommitId
 from casckpt.odb.coder import Compress
 from casckpt.odb.repository import Repository
 from casckpt.ops.checkout import checkout_state
-from casckpt.ops.commit import CommitOptions, commit_state, flat_state
+from casckpt.ops.commit import CommitOptions, commit_state
+from casckpt.ops.consent import AllowPickle, take_apart
 from casckpt.ops.history import describe
 from casckpt.ops.inspect import metadata
 from casckpt.ops.values import CommitInfo, Progress
@@ -21,11 +24,13 @@ def migrate_commit(
     run: str | None = None,
     compress: Compress = "auto",
     progress: Progress | None = None,
+    allow_pickle: AllowPickle = False,
 ) -> CommitInfo:
     """A child of a commit that holds its state in the current version; the commit itself if that is current.
 
     Args:
         asked: the version to arrive at, with the paths it requires; None for the current one.
+        allow_pickle: as of a checkout and of a commit.
         run: where the child goes; None for the run of the commit, of which it must then be the last.
 
     Raises:
@@ -56,5 +61,7 @@ def migrate_commit(
         schema=schema,
         **metadata(repository.database, identity),
     )
-    state = migrate_state(checkout_state(repository, identity, progress=progress), steps, identity)
-    return commit_state(repository, flat_state(state, options), options, compress, progress)
+    old = partial(checkout_state, repository, identity, progress=progress, allow_pickle=allow_pickle)
+    state = migrate_state(old(), steps, identity)
+    flat = take_apart(state, None, allow_pickle, schema)
+    return commit_state(repository, flat, options, compress, progress)

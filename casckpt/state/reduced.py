@@ -39,3 +39,7 @@ Make = Callable[[str | None, Any], Any]
 
 class CannotReduce(Exception):
     """A value of a known type cannot be kept; its text says why, as a clause. The walk adds the path."""
+
+
+class ClassUnknown(Exception):
+    """A stored value is of a class that this process does not have, or has otherwise; its text says which of both."""

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 
 import casckpt
-from casckpt.errors import DamagedLeaf, MigrationNotFound, StateMismatch
+from casckpt.errors import DamagedLeaf, MigrationNotFound, PickleBlocked, StateMismatch
 from tests.strategies import assert_same_state, states
 
 pytestmark = pytest.mark.filterwarnings("ignore::casckpt.SchemaWarning")
@@ -197,3 +198,59 @@ def test_another_program_reads_what_it_has_no_steps_for_and_checks_what_is_requi
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout.splitlines() == ["True True", f"commit {commit.short} holds version 3 of the schema '{name}'"]
+
+
+@dataclass
+class Config:
+    """What a state holds of a class of its own."""
+
+    lr: float
+
+
+def test_values_of_classes_are_migrated_and_put_like_others(tmp_path: Path, name: str) -> None:
+    with casckpt.init(tmp_path / "store") as store:
+        store.commit({"config": Config(0.5), "seen": {3, 1}}, schema=(name, 1))
+        casckpt.migration(name, 1, 2)(
+            lambda state: {"run": {"config": Config(state["config"].lr * 2)}, "ids": state["seen"]}
+        )
+        live: dict[str, Any] = {"run": {"config": Config(0.0)}, "ids": set()}
+        assert store.checkout(into=live) == {"run": {"config": Config(1.0)}, "ids": {1, 3}}
+        schema = casckpt.Schema(name, 2, ["run/config/lr", "ids/*"])
+        assert store.migrate(schema=schema).required == ("ids/*", "run/config/lr")
+        assert store.fsck("full").ok
+
+
+def test_a_step_may_make_an_object_with_a_state_dict(tmp_path: Path, name: str) -> None:
+    old, made = old_model(), NewModel()
+    with casckpt.memory() as store:
+        store.commit({"model": old.state_dict()}, schema=(name, 1))
+        casckpt.migration(name, 1, 2)(lambda state: {"model": made, "step": 1})
+        new = NewModel()
+        tensors = new.state_dict()
+        for live in ({"model": tensors, "step": 0}, {"model": new, "step": 0}):
+            new.load_state_dict(NewModel().state_dict())
+            store.checkout(into=live)
+            assert live["model"] in (tensors, new)
+            assert all(torch.equal(tensors[key], value) for key, value in made.state_dict().items())
+
+
+class Odd:
+    """A value that only a pickle can store."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Odd, ()
+
+
+def test_pickles_are_run_and_made_by_consent_only(tmp_path: Path, name: str) -> None:
+    with casckpt.memory() as store:
+        store.commit({"odd": Odd()}, schema=(name, 1), allow_pickle=True)
+        casckpt.migration(name, 1, 2)(lambda state: {"kept": state["odd"]})
+        with pytest.raises(PickleBlocked):
+            store.checkout()
+        with pytest.raises(PickleBlocked):
+            store.migrate()
+        live = {"kept": None}
+        store.checkout(into=live, allow_pickle=True)
+        assert type(live["kept"]) is Odd
+        store.migrate(allow_pickle=True)
+        assert type(store.checkout(allow_pickle="kept")["kept"]) is Odd
