@@ -32,27 +32,10 @@ if TYPE_CHECKING:
 # Operations are imported where they are called: `casckpt log` must not pay for commit, checkout and fsck.
 
 __all__ = [
-    "CheckoutReport",
-    "CommitInfo",
-    "Diff",
-    "FsckReport",
-    "LeafSummary",
-    "Opaque",
-    "OpaqueWarning",
-    "PendingCommit",
-    "RunInfo",
-    "Schema",
-    "SchemaWarning",
-    "Status",
-    "Store",
-    "StoredState",
-    "StoredValue",
-    "init",
-    "memory",
-    "migration",
-    "open",
-    "register",
-]
+    "CheckoutReport", "CommitInfo", "Diff", "FsckReport", "LeafSummary", "Opaque", "OpaqueWarning", "PendingCommit",
+    "RunInfo", "Schema", "SchemaWarning", "Status", "Store", "StoredState", "StoredValue", "init", "memory",
+    "migration", "open", "register",
+]  # fmt: skip
 
 
 class Store:
@@ -162,20 +145,15 @@ class Store:
             kind: step, recovery (also moves the run's `recovery`) or final.
             status: completed, started, running, failed, cancelled or preempted; only completed commits become best.
             best: `METRIC:min` or `METRIC:max`: from now on the rule for the run's `best`.
-            parents: revisions to use instead of the run's last.
-            expect: a revision the run's last must be, else ConflictError.
+            parents: revisions to use instead of the run's last. expect: what that must be, else ConflictError.
             schema: name and version of what the state means to its program; a `Schema` may require paths.
             config, environment, code, data: JSON-like values, kept once for all commits that share them.
-            compress: `off` stores new chunks raw, `always` wherever encoding saves 2 %, `auto` where it costs no time
-                on this machine.
-            progress: called with the plain bytes done and in all, by the thread that commits; what it raises cancels
-                the commit.
+            compress: encode new chunks: `off` never, `always` where it saves 2 %, `auto` where it costs no time here.
+            progress: called with the plain bytes done and in all, by the thread that commits; may raise to cancel.
             skip: patterns of entries of dicts that are left out: `config/lock`, `**/_cache`.
-            allow_pickle: True, or patterns of paths: store values that nothing else can store as pickles. A checkout
-                asks for consent again.
+            allow_pickle: True, or patterns of paths: pickle what nothing else can store; a checkout asks again.
             wait: False copies the state and returns a `PendingCommit`; the rest happens in the background.
-            when_busy: of `wait=False` while earlier commits are in the background: `wait` for them, `skip` this one,
-                or `coalesce`: take the place of the one that has not begun, and never wait for the disk.
+            when_busy: of `wait=False` after others: `wait` for them, `skip` this, `coalesce` with one that waits.
 
         Raises:
             CasckptError: an earlier commit in the background failed and nobody has seen it; nothing else was done.
@@ -183,8 +161,7 @@ class Store:
             StateChanged: another thread wrote to the state meanwhile; nothing was committed.
             StorageError: the disk failed or is full; nothing was committed.
 
-        Cost: one BLAKE3 pass over the state; what is written is what changed. Memory: up to 64 MB beyond the state.
-        With `wait=False` one copy of the state, in memory that is kept for the next; two with `coalesce`.
+        Cost: one BLAKE3 pass; written is what changed. Memory: 64 MB, with `wait=False` a copy of the state too.
         """
         from casckpt.odb.coder import check_policy
         from casckpt.ops.commit import CommitOptions, commit_state, fixed
