@@ -296,6 +296,8 @@ def put(live: Any, value: Any) -> None:
 
 def _put_inside(live: Any, value: Any) -> bool:
     """Put a value into a live one; False if that has no inside to be put into."""
+    if is_stateful(type(value)):
+        value = value.state_dict()  # as it is stored
     if is_stateful(type(live)) and isinstance(value, Mapping):
         if _is_module(live) and all(map(_is_strided, value.values())):
             put(live.state_dict(), value)
