@@ -251,18 +251,21 @@ def torch_generators(draw: st.DrawFn) -> Any:
 # ---- torch
 
 
+def _normal(draw: st.DrawFn, *shape: int) -> Any:
+    """Numbers that are the same in every process."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(draw(st.integers(0, 99))))
+
+
 @st.composite
 def dense(draw: st.DrawFn, sizes: Any = None) -> Any:
     shape = draw(st.lists(st.sampled_from([2, 4, 2, 0]), min_size=2, max_size=3)) if sizes is None else sizes
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 99)))
-    dtype = draw(st.sampled_from(FLOATS))
-    return torch.randn(shape, generator=generator).mul(3).to(dtype)
+    return _normal(draw, *shape).mul(3).to(draw(st.sampled_from(FLOATS)))
 
 
 @st.composite
 def quantized(draw: st.DrawFn) -> Any:
     shape = draw(st.lists(st.sampled_from([2, 3, 4, 1, 0]), max_size=4))
-    values = torch.randn(shape, generator=torch.Generator().manual_seed(draw(st.integers(0, 99))))
+    values = _normal(draw, *shape)
     dtype = draw(st.sampled_from(QUANTIZED))
     tensor = torch.quantize_per_tensor(values, draw(st.floats(1e-3, 4)), draw(st.integers(0, 100)), dtype)
     if tensor.dim() == 4 and draw(st.booleans()):
@@ -276,20 +279,20 @@ def quantized(draw: st.DrawFn) -> Any:
 def quantized_channels(draw: st.DrawFn) -> Any:
     shape = draw(st.lists(st.sampled_from([2, 3, 5]), min_size=1, max_size=4))
     axis = draw(st.integers(0, len(shape) - 1))
-    values = torch.randn(shape, generator=torch.Generator().manual_seed(draw(st.integers(0, 99))))
+    values = _normal(draw, *shape)
     kind = draw(st.sampled_from(["int", "float", "packed"]))
-    scales = torch.rand(shape[axis]) + 0.1
+    scales = _normal(draw, shape[axis]).abs() + 0.1
     if kind == "int":
-        zeros = torch.randint(0, 9, (shape[axis],))
+        zeros = torch.arange(shape[axis])
         if len(shape) == 4 and axis < 2 and draw(st.booleans()):
             values = values.contiguous(memory_format=torch.channels_last)
         return torch.quantize_per_channel(values, scales, zeros, axis, draw(st.sampled_from(QUANTIZED)))
-    zeros = torch.rand(shape[axis])
+    zeros = _normal(draw, shape[axis])
     if kind == "float":
         return torch.quantize_per_channel(values, scales, zeros, axis, torch.quint8)
-    flat = torch.randn(3, shape[0])
+    flat, scales, zeros = _normal(draw, 3, shape[0]), _normal(draw, 3).abs() + 0.1, _normal(draw, 3)
     packed = draw(st.sampled_from([torch.quint4x2, torch.quint2x4]))
-    return torch.quantize_per_channel(flat, torch.rand(3) + 0.1, torch.rand(3), 0, packed)
+    return torch.quantize_per_channel(flat, scales, zeros, 0, packed)
 
 
 @st.composite
@@ -325,7 +328,7 @@ def sparse_compressed(draw: st.DrawFn) -> Any:
 @st.composite
 def nested(draw: st.DrawFn) -> Any:
     width = draw(st.integers(0, 3))
-    members = [torch.randn(draw(st.integers(0, 3)), width) for _ in range(draw(st.integers(0, 3)))]
+    members = [_normal(draw, draw(st.integers(0, 3)), width) for _ in range(draw(st.integers(0, 3)))]
     tensor = torch.nested.nested_tensor(
         members, dtype=draw(st.sampled_from([torch.float32, torch.bfloat16, torch.int64]))
     )
@@ -339,11 +342,11 @@ def jagged(draw: st.DrawFn) -> Any:
     kind = draw(st.sampled_from(["list", "values", "transposed", "lengths"]))
     sizes = draw(st.lists(st.integers(1, 3), min_size=1, max_size=3))
     if kind in ("list", "transposed"):
-        tensor = torch.nested.nested_tensor([torch.randn(size, 2) for size in sizes], layout=torch.jagged)
+        tensor = torch.nested.nested_tensor([_normal(draw, size, 2) for size in sizes], layout=torch.jagged)
         return tensor.transpose(1, 2) if kind == "transposed" else tensor
     starts = torch.tensor([0, *np.cumsum(sizes).tolist()])
     lengths = torch.tensor([draw(st.integers(0, size)) for size in sizes]) if kind == "lengths" else None
-    return torch.nested.nested_tensor_from_jagged(torch.randn(sum(sizes), 2), starts, lengths)
+    return torch.nested.nested_tensor_from_jagged(_normal(draw, sum(sizes), 2), starts, lengths)
 
 
 @st.composite
@@ -356,7 +359,7 @@ def meta(draw: st.DrawFn) -> Any:
 @st.composite
 def two_tensors(draw: st.DrawFn) -> Any:
     size = draw(st.lists(st.integers(0, 3), max_size=2))
-    return TwoTensor(torch.randn(size), torch.randn(size))
+    return TwoTensor(_normal(draw, *size), _normal(draw, *size))
 
 
 @st.composite
