@@ -22,7 +22,7 @@ import numpy as np
 
 from casckpt.state import params
 from casckpt.state.checks import expect, expect_count, expect_counts, inconsistent, unknown
-from casckpt.state.reduced import CannotReduce
+from casckpt.state.reduced import CannotReduce, ClassUnknown
 
 Dtype = np.dtype[Any]
 
@@ -51,7 +51,11 @@ def describe(dtype: Dtype) -> str:
 
 @functools.lru_cache(maxsize=256)
 def parse(text: str) -> Dtype:
-    """The dtype of a text; hostile input."""
+    """The dtype of a text; hostile input.
+
+    Raises:
+        ClassUnknown: it is of a library that is not imported.
+    """
     try:
         fields = params.read(text, "a numpy dtype") if text[:1] == "{" else text
         dtype = _build(fields, 0)
@@ -173,7 +177,7 @@ def _build_simple(text: str) -> Dtype:
     if dtype is not None:
         return dtype
     if found is not None and sys.modules.get("ml_dtypes") is None:
-        raise unknown(f"it holds {text} and ml_dtypes is not imported")
+        raise ClassUnknown("ml_dtypes is not imported")
     raise unknown(f"numpy dtype {text[:60]!r}")
 
 

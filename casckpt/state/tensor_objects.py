@@ -19,6 +19,7 @@ from casckpt.state import params, quantized, tensor_layouts, tensor_making
 from casckpt.state.checks import default_strides, expect, expect_counts, inconsistent, unknown
 from casckpt.state.classes import class_name, find_class
 from casckpt.state.flat import DIMS_MAX
+from casckpt.state.opaque import Opaque
 from casckpt.state.reduced import CannotReduce, ClassUnknown, IsDistributed, Make, Reduced
 from casckpt.state.tensor_making import dtype_name, find_dtype, making
 
@@ -128,10 +129,17 @@ def _make_parameter(param: str | None, inner: Any) -> Any:
 
 def _expect_exotic(inner: Any) -> None:
     """Refuse what is not a tensor without a gradient of a layout or class of its own."""
+    _expect_known(inner)
     if not isinstance(inner, torch.Tensor) or isinstance(inner, torch.nn.Parameter) or inner.requires_grad:
         raise inconsistent(f"a {type(inner).__name__} is to get a gradient")
     if type(inner) in _UNINITIALIZED.values() or is_plain(inner):
         raise inconsistent("a plain tensor is not stored so")
+
+
+def _expect_known(inner: Any) -> None:
+    """Refuse what is of a class that is not here: what it belongs to is not here either."""
+    if isinstance(inner, Opaque):
+        raise ClassUnknown(f"it is made of a {str(inner.param)[:80]}")
 
 
 def _make_uninitialized(name: str) -> Make:
@@ -165,6 +173,8 @@ def _make_subclass(param: str | None, inner: Any) -> Any:
     if type(inner) is not dict or tuple(inner) != _SUBCLASS:
         raise inconsistent(f"a tensor does not have the parts {', '.join(_SUBCLASS)}")
     tensors, context, *look = inner.values()
+    for part in tensors.values() if type(tensors) is dict else ():
+        _expect_known(part)
     shape, strides = (expect_counts(part, "the shape of a tensor") for part in look)
     if type(tensors) is not dict or not all(isinstance(part, torch.Tensor) for part in tensors.values()):
         raise inconsistent("the parts of a tensor are not tensors")

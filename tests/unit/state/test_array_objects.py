@@ -5,7 +5,7 @@ import pytest
 
 from casckpt import errors
 from casckpt.state import array_dtypes, array_objects, params
-from casckpt.state.reduced import CannotReduce
+from casckpt.state.reduced import CannotReduce, ClassUnknown
 from tests.strategies_values import assert_same, reduced, through
 
 RECORD = np.dtype([("x", "<f4"), ("y", ">i2", (3,)), ("z", [("name", "<U2"), ("when", "<M8[s]")])])
@@ -22,7 +22,6 @@ REFUSED_DTYPES = {
     "unit": "<M8[parsec]",
     "long double of another platform": "<f16:105:-1022",
     "long double without a platform": "<f16",
-    "another library": "ml_dtypes.os",
     "private": "ml_dtypes._custom_floats",
     "JSON list": "[1]",
     "spaces": '{"base": "<f4","shape":[1]}',
@@ -153,10 +152,17 @@ def test_what_could_not_come_back_is_not_kept(name):
         reduced(NOT_KEPT[name]())
 
 
-def test_types_of_a_library_that_is_not_imported_are_refused(monkeypatch):
+def test_types_of_a_library_that_is_not_imported_are_not_here(monkeypatch):
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
-    with pytest.raises(errors.FormatError, match="not imported"):
+    with pytest.raises(ClassUnknown, match="not imported"):
         array_dtypes.parse("ml_dtypes.bfloat17")
+
+
+def test_what_ml_dtypes_does_not_have_is_refused():
+    pytest.importorskip("ml_dtypes")
+    for name in ("os", "bfloat17", "finfo"):
+        with pytest.raises(errors.FormatError):
+            array_dtypes.parse(f"ml_dtypes.{name}")
 
 
 def test_types_of_ml_dtypes_are_stored_by_bytes_that_can_be_compressed_as_numbers():

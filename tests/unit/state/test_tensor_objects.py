@@ -8,6 +8,7 @@ from torch.testing._internal.two_tensor import TwoTensor
 
 from casckpt import errors
 from casckpt.state import tensor_objects
+from casckpt.state.opaque import Opaque
 from casckpt.state.reduced import CannotReduce, ClassUnknown, IsDistributed
 from tests.strategies_values import apart, assert_same, quiet, through, together
 
@@ -292,6 +293,15 @@ def test_parts_are_given_to_classes_of_torch_alone(name):
     assert tree[1:3] == ("torch.subclass", "torch.testing._internal.two_tensor:TwoTensor")
     with pytest.raises(ClassUnknown):
         together((*tree[:2], name, tree[3]))
+
+
+def test_a_parameter_of_a_class_that_is_not_here_is_not_here_either():
+    missing = Opaque("torch.subclass", "not.imported:Class", {})
+    with pytest.raises(ClassUnknown, match=r"not\.imported:Class"):
+        tensor_objects.MAKERS["torch.Parameter"]('{"requires_grad":true}', missing)
+    tree = apart(TwoTensor(torch.ones(2), torch.ones(2)))
+    with pytest.raises(ClassUnknown, match=r"not\.imported:Class"):
+        tensor_objects.MAKERS["torch.subclass"](tree[2], {**tree[3], "tensors": {"a": missing}})
 
 
 def test_a_class_that_refuses_its_parts_is_a_damaged_state():
