@@ -57,7 +57,7 @@ def mutated(draw, value):
         return mutated_tensor(draw, value)
     if type(value) is np.ndarray and draw(st.integers(0, 5)):
         return mutated_array(draw, value)
-    return copy.copy(draw(st.sampled_from([*INTS, *OTHERS])))
+    return copy.deepcopy(draw(st.sampled_from([*INTS, *OTHERS])))
 
 
 def mutated_text(draw, text):
@@ -84,7 +84,7 @@ def mutated_tensor(draw, tensor):
         return tensor.transpose(0, -1) if tensor.dim() > 1 else tensor.expand(2, *tensor.shape)
     if tensor.numel():
         most = torch.iinfo(tensor.dtype) if not tensor.is_floating_point() and not tensor.is_complex() else None
-        number = draw(st.sampled_from([n for n in INTS if most is None or most.min <= n <= most.max]))
+        number = draw(st.sampled_from([n for n in INTS if abs(n) < 2**99 if most is None or most.min <= n <= most.max]))
         tensor.view(-1)[draw(st.integers(0, tensor.numel() - 1))] = float(number) if most is None else number
     return tensor
 
