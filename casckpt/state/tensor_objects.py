@@ -1,10 +1,12 @@
 """Torch beyond plain tensors, as something simpler, and back: `reduce_tensor` and `reduce`.
 
-torch.Parameter, torch.requires_grad        the tensor without it, of one of the layouts below
-(layouts)                                   as in `tensor_layouts` and `quantized`
-torch.UninitializedParameter, -Buffer       nothing but the parameter
-torch.subclass                              a class that can be flattened: its tensors and context
-torch.dtype, .device, .layout, .memory_format, .Size, .Generator
+    torch.Parameter, torch.requires_grad        the tensor without it, of one of the layouts below
+    (layouts)                                   as in `tensor_layouts` and `quantized`
+    torch.UninitializedParameter, -Buffer       nothing but the parameter
+    torch.subclass                              a class that can be flattened: its tensors and context
+    torch.dtype, .device, .layout, .memory_format, .Size, .Generator
+
+Gradients are taken off first, so that a layout has to know nothing of them. Values come back on the CPU.
 """
 
 from __future__ import annotations
