@@ -241,7 +241,7 @@ class Store:
         self, revision: str, destination: str | os.PathLike[str], *, progress: Progress | None = None
     ) -> CheckoutReport:
         """Write the files of a commit to a path that must be absent; it is whole there, or not at all."""
-        from casckpt.ops.files import checkout_path
+        from casckpt.ops.checkout_path import checkout_path
 
         return checkout_path(self._repository.database, self._resolve(revision), destination, progress)
 
