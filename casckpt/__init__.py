@@ -19,15 +19,21 @@ if TYPE_CHECKING:
         Diff,
         FsckReport,
         LeafSummary,
+        Opaque,
+        OpaqueWarning,
         PendingCommit,
         RunInfo,
+        Schema,
+        SchemaWarning,
         Status,
         Store,
         StoredState,
         StoredValue,
         init,
         memory,
+        migration,
         open,
+        register,
     )
 
 __all__ = [
@@ -36,8 +42,12 @@ __all__ = [
     "Diff",
     "FsckReport",
     "LeafSummary",
+    "Opaque",
+    "OpaqueWarning",
     "PendingCommit",
     "RunInfo",
+    "Schema",
+    "SchemaWarning",
     "Status",
     "Store",
     "StoredState",
@@ -45,7 +55,9 @@ __all__ = [
     "errors",
     "init",
     "memory",
+    "migration",
     "open",
+    "register",
 ]
 __version__ = "0.1.0"
 

@@ -19,6 +19,10 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 
+class OpaqueWarning(UserWarning):
+    """A stored value of a class that is not here was given as `casckpt.Opaque`."""
+
+
 class _Facts(dict[str, Any]):
     def __missing__(self, key: str) -> str:
         return "?"
@@ -106,6 +110,27 @@ class TooLarge(UsageError):
     hint = "keep large values in the state itself, as tensors or bytes"
 
 
+class SchemaMismatch(UsageError):
+    code = "schema.mismatch"
+    what = "commit {commit} does not hold a state of the schema {asked!r}"
+    why = "it states {stored}"
+    hint = "leave schema= out, or take the state as it is stored with migrate=False"
+
+
+class PartialMigration(UsageError):
+    code = "schema.part"
+    what = "commit {commit} holds version {start} of the schema {name!r}, which only whole states are migrated from"
+    why = "select= takes a part, mmap=True takes what is not verified"
+    hint = "leave them out, or take what is stored with migrate=False"
+
+
+class MigrationExists(UsageError):
+    code = "schema.step-exists"
+    what = "a step from version {start} of the schema {name!r} is registered already"
+    why = "it leads to version {end}, by {function}"
+    hint = "make one step from each version"
+
+
 class CommitElsewhere(UsageError):
     code = "commit.elsewhere"
     what = "this commit is made by process {pid}, not by this one"
@@ -144,6 +169,13 @@ class CommitThinned(NotFoundError):
     what = "commit {commit} has been thinned of {parts}"
     why = "by the rule {rule!r} at {when}; the rest of it is kept"
     hint = "casckpt log shows its neighbours that are whole"
+
+
+class MigrationNotFound(NotFoundError):
+    code = "schema.no-step"
+    what = "no step leads from version {at} of the schema {name!r} towards {end}"
+    why = "commit {commit} holds version {start}; registered: {registered}"
+    hint = "register it with casckpt.migration, or take the state as it is stored with migrate=False"
 
 
 class ConflictError(CasckptError):
@@ -239,6 +271,13 @@ class NewerFormat(FormatError):
     why = "{problem}; nothing was changed"
 
 
+class NewerSchema(FormatError):
+    code = "schema.newer"
+    what = "commit {commit} holds version {start} of the schema {name!r}"
+    why = "this program knows up to {end}"
+    hint = "run a newer version of the program, or take the state as it is stored with migrate=False"
+
+
 class StorageError(CasckptError, OSError):
     code, exit_code = "storage.failed", 9
     what = "cannot {operation} {path}"
@@ -286,7 +325,14 @@ class UnsupportedType(StateError):
     code = "state.type"
     what = "{path}: values of type {type} cannot be stored"
     why = "{problem}"
-    hint = "drop the key or convert the value to a tensor, array, number, string, list or dict"
+    hint = "drop it, skip=[{path!r}], casckpt.register its class, or store a pickle with allow_pickle=[{path!r}]"
+
+
+class DistributedState(StateError):
+    code = "state.distributed"
+    what = "{path}: a {type} holds only this process's share of a tensor"
+    why = "to gather it here would wait for all other processes, which may not be committing"
+    hint = "gather it on every rank (DTensor.full_tensor()) and commit on one"
 
 
 class UnsupportedKey(StateError):
@@ -306,6 +352,34 @@ class StateTooDeep(StateError):
     what = "{path}: nested more than {limit} levels deep"
 
 
+class UnknownType(StateError):
+    code = "state.unknown-type"
+    what = "a stored value is of class {type}, which is not here"
+    why = "{problem}"
+    hint = "import its module first, or check out without strict=True to get its fields as casckpt.Opaque"
+
+
+class PickleBlocked(StateError):
+    code = "state.pickle"
+    what = "{path}: a pickle of {type} ({size} bytes) is not run"
+    why = "a pickle runs whatever code its writer wanted; this one came with commit {commit}"
+    hint = "if you trust it, check out with allow_pickle=[{path!r}], else without it: select="
+
+
+class RequiredPathMissing(StateError):
+    code = "state.required"
+    what = "the state has no {missing}"
+    why = "version {version} of the schema {name!r} requires it; nothing was written"
+    hint = "add it to the state, or take it out of required="
+
+
+class MigrationFailed(StateError):
+    code = "state.migration"
+    what = "the step from version {start} to {end} of the schema {name!r} failed on commit {commit}"
+    why = "{problem}; nothing was changed"
+    hint = "take the state as it is stored with migrate=False and try the step on it"
+
+
 class StateMismatch(StateError):
     code = "state.mismatch"
     what = "{path}: {problem}"
@@ -318,3 +392,7 @@ class StateChanged(StateError):
     what = "{path}: changed while it was being committed"
     why = "another thread wrote to the memory; nothing was committed"
     hint = "commit between optimizer steps"
+
+
+class SchemaWarning(UserWarning):
+    """A state of an older version of its schema was read and is migrated: names the commit, from and to."""

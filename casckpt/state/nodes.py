@@ -30,6 +30,13 @@ class SequenceNode:
 
 
 @dataclass(frozen=True, slots=True)
+class ReducedNode:
+    kind: str
+    param: str | None
+    child: Node
+
+
+@dataclass(frozen=True, slots=True)
 class NumbersNode:
     element: Literal["int64", "float64", "bool"]
     count: int
@@ -75,7 +82,7 @@ class FileNode:
     executable: bool
 
 
-AnyNode = MapNode | SequenceNode | NumbersNode | TextNode | ArrayNode | TensorNode | PartNode | FileNode
+AnyNode = MapNode | SequenceNode | ReducedNode | NumbersNode | TextNode | ArrayNode | TensorNode | PartNode | FileNode
 
 
 def parse(node: list[Any], depth: int) -> AnyNode:
@@ -109,6 +116,12 @@ def _map(node: list[Any], depth: int) -> MapNode:
 
 def _sequence(node: list[Any], _depth: int) -> SequenceNode:
     return SequenceNode(node[0], expect(node[1], list, "a list of children"))
+
+
+def _reduced(node: list[Any], _depth: int) -> ReducedNode:
+    if node[2] is not None and type(node[2]) is not str:
+        raise inconsistent("the parameter of a reduced value is not text")
+    return ReducedNode(expect(node[1], str, "the kind of a reduced value"), node[2], node[3])
 
 
 def _numbers(node: list[Any], _depth: int) -> NumbersNode:
@@ -164,6 +177,7 @@ _FORMS: dict[str, tuple[int, int, Any]] = {
     "odict": (3, 4, _map),
     "list": (2, 2, _sequence),
     "tuple": (2, 2, _sequence),
+    "reduced": (4, 4, _reduced),
     "numbers": (4, 4, _numbers),
     "str": (2, 2, _text),
     "bytes": (2, 2, _text),
