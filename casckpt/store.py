@@ -210,15 +210,12 @@ class Store:
         return commit_paths(self._in_turn(), paths, options, check_policy(compress), progress)
 
     def checkout_path(
-        self, revision: str, destination: str | os.PathLike[str], *,
-        replace: bool = False, links: bool = False, progress: Progress | None = None,
-    ) -> CheckoutReport:  # fmt: skip
+        self, revision: str, destination: str | os.PathLike[str], *, replace: bool = False, links: bool = False,
+        progress: Progress | None = None) -> CheckoutReport:  # fmt: skip
         """Write the files of a commit, or of `REV:path`, to a path: whole, verified and durable, or not at all.
 
-        Args:
-            destination: absent, or an empty folder where a folder is to come. A single file comes back as that file.
-            replace: what is there stays until the new is complete; then they swap in one step.
-            links: make symbolic links that stay inside; else they are refused.
+        It is absent, or an empty folder where a folder is to come. With `replace` what is there stays until the new is
+        complete; then they swap. With `links` symbolic links that stay inside are made; else they are refused.
         """
         from casckpt.ops.checkout_path import checkout_path
 
