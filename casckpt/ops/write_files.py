@@ -301,9 +301,12 @@ class _Writer:
     def _empty(self, window: _Window) -> None:
         """Read what a window is for, and write it to the files. Run by workers."""
         sources: dict[int, tuple[Descriptor, int]] = {}
+        packs: dict[ReadFile, Descriptor | None] = {}
 
         def direct(wants: Sequence[Want], file: ReadFile, offset: int) -> None:
-            source = duplicate(file)
+            if file not in packs:
+                packs[file] = duplicate(file)
+            source = packs[file]
             if source is not None:
                 sources.update((want.at, (source, offset + want.at - wants[0].at)) for want in wants)
 

@@ -20,10 +20,13 @@ _ARGUMENT = struct.Struct("=qQQQ")
 
 
 def duplicate(file: ReadFile) -> Descriptor | None:
-    """A descriptor of an open file that stays open whoever closes the file; None if it is on no file system."""
+    """A descriptor of an open file that stays open whoever closes the file; None if there is none to be had."""
     if not isinstance(file, PosixReadFile) or (fd := file.fileno()) < 0:
         return None
-    copy = Descriptor(os.dup(fd))
+    try:
+        copy = Descriptor(os.dup(fd))
+    except OSError:  # too many are open, or this one is no longer
+        return None
     # Closed meanwhile, it may have been the number of another file by then.
     return copy if file.fileno() == fd else None
 
