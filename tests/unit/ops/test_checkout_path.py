@@ -130,7 +130,7 @@ def test_a_part_is_had_although_another_is_damaged(store: casckpt.Store, tmp_pat
     store.close()
     (pack,) = (tmp_path / "store" / "packs").rglob("*.pack")
     data = bytearray(pack.read_bytes())
-    data[data.index(content("bad", 400_000)) + 1000] ^= 1
+    data[data.index(content("bad", 400_000)[:4096]) + 1000] ^= 1  # however the file was cut
     pack.chmod(0o600)
     pack.write_bytes(data)
     with casckpt.open(tmp_path / "store") as again:
