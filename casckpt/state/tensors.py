@@ -25,10 +25,10 @@ def forms(tensors: Sequence[Any]) -> list[Form]:
 
     Cost: 0.9 us per tensor.
     """
-    facts, size, stride, negative = map(_FACTS, tensors), map(_SIZE, tensors), map(_STRIDE, tensors), map(_NEG, tensors)
+    looks = [map(look, tensors) for look in (_FACTS, _SIZE, _STRIDE, _NEG, _ZERO)]
     try:
         # Everything here runs in C. What is not a common tensor raises or comes out as None.
-        found = list(map(_common_form, facts, size, stride, negative))
+        found = list(map(_common_form, *looks))
     except RuntimeError:
         return [_any_form(tensor) for tensor in tensors]
     return [form or _any_form(tensor) for form, tensor in zip(found, tensors, strict=True)]
@@ -179,14 +179,19 @@ def gathering(owner: Any, shape: Sequence[int]) -> Source:
 
 _FACTS = attrgetter("dtype", "requires_grad", "layout", "is_nested", "is_quantized", "device")
 _SIZE, _STRIDE, _NEG = torch.Tensor.size, torch.Tensor.stride, torch.Tensor.is_neg
+_ZERO = torch.Tensor._is_zerotensor
 _ADDRESS, _STORAGE = torch.Tensor.data_ptr, torch.Tensor.untyped_storage
 
 
 @functools.lru_cache(maxsize=1 << 14)  # most states have dozens of forms
-def _common_form(facts: tuple[Any, ...], size: Any, strides: tuple[int, ...], negative: bool) -> Form | None:
+def _common_form(
+    facts: tuple[Any, ...], size: Any, strides: tuple[int, ...], negative: bool, zero: bool
+) -> Form | None:
     """The form of a tensor that is strided memory and holds its values, None for one that may be another."""
     dtype, requires_grad, layout, nested, quantized, device = facts
-    if layout is not torch.strided or nested or quantized or device.type == "meta" or negative or dtype.is_complex:
+    if layout is not torch.strided or nested or quantized or device.type == "meta":
+        return None
+    if negative or zero or dtype.is_complex:
         return None
     return _strided_form(dtype, tuple(size), strides, requires_grad, _space(device), False)
 
@@ -232,8 +237,8 @@ def _strided_form(
 def _layout_problem(tensor: Any) -> str:
     if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized:
         return "sparse, nested and quantized layouts are not kept"
-    if tensor.is_meta:
-        return "a meta tensor has no values"
+    if tensor.is_meta or tensor._is_zerotensor():
+        return "it has no memory"
     return _DIMS_PROBLEM if tensor.dim() > DIMS_MAX else ""
 
 

@@ -1,6 +1,7 @@
 import types
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -8,6 +9,7 @@ from torch.testing._internal.two_tensor import TwoTensor
 
 from casckpt import errors
 from casckpt.state import tensor_objects
+from casckpt.state.flatten import flatten
 from casckpt.state.opaque import Opaque
 from casckpt.state.reduced import CannotReduce, ClassUnknown, IsDistributed
 from tests.strategies_values import apart, assert_same, quiet, through, together
@@ -317,3 +319,15 @@ def test_values_come_back_on_the_cpu_whatever_the_default_device():
     with torch.device("meta"):
         back = through([sparse, whole])
     assert [tensor.device.type for tensor in back] == ["cpu", "cpu"]
+
+
+def test_zeros_without_memory_are_refused_by_path():
+    with pytest.raises(errors.UnsupportedType, match="a/0"):
+        flatten({"a": [torch._efficientzerotensor((3,))], "b": torch.ones(2)})
+
+
+def test_an_array_that_contains_itself_is_a_cycle():
+    array = np.empty(1, object)
+    array[0] = array
+    with pytest.raises(errors.StateCycle):
+        flatten({"a": array})
