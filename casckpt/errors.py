@@ -271,6 +271,17 @@ class UnsafePath(UsageError):
     why = "{problem}"
 
 
+class UnsafeLink(UnsafePath):
+    code = "path.link"
+    hint = "commit what it points to, or leave it out"
+
+
+class UnsafeName(UnsafePath):
+    code = "path.name"
+    what = "{path} can never be checked out"
+    hint = "give it another name, or leave it out"
+
+
 class MalformedFile(UsageError):
     code = "file.malformed"
     what = "{path} cannot be read as a {kind} file"

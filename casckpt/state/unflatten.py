@@ -17,6 +17,7 @@ from casckpt.state.flat import DEPTH_MAX, Node
 from casckpt.state.nodes import (
     ArrayNode,
     FileNode,
+    LinkNode,
     MapNode,
     NumbersNode,
     PartNode,
@@ -165,7 +166,7 @@ class _Build:
                 return self.text(found)
             case PartNode():
                 raise inconsistent("a component inside another, or below the root's dict")
-            case FileNode():
+            case FileNode() | LinkNode():
                 raise unknown("it holds files: check it out into a folder")
             case _:
                 assert_never(found)

@@ -12,6 +12,7 @@ from casckpt.state.nodes import (
     AnyNode,
     ArrayNode,
     FileNode,
+    LinkNode,
     MapNode,
     NumbersNode,
     PartNode,
@@ -30,8 +31,8 @@ class LeafInfo:
     Args:
         path: canonical full path.
         kind: none, bool, int, float, complex, str, bytes, bytearray, scalar, array, tensor, numbers; part for a
-            component of the root; file (its value: executable); dict, odict, list and tuple if empty, since these
-            are seen nowhere else.
+            component of the root; file (its value: executable); link (its value: the target); dict, odict, list and
+            tuple if empty, since these are seen nowhere else.
         dtype: of a scalar, array, tensor; the element type of numbers; else None.
         shape: of an array, tensor, numbers; else None.
         blob: number of the blob its bytes are in, None without bytes there.
@@ -108,7 +109,7 @@ def packed_blobs(node: Node) -> tuple[set[int], bool]:
             blob = found[BLOB_FIELD[tag]] if len(found) > BLOB_FIELD[tag] else None
             if type(blob) is int:
                 packed.add(blob)
-        files = files or tag == "file"
+        files = files or tag in ("file", "link")
     return packed, files
 
 
@@ -143,4 +144,6 @@ def _leaf(path: str, found: AnyNode) -> LeafInfo:
         return LeafInfo(path, "part", value=found.number)
     if isinstance(found, FileNode):
         return LeafInfo(path, "file", blob=found.blob, value=found.executable)
+    if isinstance(found, LinkNode):
+        return LeafInfo(path, "link", value=found.target)
     raise AssertionError(found)
