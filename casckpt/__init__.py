@@ -19,6 +19,8 @@ if TYPE_CHECKING:
         Diff,
         FsckReport,
         LeafSummary,
+        Opaque,
+        OpaqueWarning,
         PendingCommit,
         RunInfo,
         Status,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
         init,
         memory,
         open,
+        register,
     )
 
 __all__ = [
@@ -36,6 +39,8 @@ __all__ = [
     "Diff",
     "FsckReport",
     "LeafSummary",
+    "Opaque",
+    "OpaqueWarning",
     "PendingCommit",
     "RunInfo",
     "Status",
@@ -46,6 +51,7 @@ __all__ = [
     "init",
     "memory",
     "open",
+    "register",
 ]
 __version__ = "0.1.0"
 

@@ -30,6 +30,13 @@ class SequenceNode:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectNode:
+    kind: str
+    param: str | None
+    child: Node
+
+
+@dataclass(frozen=True, slots=True)
 class NumbersNode:
     element: Literal["int64", "float64", "bool"]
     count: int
@@ -80,7 +87,18 @@ class LinkNode:
     target: bytes
 
 
-AnyNode = MapNode | SequenceNode | NumbersNode | TextNode | ArrayNode | TensorNode | PartNode | FileNode | LinkNode
+AnyNode = (
+    MapNode
+    | SequenceNode
+    | ObjectNode
+    | NumbersNode
+    | TextNode
+    | ArrayNode
+    | TensorNode
+    | PartNode
+    | FileNode
+    | LinkNode
+)
 
 
 def parse(node: list[Any], depth: int) -> AnyNode:
@@ -114,6 +132,12 @@ def _map(node: list[Any], depth: int) -> MapNode:
 
 def _sequence(node: list[Any], _depth: int) -> SequenceNode:
     return SequenceNode(node[0], expect(node[1], list, "a list of children"))
+
+
+def _object(node: list[Any], _depth: int) -> ObjectNode:
+    if node[2] is not None and type(node[2]) is not str:
+        raise inconsistent("the parameter of an object is not text")
+    return ObjectNode(expect(node[1], str, "the kind of an object"), node[2], node[3])
 
 
 def _numbers(node: list[Any], _depth: int) -> NumbersNode:
@@ -176,6 +200,7 @@ _FORMS: dict[str, tuple[int, int, Any]] = {
     "odict": (3, 4, _map),
     "list": (2, 2, _sequence),
     "tuple": (2, 2, _sequence),
+    "object": (4, 4, _object),
     "numbers": (4, 4, _numbers),
     "str": (2, 2, _text),
     "bytes": (2, 2, _text),
