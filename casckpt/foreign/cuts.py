@@ -15,8 +15,9 @@ from casckpt.foreign import npy, safetensors, zips
 from casckpt.foreign.reader import Reader, Window
 
 _HEAD_BYTES = 16
-_TABLE_MAX = 4 << 20
-"""Longest header or directory that is looked into: 40 000 tensors, in about 40 MB of memory."""
+_HEADER_MAX, _DIRECTORY_MAX = 1 << 20, 4 << 20
+"""Longest header of safetensors and directory of a zip archive that are looked into: some 9 000 tensors and 60 000
+members. Lists in lists, which a hostile header may be made of, take 40 times their length of memory."""
 
 
 class Tensor(NamedTuple):
@@ -40,10 +41,10 @@ def _tensors(reader: Reader, least: int) -> list[Tensor]:
     head = reader.read(0, _HEAD_BYTES)
     try:
         if safetensors.looks_like(head):
-            header = safetensors.read_header(reader, _TABLE_MAX)
+            header = safetensors.read_header(reader, _HEADER_MAX)
             return [Tensor(one.offset, one.nbytes, one.element) for one in header.tensors]
         if zips.looks_like(head):
-            members = zips.read_members(reader, _TABLE_MAX)
+            members = zips.read_members(reader, _DIRECTORY_MAX)
             return [_member(reader, member) for member in members if member.is_plain and member.stored >= least]
         if npy.looks_like(head):
             return [_array(reader, 0)]
