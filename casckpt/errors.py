@@ -276,7 +276,7 @@ class UnsafePath(UsageError):
 
 
 class UnsafeLink(UnsafePath):
-    code = "path.link"
+    code = "path.link-outside"
     hint = "commit what it points to, or leave it out"
 
 

@@ -41,6 +41,7 @@ from casckpt.state.values import encode_key
 from casckpt.state.walk import LeafInfo
 
 _MAX_NAME_BYTES = 255
+_NAME_BYTES_MAX = 255
 _SHOWN = 5
 """Most names that an error lists."""
 
@@ -140,7 +141,7 @@ _KINDS = {
 
 def _is_portable(name: str) -> bool:
     """Whether a checkout would ever write a file of this name."""
-    return "\\" not in name and name.casefold() != ".casckpt"
+    return "\\" not in name and name.casefold() != ".casckpt" and len(os.fsencode(name)) <= _NAME_BYTES_MAX
 
 
 def _target(path: Path, depth: int) -> bytes:
@@ -162,8 +163,8 @@ def _target(path: Path, depth: int) -> bytes:
         problem = "it is a symbolic link that leaves what is committed"
     elif b".." in steps[up:]:
         problem = "it is a symbolic link that goes up after it went down"
-    elif not 0 < len(target) <= LINK_MAX_BYTES:
-        problem = f"it is a symbolic link with a target of {len(target)} bytes"
+    elif not all(_is_portable(os.fsdecode(step)) for step in steps) or len(target) > LINK_MAX_BYTES:
+        problem = "it is a symbolic link that no checkout would make"
     if problem:
         raise UnsafeLink(path=str(path), problem=f"{problem}: {os.fsdecode(target)!r}")
     return target

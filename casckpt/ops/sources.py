@@ -52,8 +52,8 @@ class FileSource:
         # Opened for each piece: a folder may have more files than a process may have open.
         with self._opened() as descriptor:
             data = os.pread(descriptor, stop - start, start)
-            self._check(descriptor, is_whole=len(data) == stop - start)
-        return memoryview(data)
+            self._check(descriptor)
+        return memoryview(data)  # one that is cut short is noticed by whoever asked for it
 
     def cuts(self) -> Iterator[Cut]:
         """Where the file is cut, while it is read; it is read once more for its chunks, soon after.
@@ -85,12 +85,13 @@ class FileSource:
     def _opened(self) -> Iterator[int]:
         descriptor = os.open(self._path, _FLAGS)
         try:
+            self._check(descriptor)  # a pipe, say, cannot be read at an offset
             yield descriptor
         finally:
             os.close(descriptor)
 
-    def _check(self, descriptor: int, *, is_whole: bool = True) -> None:
-        if not is_whole or _identity(os.fstat(descriptor)) != self._seen:
+    def _check(self, descriptor: int) -> None:
+        if _identity(os.fstat(descriptor)) != self._seen:
             raise StateChanged(path=self._leaf)
 
 
