@@ -355,3 +355,9 @@ class StateChanged(StateError):
     what = "{path}: changed while it was being committed"
     why = "another thread wrote to the memory; nothing was committed"
     hint = "commit between optimizer steps"
+
+
+class FileChanged(StateChanged):
+    code = "file.changed"
+    why = "somebody wrote to the file or replaced it; nothing was committed"
+    hint = "commit when its writer has finished"

@@ -183,7 +183,7 @@ def commit_paths(
         UnsafePath: a device, a pipe or a socket.
         UnsafeLink: a symbolic link that is absolute or leaves its path.
         UnsafeName: names that no checkout would write.
-        StateChanged: a file changed while it was read; nothing was committed.
+        FileChanged: a file changed while it was read; nothing was committed.
     """
     tree: dict[str, Any] = {}
     scan = _Scan()

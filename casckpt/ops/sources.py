@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from casckpt.errors import StateChanged
+from casckpt.errors import FileChanged
 from casckpt.foreign.content import cut_points
 from casckpt.foreign.cuts import Tensor, tensors
 from casckpt.format import chunking
@@ -47,7 +47,7 @@ class FileSource:
         """Bytes `start` to `stop`.
 
         Raises:
-            StateChanged: the file is another than it was found.
+            FileChanged: the file is another than it was found.
         """
         # Opened for each piece: a folder may have more files than a process may have open.
         with self._opened() as descriptor:
@@ -59,7 +59,7 @@ class FileSource:
         """Where the file is cut, while it is read; it is read once more for its chunks, soon after.
 
         Raises:
-            StateChanged: the file is another than it was found.
+            FileChanged: the file is another than it was found.
 
         Memory: the list of its large tensors, and a window of 4 MiB.
         """
@@ -76,7 +76,7 @@ class FileSource:
     def _between(self, file: _OpenFile, start: int, stop: int) -> Iterator[Cut]:
         def fill(offset: int, memory: memoryview) -> None:
             if os.preadv(file.descriptor, [memory], offset) != len(memory):
-                raise StateChanged(path=self._leaf)
+                raise FileChanged(path=self._leaf)
 
         for cut in cut_points(fill, start, stop, file.data_from):
             yield Cut(cut.stop, "bytes", cut.stop == stop, cut.is_hole)
@@ -92,7 +92,7 @@ class FileSource:
 
     def _check(self, descriptor: int) -> None:
         if _identity(os.fstat(descriptor)) != self._seen:
-            raise StateChanged(path=self._leaf)
+            raise FileChanged(path=self._leaf)
 
 
 class _OpenFile:

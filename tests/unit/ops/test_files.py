@@ -9,8 +9,8 @@ import pytest
 
 import casckpt
 from casckpt.errors import (
+    FileChanged,
     NotFoundError,
-    StateChanged,
     StateTooDeep,
     TooLarge,
     UnsafeLink,
@@ -177,7 +177,7 @@ def test_a_file_that_changes_meanwhile_commits_nothing(tmp_path: Path, out: Path
             file.write(b"more")
 
     with casckpt.init(tmp_path / "store", threads=1) as store:
-        with pytest.raises(StateChanged, match="out/f: changed while it was being committed"):
+        with pytest.raises(FileChanged, match="out/f: changed while it was being committed"):
             store.commit_path(out, progress=change)
         assert store.status().commits == 0
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from casckpt.errors import StateChanged
+from casckpt.errors import FileChanged
 from casckpt.format.chunking import CHUNK, SMALL
 from casckpt.ops import sources
 from casckpt.ops.sources import FileSource
@@ -145,9 +145,9 @@ def test_a_file_that_grows_shrinks_or_is_replaced_is_noticed(path: Path) -> None
         os.truncate(path, 12 * MIB)
         made = source(path)
         change()
-        with pytest.raises(StateChanged, match="out/file"):
+        with pytest.raises(FileChanged, match="out/file"):
             list(made.cuts())
-        with pytest.raises(StateChanged):
+        with pytest.raises(FileChanged):
             made.read(0, 10)
 
 
@@ -157,7 +157,7 @@ def test_a_hole_that_is_filled_after_it_was_passed_is_noticed(path: Path) -> Non
     assert next(found).is_zero
     with path.open("r+b") as file:
         file.write(b"x")
-    with pytest.raises(StateChanged):
+    with pytest.raises(FileChanged):
         list(found)
 
 
@@ -166,9 +166,9 @@ def test_a_pipe_in_place_of_the_file_makes_nobody_wait(path: Path) -> None:
     made = source(path)
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(StateChanged):
+    with pytest.raises(FileChanged):
         made.read(0, 10)
-    with pytest.raises(StateChanged):
+    with pytest.raises(FileChanged):
         list(made.cuts())
 
 
