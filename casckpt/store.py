@@ -240,7 +240,8 @@ class Store:
             compress, progress: as of `commit`.
 
         Raises:
-            UnsafePath: something that is neither a regular file nor a folder, a symbolic link for example.
+            UnsafePath: a device, a socket or a pipe; a link that leaves its path; a name that no checkout would write.
+            FileChanged: a file changed while it was read; nothing was committed.
         """
         from casckpt.odb.coder import check_policy
         from casckpt.ops.commit import CommitOptions

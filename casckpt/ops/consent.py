@@ -55,7 +55,7 @@ def agreed(parts: Iterable[Chosen], commit: str, *, strict: bool, allow_pickle: 
         return trust
     selects = compile_patterns(allow_pickle) if not isinstance(allow_pickle, bool) and allow_pickle else None
     for chosen in parts:
-        leaves = list(chosen.leaves()) if chosen.objects else []
+        leaves = list(chosen.leaves()) if chosen.reduced else []
         for leaf in leaves:
             if KIND in leaf.kind.split() and not (selects is not None and selects(leaf.path)):
                 blobs = {one.blob for one in leaves if one.path.startswith(f"{leaf.path}/") and one.blob is not None}

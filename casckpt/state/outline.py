@@ -101,7 +101,7 @@ class _Nodes:
             return self._view(index, form, path)
         if form in CONTAINERS:
             return self._mapping(path) if form is dict or form is OrderedDict else self._sequence(path)
-        if isinstance(form, tuple) and form[0] == "object":
+        if isinstance(form, tuple) and form[0] == "reduced":
             (inner,) = next(self._tokens)
             return [*form, self._node(inner, path)]
         if isinstance(form, tuple):

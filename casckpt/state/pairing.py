@@ -25,8 +25,8 @@ from casckpt.state.nodes import (
     ArrayNode,
     MapNode,
     NumbersNode,
-    ObjectNode,
     PartNode,
+    ReducedNode,
     SequenceNode,
     TensorNode,
     parse,
@@ -102,8 +102,8 @@ class _Walk:
             self.part(found.number + 1, live, path)
         elif isinstance(found, TensorNode | ArrayNode):
             self._memory(found, live, path)
-        elif isinstance(found, ObjectNode):
-            self._object(node, found, live, path, depth, fixed)
+        elif isinstance(found, ReducedNode):
+            self._reduced(node, found, live, path, depth, fixed)
         elif isinstance(found, MapNode | SequenceNode):
             if depth >= DEPTH_MAX:
                 raise inconsistent(f"nested more than {DEPTH_MAX} levels deep")
@@ -141,7 +141,7 @@ class _Walk:
         else:
             self.pairs.append(Pair(self._part, path, node, live))
 
-    def _object(self, node: Node, found: ObjectNode, live: Any, path: str, depth: int, fixed: bool) -> None:
+    def _reduced(self, node: Node, found: ReducedNode, live: Any, path: str, depth: int, fixed: bool) -> None:
         """A value stored as something simpler is put as a whole, but for the dicts among them."""
         inner = None if found.child is None else parse(found.child, depth + 2)
         if isinstance(inner, MapNode) and type(live).__name__ == found.kind and type(live) in _DICTS:
@@ -214,7 +214,7 @@ class _Walk:
                 self._skip([*found.children, *found.metadata], depth + 1)
             elif isinstance(found, SequenceNode):
                 self._skip(found.children, depth + 1)
-            elif isinstance(found, ObjectNode):
+            elif isinstance(found, ReducedNode):
                 self._skip([found.child], depth + 1)
 
 

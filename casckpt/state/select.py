@@ -14,7 +14,7 @@ from casckpt.errors import UsageError
 from casckpt.state import paths
 from casckpt.state.checks import inconsistent
 from casckpt.state.flat import DEPTH_MAX, Node
-from casckpt.state.nodes import AnyNode, MapNode, ObjectNode, PartNode, SequenceNode, parse
+from casckpt.state.nodes import AnyNode, MapNode, PartNode, ReducedNode, SequenceNode, parse
 
 Selects = Callable[[str], bool]
 
@@ -71,13 +71,13 @@ class _Pruner:
         if isinstance(found, PartNode):
             number = self._parts.get(found.number)
             return number is not None, None if number is None else ["part", number]
-        if not isinstance(found, MapNode | SequenceNode | ObjectNode):
+        if not isinstance(found, MapNode | SequenceNode | ReducedNode):
             return taken, node
         if depth >= DEPTH_MAX:
             raise inconsistent(f"nested more than {DEPTH_MAX} levels deep")
-        if isinstance(found, ObjectNode):
+        if isinstance(found, ReducedNode):
             taken = taken or self._any(found, path, depth)
-            return taken, ["object", found.kind, found.param, self.node(found.child, path, taken, depth + 1)[1]]
+            return taken, ["reduced", found.kind, found.param, self.node(found.child, path, taken, depth + 1)[1]]
         if isinstance(found, SequenceNode):
             taken = taken or self._any(found, path, depth)
             children = [
@@ -110,14 +110,14 @@ class _Pruner:
         self.at += 1
         return taken
 
-    def _any(self, found: SequenceNode | MapNode | ObjectNode, path: str, depth: int) -> bool:
+    def _any(self, found: SequenceNode | MapNode | ReducedNode, path: str, depth: int) -> bool:
         """Whether anything below is selected."""
         for name, child in _children(found):
             below = paths.join(path, name) if name else path
             if self._selects(below):
                 return True
             inner = None if child is None else parse(child, depth + 2)
-            if isinstance(inner, MapNode | SequenceNode | ObjectNode):
+            if isinstance(inner, MapNode | SequenceNode | ReducedNode):
                 if depth >= DEPTH_MAX:
                     raise inconsistent(f"nested more than {DEPTH_MAX} levels deep")
                 if self._any(inner, below, depth + 1):
@@ -134,7 +134,7 @@ def subtree(name: str, node: Node, values: Sequence[object], path: str) -> tuple
     here, at, depth = name, 0, 1 if name else 0
     while here != path:
         found = None if node is None else parse(node, depth + 1)
-        if isinstance(found, ObjectNode):
+        if isinstance(found, ReducedNode):
             found, depth = _inside(found, depth)
         if not isinstance(found, MapNode | SequenceNode) or depth >= DEPTH_MAX:
             return None
@@ -149,18 +149,18 @@ def subtree(name: str, node: Node, values: Sequence[object], path: str) -> tuple
     return node, list(values[at : at + _count_values(node, depth)])
 
 
-def _inside(found: ObjectNode, depth: int) -> tuple[AnyNode | None, int]:
+def _inside(found: ReducedNode, depth: int) -> tuple[AnyNode | None, int]:
     """What values are in the end stored as, and the depth it lies at."""
     inner: AnyNode | None = found
-    while isinstance(inner, ObjectNode) and depth < DEPTH_MAX:
+    while isinstance(inner, ReducedNode) and depth < DEPTH_MAX:
         depth += 1
         inner = None if inner.child is None else parse(inner.child, depth + 1)
     return inner, depth
 
 
-def _children(found: MapNode | SequenceNode | ObjectNode) -> Iterator[tuple[str, Node]]:
+def _children(found: MapNode | SequenceNode | ReducedNode) -> Iterator[tuple[str, Node]]:
     """The path elements of what is in a container, and its nodes; what a value is stored as has no element."""
-    if isinstance(found, ObjectNode):
+    if isinstance(found, ReducedNode):
         yield "", found.child
         return
     if isinstance(found, SequenceNode):
@@ -178,7 +178,7 @@ def _count_values(node: Node, depth: int) -> int:
     if node is None:
         return 1
     found = parse(node, depth + 1)
-    if not isinstance(found, MapNode | SequenceNode | ObjectNode):
+    if not isinstance(found, MapNode | SequenceNode | ReducedNode):
         return 0
     if depth >= DEPTH_MAX:
         raise inconsistent(f"nested more than {DEPTH_MAX} levels deep")

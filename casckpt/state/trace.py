@@ -7,7 +7,7 @@ from it can be looked up instead of made (`outline`). Per container there are:
     list, tuple          type, forms of the children
 
 A child's form is its type; `("str", nbytes)` and its like for what is a blob though it is no array or tensor;
-`("numbers", element, count)` for a packed list; `("object", kind, param)` for what is stored as something simpler, of
+`("numbers", element, count)` for a packed list; `("reduced", kind, param)` for what is stored as something simpler, of
 which the one token is the form of that, in a list. A container's tokens follow those of its parent, children in order.
 Types in tokens are compared by identity and keys within one type, so that True is never taken for 1.
 """
@@ -222,7 +222,7 @@ class Trace:
         return forms[0]
 
     def _set(self, value: Any, key: object) -> object:
-        return self._object(Reduced(type(value).__name__, None, self._sorted(value, key)), value, key)
+        return self._reduced(Reduced(type(value).__name__, None, self._sorted(value, key)), value, key)
 
     def _sorted(self, members: Any, key: object) -> list[Any]:
         """The members of a set in an order that is the same in every process."""
@@ -245,24 +245,24 @@ class Trace:
             reduced = reduce(value)
         except CannotReduce as error:
             return self._unsupported(value, key, str(error))
-        return self._object(reduced, value, key)
+        return self._reduced(reduced, value, key)
 
     def _unsupported(self, value: Any, key: object, problem: str) -> object:
         """Store a value as a pickle, if that is allowed here."""
         if not self._pickles(self._path(key)):
             self._refuse(value, key, problem)
         try:
-            return self._object(pickled.reduce(value), value, key)
+            return self._reduced(pickled.reduce(value), value, key)
         except CannotReduce as error:
             self._refuse(value, key, str(error))
 
-    def _object(self, reduced: Reduced, value: Any, key: object) -> object:
+    def _reduced(self, reduced: Reduced, value: Any, key: object) -> object:
         self._enter(value, key)
         forms: list[Any] = [type(reduced.inner)]
         self.tokens.append(forms)
         self._children(forms, (_INSIDE,), (reduced.inner,))
         del self._open[id(value)]
-        return "object", reduced.kind, reduced.param
+        return "reduced", reduced.kind, reduced.param
 
     def _packed(self, value: list[Any]) -> object:
         found = pack_numbers(value)
