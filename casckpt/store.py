@@ -240,8 +240,7 @@ class Store:
             compress, progress: as of `commit`.
 
         Raises:
-            UnsafePath: a device, a socket or a pipe; a link that leaves its path; a name that no checkout would write.
-            FileChanged: a file changed while it was read; nothing was committed.
+            UnsafePath: a device, socket or pipe; a link that leaves its path; a name that no checkout would write.
         """
         from casckpt.odb.coder import check_policy
         from casckpt.ops.commit import CommitOptions

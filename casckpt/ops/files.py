@@ -11,7 +11,7 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from casckpt.errors import (
     NotFoundError,
@@ -70,18 +70,17 @@ class _Gather:
             return ["dict", _keys(item), below]
         if isinstance(item, bytes):
             return ["link", item]
-        status = item.lstat()
-        node: list[Any] = ["file", None, bool(status.st_mode & stat.S_IXUSR)]
-        if status.st_size:
-            blobs.append((_blob(item, path, status), node))
+        node: list[Any] = ["file", None, bool(item.status.st_mode & stat.S_IXUSR)]
+        if item.status.st_size:
+            blobs.append((_blob(item, path), node))
         return node
 
 
-def _blob(file: Path, path: str, status: os.stat_result) -> Blob:
-    size = status.st_size
+def _blob(file: _File, path: str) -> Blob:
+    size = file.status.st_size
     if size > limits.MAX_BLOB_BYTES:
-        raise TooLarge(object=str(file), size=f"{size} bytes", limit=f"{limits.MAX_BLOB_BYTES} bytes")
-    source = FileSource(file, path, status)
+        raise TooLarge(object=str(file.path), size=f"{size} bytes", limit=f"{limits.MAX_BLOB_BYTES} bytes")
+    source = FileSource(file.path, path, file.status)
     return Blob(path, "bytes", size, source, source.cuts if size >= chunking.SMALL else None)
 
 
@@ -97,6 +96,13 @@ def _number(name: str, node: list[Any], blobs: list[tuple[Blob, list[Any]]]) -> 
     return FlatComponent(name, node, [], tuple(blob for blob, _ in blobs))
 
 
+class _File(NamedTuple):
+    """A regular file as the scan found it; from then on it must stay so."""
+
+    path: Path
+    status: os.stat_result
+
+
 class _Scan:
     """Looks through a path that is to be committed. Collects names that could never be checked out."""
 
@@ -104,7 +110,7 @@ class _Scan:
         self.unsafe: list[str] = []
 
     def item(self, path: Path, name: str, depth: int) -> Any:
-        """Nested dicts of names, with paths of regular files and targets of links (bytes).
+        """Nested dicts of names, with regular files (`_File`) and targets of links (bytes).
 
         Sorted, so that equal folders are equal trees.
 
@@ -116,7 +122,7 @@ class _Scan:
         try:
             status = path.lstat()
             if stat.S_ISREG(status.st_mode):
-                return path
+                return _File(path, status)
             if stat.S_ISLNK(status.st_mode):
                 return _target(path, depth)
             names = sorted(os.listdir(path)) if stat.S_ISDIR(status.st_mode) else None

@@ -25,6 +25,7 @@ from casckpt.state.flat import Cut
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 _SEEK_DATA: int | None = getattr(os, "SEEK_DATA", None)
+_STAT_BLOCK = 512
 
 
 class FileSource:
@@ -42,6 +43,7 @@ class FileSource:
         self._path, self._leaf = path, leaf
         self._seen = _identity(status)
         self._size = status.st_size
+        self._has_holes = status.st_blocks * _STAT_BLOCK < status.st_size
 
     def read(self, start: int, stop: int) -> memoryview:
         """Bytes `start` to `stop`.
@@ -64,7 +66,7 @@ class FileSource:
         Memory: the list of its large tensors, and a window of 4 MiB.
         """
         with self._opened() as descriptor:
-            file = _OpenFile(descriptor, str(self._path), self._size)
+            file = _OpenFile(descriptor, str(self._path), self._size, has_holes=self._has_holes)
             at = 0
             for tensor in (*tensors(file, chunking.SMALL), Tensor(self._size, 0, "bytes")):
                 yield from self._between(file, at, tensor.offset)
@@ -96,19 +98,24 @@ class FileSource:
 
 
 class _OpenFile:
-    """An open file for the parsers, and its holes. Used by one thread."""
+    """An open file for the parsers, and its holes. Used by one thread.
 
-    def __init__(self, descriptor: int, name: str, size: int) -> None:
+    Args:
+        has_holes: whether it takes less room than its length. Only then is the system asked where the holes are.
+    """
+
+    def __init__(self, descriptor: int, name: str, size: int, *, has_holes: bool) -> None:
         self.descriptor = descriptor
         self.name = name
         self.size = size
+        self._has_holes = has_holes
 
     def read(self, offset: int, length: int) -> bytes:
         return os.pread(self.descriptor, min(length, max(0, self.size - offset)), offset)
 
     def data_from(self, offset: int) -> int:
         """The least offset, from this one on, that is not in a hole; the size of the file if there is none."""
-        if _SEEK_DATA is None:
+        if _SEEK_DATA is None or not self._has_holes:
             return offset
         try:
             return os.lseek(self.descriptor, offset, _SEEK_DATA)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -312,3 +313,25 @@ def test_progress_counts_what_was_not_read_too(store: casckpt.Store) -> None:
     flat = FlatState(FlatComponent("", ["dict", ["a"], [["file", 0, False]]], [], (blob,)), (), ())
     commit_state(store._repository, flat, CommitOptions(), progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (len(data), len(data))
+
+
+def test_a_live_leaf_with_cuts_of_its_own_is_read_in_every_way(tmp_path: Path) -> None:
+    """This release writes none, but another may."""
+    array = np.random.default_rng(0).standard_normal((3000, 700), np.float32)
+    data = array.tobytes()
+    stops = [4096, 1_000_000, 1_000_001, *range(1_100_000, len(data), 90_000), len(data)]
+    source = _Cut(data, stops, element="float32")
+    node: Any = ["dict", ["w"], [["array", "<f4", [3000, 700], "C", 0, 0]]]
+    blob = Blob("w", "float32", len(data), source, source.cuts)
+    with casckpt.init(tmp_path / "store") as store:
+        commit_state(store._repository, FlatState(FlatComponent("", node, [], (blob,)), (), ()), CommitOptions())
+        assert np.array_equal(store.checkout()["w"], array)
+        assert np.array_equal(store.checkout(mmap=True)["w"], array)
+        live = {"w": np.zeros_like(array)}
+        store.checkout(into=live)
+        assert np.array_equal(live["w"], array)
+        stored = store.tree()["w"]
+        assert np.array_equal(stored[1234:1300], array[1234:1300])
+        assert np.array_equal(stored.read(), array)
+        store.commit({"w": array})
+        assert store.fsck("full").ok

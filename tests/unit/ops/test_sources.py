@@ -110,6 +110,12 @@ def test_a_tensor_in_a_hole_is_not_read(path: Path) -> None:
     assert sum(cut.is_zero for cut in found) >= 63
 
 
+def test_a_file_that_takes_its_whole_room_is_not_asked_for_holes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.write_bytes(noise("dense", 3 * MIB))
+    monkeypatch.setattr(os, "lseek", None)
+    assert cuts(path)[-1].stop == 3 * MIB
+
+
 @pytest.mark.parametrize("seek_data", [None, -1])
 def test_where_holes_cannot_be_asked_for_everything_is_data(
     path: Path, monkeypatch: pytest.MonkeyPatch, seek_data: int | None
