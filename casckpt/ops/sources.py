@@ -127,10 +127,12 @@ class _OpenFile:
 def _grid(file: _OpenFile, tensor: Tensor) -> Iterator[Cut]:
     """The cuts of a tensor: fixed, from its own start."""
     end = tensor.offset + tensor.nbytes
-    for start in range(tensor.offset, end, chunking.CHUNK):
-        stop = min(start + chunking.CHUNK, end)
-        is_hole = stop - start == chunking.CHUNK and file.data_from(start) >= stop
-        yield Cut(stop, tensor.element, stop == end, is_hole)
+    at = tensor.offset
+    while at < end:
+        hole = min(file.data_from(at), end) - at
+        is_hole = hole >= chunking.CHUNK
+        at = at + hole - hole % chunking.CHUNK if is_hole else min(at + chunking.CHUNK, end)
+        yield Cut(at, tensor.element, at == end, is_hole)
 
 
 def _identity(status: os.stat_result) -> tuple[int, ...]:
