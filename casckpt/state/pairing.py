@@ -234,9 +234,9 @@ def _is_module(live: Any) -> bool:
 
 def _is_strided(value: Any) -> bool:
     """Whether a restored value is a tensor that was a tensor node."""
-    from casckpt.state import tensors
+    from casckpt.state import tensor_objects
 
-    return tensors.is_strided(value)
+    return isinstance(value, sys.modules["torch"].Tensor) and tensor_objects.is_plain(value)
 
 
 def _is_equal(node: Node, values: Sequence[object], live: Any) -> bool:
@@ -296,6 +296,8 @@ def put(live: Any, value: Any) -> None:
 
 def _put_inside(live: Any, value: Any) -> bool:
     """Put a value into a live one; False if that has no inside to be put into."""
+    if is_stateful(type(value)):
+        value = value.state_dict()  # as it is stored
     if is_stateful(type(live)) and isinstance(value, Mapping):
         if _is_module(live) and all(map(_is_strided, value.values())):
             put(live.state_dict(), value)
