@@ -210,7 +210,7 @@ class TargetExists(ConflictError):
     code = "checkout.exists"
     what = "{path} exists already"
     why = "checkout never overwrites what it cannot restore"
-    hint = "choose a target that is absent"
+    hint = "choose another target, or replace it: casckpt checkout --replace, in Python replace=True"
 
 
 class BusyError(CasckptError, TimeoutError):
@@ -326,6 +326,12 @@ class MalformedFile(UsageError):
     what = "{path} cannot be read as a {kind} file"
     why = "{problem}"
     hint = "casckpt commit keeps any file byte for byte, whatever is in it"
+
+
+class LinkRefused(UnsafePath):
+    code = "path.link"
+    what = "{path} is not restored unasked"
+    hint = "casckpt checkout --links, in Python links=True, makes links that stay inside the target folder"
 
 
 class StateError(CasckptError, ValueError):
