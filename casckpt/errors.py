@@ -310,6 +310,24 @@ class UnsafePath(UsageError):
     why = "{problem}"
 
 
+class UnsafeLink(UnsafePath):
+    code = "path.link-outside"
+    hint = "commit what it points to, or leave it out"
+
+
+class UnsafeName(UnsafePath):
+    code = "path.name"
+    what = "{path} can never be checked out"
+    hint = "give it another name, or leave it out"
+
+
+class MalformedFile(UsageError):
+    code = "file.malformed"
+    what = "{path} cannot be read as a {kind} file"
+    why = "{problem}"
+    hint = "casckpt commit keeps any file byte for byte, whatever is in it"
+
+
 class LinkRefused(UnsafePath):
     code = "path.link"
     what = "{path} is not restored unasked"
@@ -392,6 +410,12 @@ class StateChanged(StateError):
     what = "{path}: changed while it was being committed"
     why = "another thread wrote to the memory; nothing was committed"
     hint = "commit between optimizer steps"
+
+
+class FileChanged(StateChanged):
+    code = "file.changed"
+    why = "somebody wrote to the file or replaced it; nothing was committed"
+    hint = "commit when its writer has finished"
 
 
 class SchemaWarning(UserWarning):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from casckpt.state.checks import expect, expect_count, expect_counts, inconsistent, unknown
-from casckpt.state.flat import DIMS_MAX, PARAMETER, REQUIRES_GRAD, Node
+from casckpt.state.flat import DIMS_MAX, LINK_MAX_BYTES, PARAMETER, REQUIRES_GRAD, Node
 from casckpt.state.values import decode_key
 
 
@@ -82,7 +82,23 @@ class FileNode:
     executable: bool
 
 
-AnyNode = MapNode | SequenceNode | ReducedNode | NumbersNode | TextNode | ArrayNode | TensorNode | PartNode | FileNode
+@dataclass(frozen=True, slots=True)
+class LinkNode:
+    target: bytes
+
+
+AnyNode = (
+    MapNode
+    | SequenceNode
+    | ReducedNode
+    | NumbersNode
+    | TextNode
+    | ArrayNode
+    | TensorNode
+    | PartNode
+    | FileNode
+    | LinkNode
+)
 
 
 def parse(node: list[Any], depth: int) -> AnyNode:
@@ -168,6 +184,13 @@ def _file(node: list[Any], _depth: int) -> FileNode:
     return FileNode(_blob(node[1]), node[2])
 
 
+def _link(node: list[Any], _depth: int) -> LinkNode:
+    target: bytes = expect(node[1], bytes, "the target of a link")
+    if not 0 < len(target) <= LINK_MAX_BYTES or b"\0" in target:
+        raise inconsistent("the target of a link is no path")
+    return LinkNode(target)
+
+
 def _blob(number: Any) -> int | None:
     return None if number is None else expect_count(number, "a blob number")
 
@@ -186,5 +209,6 @@ _FORMS: dict[str, tuple[int, int, Any]] = {
     "tensor": (7, 7, _tensor),
     "part": (2, 2, _part),
     "file": (3, 3, _file),
+    "link": (2, 2, _link),
 }
 """Per tag: least and most length of the node, and what parses it."""

@@ -18,6 +18,7 @@ from casckpt.state.kinds import make
 from casckpt.state.nodes import (
     ArrayNode,
     FileNode,
+    LinkNode,
     MapNode,
     NumbersNode,
     PartNode,
@@ -179,7 +180,7 @@ class _Build:
                 return self.text(found)
             case PartNode():
                 raise inconsistent("a component inside another, or below the root's dict")
-            case FileNode():
+            case FileNode() | LinkNode():
                 raise unknown("it holds files: check it out into a folder")
             case _:
                 assert_never(found)

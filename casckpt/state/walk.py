@@ -13,6 +13,7 @@ from casckpt.state.nodes import (
     AnyNode,
     ArrayNode,
     FileNode,
+    LinkNode,
     MapNode,
     NumbersNode,
     PartNode,
@@ -32,9 +33,10 @@ class LeafInfo:
     Args:
         path: canonical full path.
         kind: none, bool, int, float, complex, str, bytes, bytearray, scalar, array, tensor, numbers; part for a
-            component of the root; file (its value: executable); dict, odict, list and tuple if empty, since these
-            are seen nowhere else. What is stored as something simpler (`reduced`) has a leaf of its own, of its kind;
-            it takes the place of the simpler value's if that is one leaf, else it stands before the leaves of that.
+            component of the root; file (its value: executable); link (its value: the target); dict, odict, list and
+            tuple if empty, since these are seen nowhere else. What is stored as something simpler (`reduced`) has a
+            leaf of its own, of its kind; it takes the place of the simpler value's if that is one leaf, else it stands
+            before the leaves of that.
         dtype: of a scalar, array, tensor; the element type of numbers; the parameter of what is stored as something
             simpler, if it has one; else None.
         shape: of an array, tensor, numbers; else None.
@@ -133,7 +135,7 @@ def contents(node: Node) -> Contents:
         elif tag == "reduced":
             reduced = True
             stack += found[3:]
-        files = files or tag == "file"
+        files = files or tag in ("file", "link")
     return Contents(frozenset(packed), files, reduced)
 
 
@@ -173,4 +175,6 @@ def _leaf(path: str, found: AnyNode) -> LeafInfo:
         return LeafInfo(path, "part", value=found.number)
     if isinstance(found, FileNode):
         return LeafInfo(path, "file", blob=found.blob, value=found.executable)
+    if isinstance(found, LinkNode):
+        return LeafInfo(path, "link", value=found.target)
     raise AssertionError(found)
