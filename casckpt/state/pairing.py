@@ -3,7 +3,8 @@
 Tensors and arrays are overwritten where they are; all other values are replaced in the dict or list that holds them.
 Dicts and lists of the live state stay the same objects, so a model that shares its tensors with the state has them
 too. A tuple cannot be changed: where other values come, a new one with them and the same tensors takes its place. An
-object with a state dict gets it: a module's tensors are overwritten in place, all others load theirs by themselves.
+object with a state dict loads it by itself; a module whose state dict is its own tensors has these overwritten in place
+before, and then loads them, which copies nothing, so that its hooks see what came.
 """
 
 from __future__ import annotations
@@ -161,10 +162,11 @@ class _Walk:
 
     def _mapping(self, found: MapNode, live: Any, path: str, depth: int) -> None:
         if is_stateful(type(live)):
-            if not _loads_in_place(live, found):
+            own = _own_state(live) if all(map(_is_tensor, found.children)) else None
+            if own is None:
                 self._skip([*found.children, *found.metadata], depth)
                 return
-            live = live.state_dict()
+            live = own
         if not isinstance(live, MutableMapping):
             self._problem(path, f"a dict is stored, here is a {type_name(type(live))}")
             self._skip([*found.children, *found.metadata], depth)
@@ -231,14 +233,42 @@ _DICTS = (defaultdict, Counter)
 _CONTAINERS = (dict, OrderedDict, list)
 
 
-def _loads_in_place(live: Any, found: MapNode) -> bool:
-    """Whether a stored state dict can be put into the tensors of an object: it is a module that has no other state."""
-    return _is_module(live) and all(type(child) is list and child[:1] == ["tensor"] for child in found.children)
+def _is_tensor(node: Node) -> bool:
+    return type(node) is list and node[:1] == ["tensor"]
 
 
-def _is_module(live: Any) -> bool:
+def _own_state(live: Any) -> Any:
+    """The state dict of a module if it is the module's own tensors; None if it is not, or not all of it.
+
+    Modules with hooks may give copies, and lazy ones have tensors without memory: these must load by themselves.
+    """
     torch = sys.modules.get("torch")
-    return torch is not None and isinstance(live, torch.nn.Module)
+    if torch is None or not isinstance(live, torch.nn.Module):
+        return None
+    found = live.state_dict()
+    own = {_where(value) for value in (*live.parameters(), *live.buffers())} - {None} | {0}
+    return found if own.issuperset(map(_where, found.values())) else None
+
+
+def _where(value: Any) -> int | None:
+    """Address of a tensor; 0 for one that is empty or no strided memory, None for what is no tensor, or none yet."""
+    torch = sys.modules["torch"]
+    if not isinstance(value, torch.Tensor) or torch.nn.parameter.is_lazy(value):
+        return None
+    return int(value.data_ptr()) if _is_strided(value) and value.numel() else 0
+
+
+def _load(live: Any, state: Any) -> None:
+    """Let an object load its state dict."""
+    own = _own_state(live) if all(map(_is_strided, state.values())) else None
+    if own is None:
+        live.load_state_dict(state)
+        return
+    put(own, state)
+    # What it must have is known. It may have more than it gives: models leave frozen parts out of their state dicts.
+    torch = sys.modules["torch"]
+    plain = type(live).load_state_dict is torch.nn.Module.load_state_dict
+    live.load_state_dict(own, **({"strict": False} if plain else {}))
 
 
 def _is_strided(value: Any) -> bool:
@@ -304,10 +334,7 @@ def put(live: Any, value: Any) -> None:
 def _put_at(live: Any, value: Any) -> Any:
     """Put a value where a live one is; what is there then: the live one if it has an inside to be put into."""
     if is_stateful(type(live)) and isinstance(value, Mapping):
-        if _is_module(live) and all(map(_is_strided, value.values())):
-            put(live.state_dict(), value)
-        else:
-            live.load_state_dict(value)
+        _load(live, value)
         return live
     kind = type(value).__module__.partition(".")[0]
     if kind == "torch" and hasattr(value, "data_ptr"):
