@@ -273,9 +273,9 @@ def _load(live: Any, state: Any) -> None:
 
 def _is_strided(value: Any) -> bool:
     """Whether a restored value is a tensor that was a tensor node."""
-    from casckpt.state import tensors
+    from casckpt.state import tensor_objects
 
-    return tensors.is_strided(value)
+    return isinstance(value, sys.modules["torch"].Tensor) and tensor_objects.is_plain(value)
 
 
 def _is_equal(node: Node, values: Sequence[object], live: Any) -> bool:

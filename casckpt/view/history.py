@@ -122,10 +122,13 @@ def _leaf_cells(leaf: LeafSummary) -> list[Cell]:
     what = leaf.kind
     if leaf.dtype is not None and leaf.shape is not None:
         what = f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+    elif leaf.dtype is not None and leaf.kind != "scalar":
+        what = f"{leaf.kind} {leaf.dtype}"
+    look = t.BAD if "pickle" in leaf.kind.split() else t.PLAIN
     # An empty file has no blob, so its size is not stated.
     nbytes = 0 if leaf.kind == "file" and leaf.nbytes is None else leaf.nbytes
     size = Cell("" if nbytes is None else format_bytes(nbytes), t.PLAIN, right=True)
-    return [Cell(safe(leaf.path)), Cell(safe(what)), size, Cell(_value(leaf), t.MUTED)]
+    return [Cell(safe(leaf.path)), Cell(safe(what), look), size, Cell(_value(leaf), t.MUTED)]
 
 
 def _value(leaf: LeafSummary) -> str:
