@@ -333,6 +333,8 @@ def put(live: Any, value: Any) -> None:
 
 def _put_at(live: Any, value: Any) -> Any:
     """Put a value where a live one is; what is there then: the live one if it has an inside to be put into."""
+    if is_stateful(type(value)):
+        value = value.state_dict()  # as it is stored
     if is_stateful(type(live)) and isinstance(value, Mapping):
         _load(live, value)
         return live

@@ -29,13 +29,27 @@ def compile_patterns(patterns: str | Sequence[str]) -> Selects:
 
 
 def _expression(pattern: str) -> str:
-    """Matches the beginning of a path of which every element ends with a slash."""
-    elements = pattern.strip("/").split("/")
-    return "".join("(?:[^/]+/)*" if element == "**" else _text(element) + "/" for element in elements)
+    """Matches the beginning of a path of which every element ends with a slash.
+
+    What follows a wildcard is taken at the first place where it fits, and for good: a later one fits no better. So the
+    time is bounded by the lengths of both, also for patterns that somebody else chose.
+    """
+    runs: list[str] = [""]
+    for element in pattern.strip("/").split("/"):
+        if element == "**":
+            runs.append("")
+        else:
+            runs[-1] += _text(element) + "/"
+    return runs[0] + "".join(f"(?>(?:[^/]+/)*?{run})" for run in runs[1:])
 
 
 def _text(element: str) -> str:
-    return "".join({"*": "[^/]*", "?": "[^/]"}.get(character, re.escape(character)) for character in element)
+    first, *others = (
+        "".join("[^/]" if char == "?" else re.escape(char) for char in part) for part in element.split("*")
+    )
+    if not others:
+        return first
+    return first + "".join(f"(?>[^/]*?{part})" for part in others[:-1]) + f"[^/]*{others[-1]}"
 
 
 def prune(
@@ -123,6 +137,29 @@ class _Pruner:
                 if self._any(inner, below, depth + 1):
                     return True
         return False
+
+
+def matched(name: str, node: Node, patterns: Sequence[str]) -> frozenset[str]:
+    """The patterns that match a leaf or container of one component; hostile input.
+
+    Args:
+        name, node: as in `flat.FlatComponent`. The root itself has no name that a pattern could match.
+
+    Cost: about 3 us for each node and 0.3 us more for each pattern; ends when all are found.
+    """
+    left = {pattern: compile_patterns(pattern) for pattern in patterns}
+    stack: list[tuple[str, Node, int]] = [(name, node, 1 if name else 0)]
+    while stack and left:
+        path, node, depth = stack.pop()
+        if path:
+            left = {pattern: selects for pattern, selects in left.items() if not selects(path)}
+        found = None if node is None else parse(node, depth + 1)
+        if isinstance(found, MapNode | SequenceNode | ReducedNode):
+            if depth >= DEPTH_MAX:
+                raise inconsistent(f"nested more than {DEPTH_MAX} levels deep")
+            for element, child in _children(found):
+                stack.append((paths.join(path, element) if element else path, child, depth + 1))
+    return frozenset(patterns) - left.keys()
 
 
 def subtree(name: str, node: Node, values: Sequence[object], path: str) -> tuple[Node, list[object]] | None:
