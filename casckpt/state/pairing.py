@@ -3,8 +3,8 @@
 Tensors and arrays are overwritten where they are; all other values are replaced in the dict or list that holds them.
 Dicts and lists of the live state stay the same objects, so a model that shares its tensors with the state has them
 too. A tuple cannot be changed: where other values come, a new one with them and the same tensors takes its place. An
-object with a state dict loads it by itself; a module whose state dict is its own tensors has these overwritten in place
-before, and then loads them, which copies nothing, so that its hooks see what came.
+object with a state dict loads it by itself; a module whose state dict is its own tensors has these overwritten in
+place before, and then loads them, which copies nothing, so that its hooks see what came.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def pair(
 
 
 _Place = tuple[Any, Any]
-"""Where another value can be put: the id of a live dict or list, or the place of a tuple, and the key or index there."""
+"""Where another value can be put: the id of a live dict or list, or a place of a tuple, and a key or index there."""
 
 
 class _Walk:

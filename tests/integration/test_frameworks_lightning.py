@@ -104,15 +104,14 @@ def load(path: Path):
 
 
 def assert_same_training(wanted, found):
-    for part in ("state_dict", "optimizer_states", "lr_schedulers", "loops", "epoch", "global_step"):
+    for part in ("state_dict", "optimizer_states", "lr_schedulers", "callbacks", "loops", "epoch", "global_step"):
         assert_same_leaves(wanted[part], found[part])
-    mine, theirs = ({name.split("{")[0].rpartition(".")[2]: one for name, one in each["callbacks"].items()} for each in (wanted, found))
-    assert_same_leaves(mine, theirs)
 
 
 def test_a_complete_checkpoint_comes_back_as_it_was_without_a_pickle(undisturbed):
     checkpoint = load(undisturbed / "end.ckpt")
-    assert {"state_dict", "optimizer_states", "lr_schedulers", "callbacks", "loops", "hyper_parameters"} <= set(checkpoint)
+    parts = {"state_dict", "optimizer_states", "lr_schedulers", "callbacks", "loops", "hyper_parameters"}
+    assert parts <= set(checkpoint)
     with casckpt.memory() as store:
         store.commit(checkpoint)
         assert not [leaf for leaf in store.leaves() if "pickle" in leaf.kind]

@@ -74,9 +74,10 @@ class Copying(nn.Linear):
 
     def __init__(self):
         super().__init__(4, 4)
-        self._register_state_dict_hook(lambda _m, state, prefix, _d: state.update({
-            key: value.clone() for key, value in state.items() if key.startswith(prefix)
-        }))  # fmt: skip
+        self.register_state_dict_post_hook(Copying.copied)
+
+    def copied(self, state, prefix, _metadata):
+        state.update({key: value.clone() for key, value in state.items() if key.startswith(prefix)})
 
 
 class Cached(nn.Linear):
@@ -288,14 +289,20 @@ def test_a_block_in_channels_last_keeps_its_strides_and_goes_on_bit_by_bit(store
         assert_same_leaves(state["opt"].state_dict(), other["opt"].state_dict())
 
 
-def test_a_module_that_leaves_its_frozen_part_out_takes_the_rest(store):
-    class Adapted(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.base, self.adapter = nn.Linear(4, 4), nn.Linear(4, 4)
-            self._register_state_dict_hook(lambda _m, state, prefix, _d: [state.pop(f"{prefix}base.{name}")
-                                                                          for name in ("weight", "bias")] and None)  # fmt: skip
+class Adapted(nn.Module):
+    """Leaves its base out of its state."""
 
+    def __init__(self):
+        super().__init__()
+        self.base, self.adapter = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.register_state_dict_post_hook(Adapted.without_base)
+
+    def without_base(self, state, prefix, _metadata):
+        for name in ("weight", "bias"):
+            del state[f"{prefix}base.{name}"]
+
+
+def test_a_module_that_leaves_its_frozen_part_out_takes_the_rest(store):
     model, live = Adapted(), Adapted()
     base = live.base.weight.clone()
     store.commit({"m": model})

@@ -1,6 +1,6 @@
 """Trainings of plain torch that draw from every generator there is; each runs the same way from the same state.
 
-    python -m tests.integration.trainings STORE OPTIMIZER SCHEDULER STEPS    continues the last commit; prints the result
+python -m tests.integration.trainings STORE OPTIMIZER SCHEDULER STEPS    goes on from the last commit; prints how
 """
 
 from __future__ import annotations
@@ -25,10 +25,6 @@ State = dict[str, Any]
 # ---- optimizers
 
 
-def _only_matrices(kind: Any, model: nn.Module) -> Any:
-    return kind([value for value in model.parameters() if value.dim() == 2], lr=0.01)
-
-
 def _two_groups(model: nn.Module) -> list[dict[str, Any]]:
     weights = [pair for pair in model.named_parameters() if pair[0].endswith("weight")]
     others = [pair for pair in model.named_parameters() if not pair[0].endswith("weight")]
@@ -43,7 +39,7 @@ OPTIMIZERS: dict[str, Callable[[nn.Module], Any]] = {
 """Every optimizer of torch as it is by default, those that a new release adds too, and some as they are not."""
 
 OPTIMIZERS |= {
-    "Muon": lambda model: _only_matrices(torch.optim.Muon, model),
+    "Muon": lambda model: torch.optim.Muon([value for value in model.parameters() if value.dim() == 2], lr=0.01),
     "LBFGS with line search": lambda model: torch.optim.LBFGS(
         model.parameters(), max_iter=3, history_size=4, line_search_fn="strong_wolfe"
     ),
