@@ -18,7 +18,7 @@ from operator import is_
 from typing import Any
 
 from casckpt.errors import StateError, UnsupportedKey
-from casckpt.state import paths
+from casckpt.state import optimizers, paths
 from casckpt.state.checks import inconsistent
 from casckpt.state.flat import DEPTH_MAX, Node
 from casckpt.state.flatten import flatten
@@ -164,6 +164,9 @@ class _Walk:
         if is_stateful(type(live)):
             own = _own_state(live) if all(map(_is_tensor, found.children)) else None
             if own is None:
+                problem = optimizers.difference(live, found, depth)
+                if problem:
+                    self._problem(path, problem)
                 self._skip([*found.children, *found.metadata], depth)
                 return
             live = own

@@ -85,6 +85,27 @@ def test_a_training_goes_on_bit_by_bit_in_another_process(tmp_path):
     assert json.loads(done.stdout) == [losses, fingerprint(as_dicts(state))]
 
 
+@pytest.mark.parametrize(("stored", "here"), [([1, 1], [2]), ([1, 0], [1, 1]), ([2], [1]), ([70], [71])])
+def test_an_optimizer_of_other_groups_is_refused_and_all_is_as_it_was(store, stored, here):
+    def training(sizes):
+        model = torch.nn.Linear(2, 2)
+        groups = [{"params": [torch.nn.Parameter(torch.zeros(1)) for _ in range(size)]} for size in sizes]
+        return {"model": model, "opt": torch.optim.SGD(groups, 0.1)}
+
+    store.commit(training(stored))
+    live = training(here)
+    before = live["model"].weight.clone()
+    shown = r"opt.*parameters in groups of " + r" \+ ".join(map(str, stored))
+    with pytest.raises(errors.StateMismatch, match=shown):
+        store.checkout(into=live)
+    assert torch.equal(live["model"].weight, before)
+    store.checkout(into=training(stored))
+    store.commit({**training(stored), "opt": {"state": 3}})
+    with pytest.raises(errors.StateMismatch, match="no state of an optimizer"):
+        store.checkout(into=live)
+    assert torch.equal(live["model"].weight, before)
+
+
 def test_functions_of_a_scheduler_are_no_state_and_objects_are_by_their_attributes(store):
     for name, kept in (("LambdaLR", None), ("LambdaLR of an object", {"steps": 6})):
         store.commit({"sched": begin(1, "SGD", name)["sched"]})

@@ -134,3 +134,37 @@ def test_configurations_are_kept_as_their_dicts_and_else_refused_with_the_ways_o
         with pytest.raises(errors.UnsupportedType, match=type(value).__name__) as found:
             store.commit({"config": value})
         assert "skip=['config']" in str(found.value) and "register" in str(found.value)
+
+
+def test_a_folder_of_accelerate_comes_back_and_the_training_goes_on_bit_by_bit(store, tmp_path):
+    from accelerate import Accelerator
+
+    def begin(seed):
+        torch.manual_seed(seed)
+        model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Dropout(0.3), torch.nn.Linear(4, 1))
+        optimizer = torch.optim.AdamW(model.parameters(), 0.1)
+        return accelerator.prepare(model, optimizer, torch.optim.lr_scheduler.StepLR(optimizer, 2))
+
+    def train(model, optimizer, scheduler):
+        for _ in range(4):
+            optimizer.zero_grad()
+            loss = model(torch.randn(6, 4)).square().mean()
+            accelerator.backward(loss)
+            optimizer.step()
+            scheduler.step()
+        return loss.item()
+
+    accelerator = Accelerator(cpu=True)
+    parts = begin(1)
+    train(*parts)
+    accelerator.save_state(tmp_path / "state")
+    store.commit_path(tmp_path / "state", run="accelerate")
+    wanted = train(*parts)
+    shutil.rmtree(tmp_path / "state")
+
+    accelerator = Accelerator(cpu=True)
+    resumed = begin(2)
+    store.checkout_path("accelerate", tmp_path / "back")
+    accelerator.load_state(tmp_path / "back" / "state")
+    assert train(*resumed) == wanted
+    assert_same_leaves(parts[0].state_dict(), resumed[0].state_dict())
