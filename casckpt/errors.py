@@ -210,7 +210,7 @@ class TargetExists(ConflictError):
     code = "checkout.exists"
     what = "{path} exists already"
     why = "checkout never overwrites what it cannot restore"
-    hint = "choose a target that is absent"
+    hint = "choose another target, or replace it: casckpt checkout --replace, in Python replace=True"
 
 
 class BusyError(CasckptError, TimeoutError):
@@ -308,6 +308,12 @@ class UnsafePath(UsageError):
     code = "path.unsafe"
     what = "{path} cannot be stored or restored"
     why = "{problem}"
+
+
+class LinkRefused(UnsafePath):
+    code = "path.link"
+    what = "{path} is not restored unasked"
+    hint = "casckpt checkout --links, in Python links=True, makes links that stay inside the target folder"
 
 
 class StateError(CasckptError, ValueError):

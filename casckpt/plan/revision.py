@@ -10,6 +10,8 @@
 
 `@` and heads alone are those of the current run. Which of several meanings a bare word has is decided by whoever
 looks it up, in the order exact ref, tag, run, head, id.
+
+Where a part of a commit can be named, it follows after a `:`, as in `gpt/best:out/model.bin`.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from casckpt.units import parse_int
 
 _SUFFIX = re.compile(r"~(?P<back>\d{0,18})|\^(?P<parent>\d{0,18})|@(?P<key>step|epoch)=(?P<value>[0-9.eE+-]+)")
 _BASE = re.compile(r"[^~^@]+|@")
+_ID = "id:"
 _MAX_COUNT = 1 << 32
 
 
@@ -70,6 +73,18 @@ def parse_revision(text: str) -> Revision:
     return Revision(name, tuple(suffixes))
 
 
+def split_path(text: str) -> tuple[str, str | None]:
+    """A revision, and the path in its commit that follows after the first `:`; None without one.
+
+    No name and no suffix has a `:`, so the first one ends the revision, but for that of `id:`, which belongs to an id
+    prefix: `id:face:model/weight`. A run or tag called `id` is given a path as `runs/id:...` or `tags/id:...`.
+    The path is what follows, unchanged; it may hold further `:` and may be empty.
+    """
+    start = len(_ID) if text.startswith(_ID) else 0
+    end = text.find(":", start)
+    return (text, None) if end < 0 else (text[:end], text[end + 1 :])
+
+
 def _suffix(text: str, found: re.Match[str]) -> Suffix:
     key, value = found["key"], found["value"]
     if key is not None:
@@ -90,7 +105,7 @@ def _suffix(text: str, found: re.Match[str]) -> Suffix:
 
 def id_prefix(base: str) -> tuple[bytes, str] | None:
     """(whole bytes, remaining hex digit or "") if a base can be the prefix of an id, else None."""
-    digits = base.removeprefix("id:")
+    digits = base.removeprefix(_ID)
     if not 4 <= len(digits) <= 64 or not set(digits) <= set("0123456789abcdef"):
         return None
     even = len(digits) & ~1

@@ -5,13 +5,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from casckpt.errors import InvalidRevision
-from casckpt.plan.revision import Revision, Suffix, id_prefix, parse_revision
+from casckpt.plan.revision import Revision, Suffix, id_prefix, parse_revision, split_path
 
 BASES = st.text(st.characters(exclude_characters="~^@", exclude_categories=("Cs",)), min_size=1) | st.just("@")
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 SUFFIXES = st.one_of(
     st.builds(Suffix, st.sampled_from(["back", "parent"]), st.integers(0, 1 << 32)),
-    st.builds(Suffix, st.just("step"), st.integers(-(1 << 63), 1 << 63)),
+    st.builds(Suffix, st.just("step"), st.integers(1 - 10**18, 10**18 - 1)),
     st.builds(Suffix, st.just("epoch"), st.integers(0, 1 << 40) | FINITE),
 )
 
@@ -105,3 +105,32 @@ def test_an_epoch_beyond_all_floats_is_refused_or_said() -> None:
 )
 def test_what_can_be_the_prefix_of_an_id(base: str, prefix: tuple[bytes, str] | None) -> None:
     assert id_prefix(base) == prefix
+
+
+@pytest.mark.parametrize(
+    ("text", "revision", "path"),
+    [
+        ("gpt/best", "gpt/best", None),
+        ("gpt/best:out/model.bin", "gpt/best", "out/model.bin"),
+        ("gpt@step=4000~2:a:b", "gpt@step=4000~2", "a:b"),
+        ("id:face", "id:face", None),
+        ("id:face:model/weight", "id:face", "model/weight"),
+        ("runs/id:weight", "runs/id", "weight"),
+        ("@:", "@", ""),
+        (":weight", "", "weight"),
+        ("id:face:", "id:face", ""),
+    ],
+)
+def test_a_path_follows_after_the_first_colon_that_is_not_that_of_an_id(
+    text: str, revision: str, path: str | None
+) -> None:
+    assert split_path(text) == (revision, path)
+
+
+NAMES = BASES.filter(lambda base: ":" not in base and base != "id")
+
+
+@given(st.builds(Revision, NAMES, st.lists(SUFFIXES, max_size=3).map(tuple)))
+def test_every_revision_can_be_given_any_path(revision: Revision) -> None:
+    for path in ("", "model/weight", "id:face", ":meta"):
+        assert split_path(f"{revision}:{path}") == (str(revision), path)

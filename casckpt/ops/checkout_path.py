@@ -1,0 +1,89 @@
+"""A commit of files back on disk: verified on the way, built aside, put in its place in one step."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from casckpt.errors import UsageError
+from casckpt.odb.repository import Repository
+from casckpt.ops.history import require_tree, resolve
+from casckpt.ops.load import LoadedComponent, Loader
+from casckpt.ops.reports import CheckoutReport
+from casckpt.ops.values import Progress, counted
+from casckpt.ops.write_files import file_size, write_files
+from casckpt.plan.placing import place_files
+from casckpt.plan.revision import split_path
+from casckpt.state import paths
+from casckpt.state.walk import LeafInfo
+from casckpt.storage.aside import Aside, check_place
+from casckpt.storage.posix import OsErrors
+
+
+def checkout_path(
+    repository: Repository,
+    revision: str,
+    destination: str | os.PathLike[str],
+    *,
+    replace: bool = False,
+    links: bool = False,
+    progress: Progress | None = None,
+) -> CheckoutReport:
+    """Write the files of a commit, or with `REV:path` those at and below a path in it, to `destination`.
+
+    They come back byte for byte in a folder; a single file comes back as that file. The destination is absent, an
+    empty folder where a folder is to come, or with `replace` a file or folder that is there whole until the new is.
+
+    Raises:
+        RevisionNotFound: nothing has that name.
+        TargetExists: the destination is there already.
+        UsageError: the commit holds a live state, not files, or the destination cannot be replaced.
+        UnsafePath: a name or link in the commit that would leave the destination.
+        NotFoundError: the commit has nothing of that path.
+        DamagedLeaf: stored bytes are wrong or missing.
+        StorageError: the disk failed or is full.
+
+    After any error the destination is as it was, and nothing is left beside it.
+
+    Cost: one read, one BLAKE3 pass and one write of what is asked for; memory is up to 8 MiB a thread.
+    """
+    name, path = split_path(revision)
+    database = repository.database
+    identity = resolve(database, name)
+    loader = Loader(database, identity, require_tree(database, identity))
+    placing = place_files(_leaves(loader, path), path, links=links)
+    _spare_stores(repository, destination)
+    check_place(destination, is_folder=placing.is_folder, replace=replace)
+    nbytes = sum(map(file_size, placing.files))
+    with (
+        OsErrors("write", os.fspath(destination), names_pass=False),
+        Aside(destination, is_folder=placing.is_folder) as aside,
+    ):
+        write_files(loader, placing, aside.descriptor.fd, repository.threads, counted(progress, nbytes))
+        aside.place(replace=replace)
+    return CheckoutReport(identity.hex(), os.fspath(destination), len(placing.files), nbytes, aside.leftover)
+
+
+def _leaves(loader: Loader, path: str | None) -> Iterator[tuple[LoadedComponent, LeafInfo]]:
+    """The leaves of a commit, less those of components in which nothing has the path: damage there hits nobody."""
+    first = (path or "").strip("/").partition("/")[0]
+    for name, identity in loader.tree().components:
+        if first and name and first not in (name, paths.text_of(name)):
+            continue
+        loaded = loader.component(name, identity)
+        for leaf in loaded.leaves():
+            yield loaded, leaf
+
+
+def _spare_stores(repository: Repository, destination: str | os.PathLike[str]) -> None:
+    """Refuse to replace a folder with all the checkpoints in it.
+
+    Raises:
+        UsageError: the destination is a store or holds one: this one wherever it is, others where one would look.
+    """
+    place = os.path.realpath(destination)
+    own = repository.storage.path
+    holds_own = own is not None and os.path.commonpath([place, os.path.realpath(own)]) == place
+    is_other = all(os.path.exists(os.path.join(place, name)) for name in ("format", "journal"))
+    if holds_own or is_other or os.path.exists(os.path.join(place, ".casckpt")):
+        raise UsageError(problem=f"{place} is not replaced: it is or holds a store")
