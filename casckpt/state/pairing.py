@@ -1,8 +1,10 @@
 """A stored structure beside a live state: what goes where in place, and what does not fit.
 
 Tensors and arrays are overwritten where they are; all other values are replaced in the dict or list that holds them.
-Containers of the live state stay the same objects, so a model that shares its tensors with the state has them too. An
-object with a state dict gets it: a module's tensors are overwritten in place, all others load theirs by themselves.
+Dicts and lists of the live state stay the same objects, so a model that shares its tensors with the state has them
+too. A tuple cannot be changed: where other values come, a new one with them and the same tensors takes its place. An
+object with a state dict loads it by itself; a module whose state dict is its own tensors has these overwritten in
+place before, and then loads them, which copies nothing, so that its hooks see what came.
 """
 
 from __future__ import annotations
@@ -12,10 +14,11 @@ import sys
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from operator import is_
 from typing import Any
 
 from casckpt.errors import StateError, UnsupportedKey
-from casckpt.state import paths
+from casckpt.state import optimizers, paths
 from casckpt.state.checks import inconsistent
 from casckpt.state.flat import DEPTH_MAX, Node
 from casckpt.state.flatten import flatten
@@ -71,27 +74,32 @@ def pair(
     return walk.pairs, walk.problems
 
 
+_Place = tuple[Any, Any]
+"""Where another value can be put: the id of a live dict or list, or a place of a tuple, and a key or index there."""
+
+
 class _Walk:
     def __init__(self, parts: Sequence[tuple[str, Node, Sequence[object]]], all_of_it: bool) -> None:
         self._parts = parts
         self._all = all_of_it
         self._part = 0
         self._at = 0
-        self._claimed: dict[tuple[int, Any], tuple[int, int, Node, str]] = {}
+        self._claimed: dict[_Place, tuple[int, int, Node, str]] = {}
         self.pairs: list[Pair] = []
         self.problems: list[tuple[str, str]] = []
 
-    def part(self, number: int, live: Any, path: str) -> None:
+    def part(self, number: int, live: Any, path: str, place: _Place | None = None) -> None:
         outer = self._part, self._at
         self._part, self._at = number, 0
-        self._node(self._parts[number][1], live, path, 1 if number else 0, fixed=number == 0)
+        self._node(self._parts[number][1], live, path, 1 if number else 0, place)
         self._part, self._at = outer
 
     def _problem(self, path: str, problem: str) -> None:
         self.problems.append((paths.shown(path), problem))
 
-    def _node(self, node: Node, live: Any, path: str, depth: int, *, fixed: bool) -> None:
-        """Args: fixed: whether the place of the live value cannot be given another value."""
+    def _node(self, node: Node, live: Any, path: str, depth: int, place: _Place | None) -> None:
+        """Args: place: of the live value; None if no other value can be put there."""
+        fixed = place is None
         if node is None:
             self._inline(live, path, fixed)
             return
@@ -99,7 +107,7 @@ class _Walk:
         if isinstance(found, PartNode):
             if not 0 <= found.number < len(self._parts) - 1 or self._part:
                 raise inconsistent("a component inside another")
-            self.part(found.number + 1, live, path)
+            self.part(found.number + 1, live, path, place)
         elif isinstance(found, TensorNode | ArrayNode):
             self._memory(found, live, path)
         elif isinstance(found, ReducedNode):
@@ -110,7 +118,7 @@ class _Walk:
             if isinstance(found, MapNode):
                 self._mapping(found, live, path, depth)
             else:
-                self._sequence(found, live, path, depth)
+                self._sequence(found, live, path, depth, place)
         elif isinstance(found, NumbersNode) and fixed:
             if not isinstance(live, list) or len(live) != found.count:
                 self._problem(path, f"a list of {found.count} is stored, here is {_described(live)}")
@@ -154,10 +162,14 @@ class _Walk:
 
     def _mapping(self, found: MapNode, live: Any, path: str, depth: int) -> None:
         if is_stateful(type(live)):
-            if not _loads_in_place(live, found):
+            own = _own_state(live) if all(map(_is_tensor, found.children)) else None
+            if own is None:
+                problem = optimizers.difference(live, found, depth)
+                if problem:
+                    self._problem(path, problem)
                 self._skip([*found.children, *found.metadata], depth)
                 return
-            live = live.state_dict()
+            live = own
         if not isinstance(live, MutableMapping):
             self._problem(path, f"a dict is stored, here is a {type_name(type(live))}")
             self._skip([*found.children, *found.metadata], depth)
@@ -165,8 +177,8 @@ class _Walk:
         for key, child in zip(found.keys, found.children, strict=True):
             below = paths.join(path, paths.element(key))
             if key in live:
-                self._claim(live, key, child, below)
-                self._node(child, live[key], below, depth + 1, fixed=False)
+                self._claim((id(live), key), child, below)
+                self._node(child, live[key], below, depth + 1, (id(live), key))
             else:
                 self._problem(below, "it is stored, and there is no such entry here")
                 self._skip([child], depth)
@@ -177,7 +189,7 @@ class _Walk:
                 if key not in stored:
                     self._problem(paths.join(path, _element(key)), "it is here, and not in the commit")
 
-    def _sequence(self, found: SequenceNode, live: Any, path: str, depth: int) -> None:
+    def _sequence(self, found: SequenceNode, live: Any, path: str, depth: int, place: _Place | None) -> None:
         fits = isinstance(live, list if found.kind == "list" else tuple)
         if not fits or len(live) != len(found.children):
             self._problem(path, f"a {found.kind} of {len(found.children)} is stored, here is {_described(live)}")
@@ -185,15 +197,17 @@ class _Walk:
             return
         for index, (child, item) in enumerate(zip(found.children, live, strict=True)):
             below = paths.join(path, str(index))
-            self._claim(live, index, child, below)
-            self._node(child, item, below, depth + 1, fixed=found.kind == "tuple")
+            inner = (id(live), index) if found.kind == "list" else (place, index) if place is not None else None
+            if inner is not None:
+                self._claim(inner, child, below)
+            self._node(child, item, below, depth + 1, inner)
 
-    def _claim(self, live: Any, key: Any, node: Node, path: str) -> None:
-        """Take a place of a live container for a stored value; a container that is met twice takes one only."""
+    def _claim(self, place: _Place, node: Node, path: str) -> None:
+        """Take a place of the live state for a stored value; a container that is met twice takes one only."""
         if type(node) is list and node[:1] and node[0] in _HAVE_INSIDES:
             return
         stored = (self._part, self._at, node)
-        part, at, other, where = self._claimed.setdefault((id(live), key), (*stored, path))
+        part, at, other, where = self._claimed.setdefault(place, (*stored, path))
         if where == path:
             return
         values, others = self._parts[self._part][2], self._parts[part][2]
@@ -219,17 +233,45 @@ class _Walk:
 
 
 _DICTS = (defaultdict, Counter)
-_CONTAINERS = (dict, OrderedDict, list, tuple)
+_CONTAINERS = (dict, OrderedDict, list)
 
 
-def _loads_in_place(live: Any, found: MapNode) -> bool:
-    """Whether a stored state dict can be put into the tensors of an object: it is a module that has no other state."""
-    return _is_module(live) and all(type(child) is list and child[:1] == ["tensor"] for child in found.children)
+def _is_tensor(node: Node) -> bool:
+    return type(node) is list and node[:1] == ["tensor"]
 
 
-def _is_module(live: Any) -> bool:
+def _own_state(live: Any) -> Any:
+    """The state dict of a module if it is the module's own tensors; None if it is not, or not all of it.
+
+    Modules with hooks may give copies, and lazy ones have tensors without memory: these must load by themselves.
+    """
     torch = sys.modules.get("torch")
-    return torch is not None and isinstance(live, torch.nn.Module)
+    if torch is None or not isinstance(live, torch.nn.Module):
+        return None
+    found = live.state_dict()
+    own = {_where(value) for value in (*live.parameters(), *live.buffers())} - {None} | {0}
+    return found if own.issuperset(map(_where, found.values())) else None
+
+
+def _where(value: Any) -> int | None:
+    """Address of a tensor; 0 for one that is empty or no strided memory, None for what is no tensor, or none yet."""
+    torch = sys.modules["torch"]
+    if not isinstance(value, torch.Tensor) or torch.nn.parameter.is_lazy(value):
+        return None
+    return int(value.data_ptr()) if _is_strided(value) and value.numel() else 0
+
+
+def _load(live: Any, state: Any) -> None:
+    """Let an object load its state dict."""
+    own = _own_state(live) if all(map(_is_strided, state.values())) else None
+    if own is None:
+        live.load_state_dict(state)
+        return
+    put(own, state)
+    # What it must have is known. It may have more than it gives: models leave frozen parts out of their state dicts.
+    torch = sys.modules["torch"]
+    plain = type(live).load_state_dict is torch.nn.Module.load_state_dict
+    live.load_state_dict(own, **({"strict": False} if plain else {}))
 
 
 def _is_strided(value: Any) -> bool:
@@ -284,26 +326,28 @@ def put(live: Any, value: Any) -> None:
         if "_metadata" in getattr(value, "__dict__", ()) and hasattr(live, "__dict__"):
             vars(live)["_metadata"] = vars(value)["_metadata"]
         for key, child in value.items():
-            if not _put_inside(live[key], child):
-                live[key] = child
-    elif isinstance(value, list | tuple):
+            _put_into(live, key, child)
+    elif isinstance(value, list):
         for index, child in enumerate(value):
-            if not _put_inside(live[index], child) and not isinstance(value, tuple):
-                live[index] = child
+            _put_into(live, index, child)
     else:
-        _put_inside(live, value)
+        _put_at(live, value)
 
 
-def _put_inside(live: Any, value: Any) -> bool:
-    """Put a value into a live one; False if that has no inside to be put into."""
+def _put_into(live: Any, key: Any, value: Any) -> None:
+    before = live[key]
+    after = _put_at(before, value)
+    if after is not before:
+        live[key] = after
+
+
+def _put_at(live: Any, value: Any) -> Any:
+    """Put a value where a live one is; what is there then: the live one if it has an inside to be put into."""
     if is_stateful(type(value)):
         value = value.state_dict()  # as it is stored
     if is_stateful(type(live)) and isinstance(value, Mapping):
-        if _is_module(live) and all(map(_is_strided, value.values())):
-            put(live.state_dict(), value)
-        else:
-            live.load_state_dict(value)
-        return True
+        _load(live, value)
+        return live
     kind = type(value).__module__.partition(".")[0]
     if kind == "torch" and hasattr(value, "data_ptr"):
         from casckpt.state import tensors
@@ -312,14 +356,17 @@ def _put_inside(live: Any, value: Any) -> bool:
             tensors.touch(live)
         else:
             tensors.assign(live, value)
-        return True
+        return live
     if kind == "numpy" and type(value).__name__ == "ndarray":  # scalars are values like any other
         if live.ctypes.data != value.ctypes.data:
             live[...] = value
-        return True
+        return live
+    if type(value) is tuple and isinstance(live, tuple) and len(live) == len(value):
+        members = tuple(map(_put_at, live, value))
+        return live if all(map(is_, members, live)) else members
     if type(value) in _CONTAINERS or (type(value) in _DICTS and type(live) is type(value)):
         if isinstance(value, list) and not (isinstance(live, list) and len(live) == len(value)):
-            return False  # a packed list of numbers is one value, and may take the place of any other
+            return value  # a packed list of numbers is one value, and may take the place of any other
         put(live, value)
-        return True
-    return False
+        return live
+    return value

@@ -13,7 +13,18 @@ FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = sorted(page for page in DOCS.rglob("*.md") if FENCE.search(page.read_text(encoding="utf-8")))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(DOCS)) for page in PAGES])
+FRAMEWORKS = DOCS / "how-to" / "checkpoint-frameworks.md"
+"""Lightning, transformers and what they import warn of each other."""
+
+
+def marks(page: Path) -> list[pytest.MarkDecorator]:
+    """What a page needs from pytest."""
+    return [pytest.mark.filterwarnings("ignore")] if page == FRAMEWORKS else []
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, id=str(page.relative_to(DOCS)), marks=marks(page)) for page in PAGES]
+)
 def test_the_examples_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     text = page.read_text(encoding="utf-8")

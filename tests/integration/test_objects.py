@@ -119,8 +119,11 @@ def test_values_of_classes_are_put_into_a_live_state(store):
     assert live["x"] == [day, Phase.EVAL] and live["c"] is inner and inner["a"] == [1] and live["n"]["b"] == 2
     assert live["w"] is weight and weight.sum() == 3
     live["t"] = (Phase.TRAIN,)
-    with pytest.raises(errors.StateMismatch, match="t/0"):
-        store.checkout(into=live)
+    store.checkout(into=live)
+    assert live["t"] == (Phase.EVAL,)
+    store.commit((Phase.EVAL,))
+    with pytest.raises(errors.StateMismatch, match="0"):
+        store.checkout(into=(Phase.TRAIN,))
 
 
 def test_a_part_of_an_object_can_be_selected_and_read(store):
