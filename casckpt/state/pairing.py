@@ -349,7 +349,7 @@ def _put_at(live: Any, value: Any) -> Any:
         _load(live, value)
         return live
     kind = type(value).__module__.partition(".")[0]
-    if kind == "torch" and hasattr(value, "data_ptr"):
+    if kind == "torch" and _is_strided(value):
         from casckpt.state import tensors
 
         if live.data_ptr() == value.data_ptr():

@@ -238,7 +238,7 @@ def _layout_problem(tensor: Any) -> str:
     if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized:
         return "sparse, nested and quantized layouts are not kept"
     if tensor.is_meta or tensor._is_zerotensor():
-        return "it has no memory"
+        return "a meta tensor has no values" if tensor.is_meta else "it has no memory"
     return _DIMS_PROBLEM if tensor.dim() > DIMS_MAX else ""
 
 

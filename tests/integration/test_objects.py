@@ -186,3 +186,13 @@ def test_objects_are_staged_like_all_else_when_committed_in_the_background(store
     pending = store.commit(state, wait=False, skip="when")
     pending.result()
     assert "when" not in store.checkout()
+
+
+def test_tensors_without_strided_memory_replace_what_is_there(store):
+    state = {"sparse": torch.eye(3).to_sparse(), "meta": torch.empty(2, device="meta"), "w": torch.ones(2)}
+    store.commit(state)
+    live = {"sparse": torch.zeros(3, 3).to_sparse(), "meta": None, "w": torch.zeros(2)}
+    weight = live["w"]
+    store.checkout(into=live)
+    assert torch.equal(live["sparse"].to_dense(), torch.eye(3)) and live["meta"].is_meta
+    assert live["w"] is weight and weight.sum() == 2
