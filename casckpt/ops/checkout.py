@@ -32,7 +32,11 @@ def checkout_state(
 
     Cost: one read and one BLAKE3 pass over what is asked for; memory is that plus one chunk a thread.
     """
-    selection = select_state(repository.database, identity, select)
+    return read_state(repository, select_state(repository.database, identity, select), progress)
+
+
+def read_state(repository: Repository, selection: Selection, progress: Progress | None = None) -> Any:
+    """What is selected, in fresh memory; errors and cost as of `checkout_state`."""
     targets: list[Target | GroupTarget] = []
     with paused():
         memories = [fresh_memory(targets, *own) for own in selection.own_blobs()]
