@@ -271,6 +271,13 @@ class UnsafePath(UsageError):
     why = "{problem}"
 
 
+class MalformedFile(UsageError):
+    code = "file.malformed"
+    what = "{path} cannot be read as a {kind} file"
+    why = "{problem}"
+    hint = "casckpt commit keeps any file byte for byte, whatever is in it"
+
+
 class StateError(CasckptError, ValueError):
     code, exit_code = "state", 2
     what = "{path}: {problem}"

@@ -26,7 +26,7 @@ FLOORS = (
     ("view",),
     ("ops",),
     ("plan", "odb"),
-    ("format", "state", "storage"),
+    ("format", "state", "storage", "foreign"),
     ("units", "errors"),
 )
 """Rooms from the roof down. A room imports rooms on lower floors only; rooms on one line do not know each other."""
@@ -40,6 +40,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "msgpack": ("casckpt.format.canonical",),
     "zstandard": ("casckpt.format.codec",),
     "lmdb": ("casckpt.odb.index",),
+    "pyfastcdc": ("casckpt.foreign.content",),
     "obstore": ("casckpt.storage.object",),
     "torch": ("casckpt.state.tensors", "casckpt.train", "casckpt.integrations"),
     "click": ("casckpt.cli",),
@@ -59,7 +60,7 @@ NUMPY_AT_TOP = {
 }
 """Modules that are themselves loaded late and may import numpy at module level; all others do so inside functions."""
 
-PURE = ("format", "plan", "state", "view", "units", "errors")
+PURE = ("format", "foreign", "plan", "state", "view", "units", "errors")
 IMPURE_MODULES = {
     *("os", "io", "pathlib", "tempfile", "shutil", "glob", "mmap", "fcntl", "logging"),
     *("socket", "ssl", "select", "selectors", "http"),

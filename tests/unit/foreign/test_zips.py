@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import io
+import struct
+import zipfile
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from casckpt.errors import MalformedFile
+from casckpt.foreign.reader import BytesReader
+from casckpt.foreign.zips import looks_like, read_members
+from tests.support import foreign
+
+BAD = dict(foreign.malformed_zip())
+
+
+class _Pipe(io.RawIOBase):
+    """A file that cannot be sought, so that its writer puts the sizes behind the data."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.data += bytes(data)
+        return len(data)
+
+
+def check(data: bytes) -> None:
+    """The members are those that the standard library finds, with their bytes."""
+    assert looks_like(data)
+    found = {member.name: member for member in read_members(BytesReader(data))}
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert set(found) == set(archive.namelist())
+        for info in archive.infolist():
+            member = found[info.filename]
+            assert (member.crc, member.method, member.nbytes) == (info.CRC, info.compress_type, info.file_size)
+            if member.is_plain:
+                assert data[member.offset : member.offset + member.stored] == archive.read(info)
+
+
+def test_archives_of_the_standard_library_are_read() -> None:
+    check(foreign.plain_zip({"a": b"1", "folder/": b"", "ü/b": b"22", "empty": b""}))
+    check(foreign.plain_zip({"a": bytes(1000)}, zipfile.ZIP_DEFLATED))
+
+
+def test_archives_written_into_a_pipe_are_read() -> None:
+    pipe = _Pipe()
+    with zipfile.ZipFile(pipe, "w") as archive:
+        archive.writestr("a", b"123")
+        with archive.open("b", "w", force_zip64=True) as file:
+            file.write(b"4" * 100)
+    check(pipe.data)
+
+
+def test_archives_of_numpy_and_torch_are_read() -> None:
+    file = io.BytesIO()
+    np.savez(file, x=np.arange(10), y=np.ones((2, 3)))
+    check(file.getvalue())
+    file = io.BytesIO()
+    torch.save({"w": torch.ones(1000), "b": torch.ones(3)}, file)
+    check(file.getvalue())
+
+
+def test_an_archive_may_end_with_a_comment() -> None:
+    data = foreign.plain_zip({"a": b"1"})
+    check(data[:-2] + struct.pack("<H", 5) + b"notes")
+
+
+def test_members_come_in_the_order_of_their_bytes() -> None:
+    data = foreign.plain_zip({"b": b"1" * 50, "a": b"2" * 50})
+    members = read_members(BytesReader(data))
+    assert [member.name for member in members] == ["b", "a"]
+    assert members[0].offset + members[0].stored <= members[1].offset
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_malformed_archive_is_refused_by_name(what: str) -> None:
+    with pytest.raises(MalformedFile, match=r"x\.pt cannot be read as a zip file"):
+        read_members(BytesReader(BAD[what], "x.pt"))
+
+
+def test_there_are_thirty_malformed_archives() -> None:
+    assert len(BAD) >= 30
+
+
+def test_a_directory_longer_than_asked_for_is_not_read() -> None:
+    data = foreign.plain_zip({f"member{number}": b"" for number in range(100)})
+    assert len(read_members(BytesReader(data))) == 100
+    with pytest.raises(MalformedFile, match="is not read"):
+        read_members(BytesReader(data), limit=1000)
+
+
+@settings(max_examples=300)
+@given(st.integers(0, 400), st.binary(min_size=1, max_size=4))
+def test_a_mutated_archive_is_refused_or_its_members_lie_apart(at: int, new: bytes) -> None:
+    whole = foreign.plain_zip({"a": b"1" * 60, "b": b"2" * 60, "c": b""})
+    data = whole[:at] + new + whole[at + len(new) :]
+    try:
+        members = read_members(BytesReader(data))
+    except MalformedFile:
+        return
+    end = 0
+    for member in members:
+        assert member.offset >= end
+        end = member.offset + member.stored
+    assert end <= len(data)
