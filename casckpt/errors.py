@@ -233,6 +233,12 @@ class FormatError(CasckptError):
     hint = "pip install -U casckpt"
 
 
+class MissingLibrary(FormatError):
+    code = "library.missing"
+    what = "{purpose} needs {library}, which is not installed"
+    hint = "pip install {install}"
+
+
 class NewerFormat(FormatError):
     code = "store.newer-format"
     what = "this store needs a newer casckpt to {operation}"
@@ -278,6 +284,13 @@ class MalformedFile(UsageError):
     hint = "casckpt commit keeps any file byte for byte, whatever is in it"
 
 
+class PickledObjects(UsageError):
+    code = "file.pickle"
+    what = "{path} holds pickled objects that are more than a plain state"
+    why = "{problem}; nothing was executed"
+    hint = "keep the file byte for byte (--as files), or, if you trust who wrote it, allow_pickle=True or --allow-pickle"
+
+
 class StateError(CasckptError, ValueError):
     code, exit_code = "state", 2
     what = "{path}: {problem}"
@@ -319,3 +332,10 @@ class StateChanged(StateError):
     what = "{path}: changed while it was being committed"
     why = "another thread wrote to the memory; nothing was committed"
     hint = "commit between optimizer steps"
+
+
+class NotExportable(StateError):
+    code = "export.values"
+    what = "{shown} cannot be written as {format}"
+    why = "{problem}; nothing was written"
+    hint = "{way_out}"

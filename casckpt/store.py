@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from casckpt.odb.coder import Compress
     from casckpt.ops.lazy import StoredState, StoredValue
-    from casckpt.ops.reports import CheckoutReport, Diff, FsckReport, LeafSummary
+    from casckpt.ops.reports import CheckoutReport, Diff, ExportReport, FsckReport, LeafSummary
 
 # Operations are imported where they are called: `casckpt log` must not pay for commit, checkout and fsck.
 
@@ -31,6 +31,7 @@ __all__ = [
     "CheckoutReport",
     "CommitInfo",
     "Diff",
+    "ExportReport",
     "FsckReport",
     "LeafSummary",
     "PendingCommit",
@@ -244,6 +245,34 @@ class Store:
         from casckpt.ops.checkout_path import checkout_path
 
         return checkout_path(self._repository.database, self._resolve(revision), destination, progress)
+
+    def export(
+        self,
+        revision: str,
+        destination: str | os.PathLike[str],
+        *,
+        format: str | None = None,
+        select: str | Sequence[str] | None = None,
+        replace: bool = False,
+        progress: Progress | None = None,
+    ) -> ExportReport:
+        """Write a state, or the part at `REV:PATH`, to a file of another program; it is whole there, or not at all.
+
+        Args:
+            revision: `gpt/best`, `gpt/best:model`, or as a view with the format in its suffix, `gpt/best:model.npz`.
+            format: safetensors, pt, npz, json or h5; by default what the suffixes say.
+            select: as of `checkout`.
+            replace: a file that is there is replaced once the new one is whole.
+
+        Raises:
+            NotExportable: the format cannot hold a value; nothing was written.
+            TargetExists: the destination is there, and `replace` was not given.
+            MissingLibrary: the format needs a library that is not installed.
+            DamagedLeaf: stored bytes are wrong or missing; nothing is left behind.
+        """
+        from casckpt.ops.export import export
+
+        return export(self._repository, revision, destination, format, select, progress, replace=replace)
 
     def checkout(
         self,

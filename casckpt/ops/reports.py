@@ -106,6 +106,29 @@ class CheckoutReport:
 
 
 @dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What an export wrote. `part` is the path inside the commit, `nbytes` the length of the file."""
+
+    commit: str
+    part: str
+    path: str
+    format: str
+    """safetensors, pt, npz, json or h5; file for a committed file, which comes out as it is."""
+    leaves: int
+    nbytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "commit": self.commit,
+            "part": self.part,
+            "path": self.path,
+            "format": self.format,
+            "leaves": self.leaves,
+            "bytes": self.nbytes,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One thing fsck found. `severity` is damage (data is wrong or missing), notice (harmless, or already healed)."""
 
