@@ -288,7 +288,9 @@ class PickledObjects(UsageError):
     code = "file.pickle"
     what = "{path} holds pickled objects that are more than a plain state"
     why = "{problem}; nothing was executed"
-    hint = "keep the file byte for byte (--as files), or, if you trust who wrote it, allow_pickle=True or --allow-pickle"
+    hint = (
+        "keep the file byte for byte (--as files), or, if you trust who wrote it, allow_pickle=True or --allow-pickle"
+    )
 
 
 class StateError(CasckptError, ValueError):

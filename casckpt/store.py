@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, overload
 
 from casckpt.errors import StoreNotFound
+from casckpt.exchange import Exchange
 from casckpt.odb.repository import Repository, initialize, writer_name
 from casckpt.ops import history
 from casckpt.ops.background import Background
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
     from casckpt.odb.coder import Compress
     from casckpt.ops.lazy import StoredState, StoredValue
-    from casckpt.ops.reports import CheckoutReport, Diff, ExportReport, FsckReport, LeafSummary
+    from casckpt.ops.reports import (
+        CheckoutReport, Diff, ExportReport, FsckReport, ImportedCheckpoint, ImportReport, LeafSummary,
+    )  # fmt: skip
 
 # Operations are imported where they are called: `casckpt log` must not pay for commit, checkout and fsck.
 
@@ -33,6 +36,8 @@ __all__ = [
     "Diff",
     "ExportReport",
     "FsckReport",
+    "ImportReport",
+    "ImportedCheckpoint",
     "LeafSummary",
     "PendingCommit",
     "RunInfo",
@@ -69,7 +74,7 @@ class _Words(TypedDict, total=False):
     progress: Progress | None
 
 
-class Store:
+class Store(Exchange):
     """An open store. Safe to use from several threads and after fork; close it, or use it as a context manager.
 
     Several processes may have the same store open and commit to it at once.
@@ -245,34 +250,6 @@ class Store:
         from casckpt.ops.checkout_path import checkout_path
 
         return checkout_path(self._repository.database, self._resolve(revision), destination, progress)
-
-    def export(
-        self,
-        revision: str,
-        destination: str | os.PathLike[str],
-        *,
-        format: str | None = None,
-        select: str | Sequence[str] | None = None,
-        replace: bool = False,
-        progress: Progress | None = None,
-    ) -> ExportReport:
-        """Write a state, or the part at `REV:PATH`, to a file of another program; it is whole there, or not at all.
-
-        Args:
-            revision: `gpt/best`, `gpt/best:model`, or as a view with the format in its suffix, `gpt/best:model.npz`.
-            format: safetensors, pt, npz, json or h5; by default what the suffixes say.
-            select: as of `checkout`.
-            replace: a file that is there is replaced once the new one is whole.
-
-        Raises:
-            NotExportable: the format cannot hold a value; nothing was written.
-            TargetExists: the destination is there, and `replace` was not given.
-            MissingLibrary: the format needs a library that is not installed.
-            DamagedLeaf: stored bytes are wrong or missing; nothing is left behind.
-        """
-        from casckpt.ops.export import export
-
-        return export(self._repository, revision, destination, format, select, progress, replace=replace)
 
     def checkout(
         self,

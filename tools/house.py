@@ -23,6 +23,7 @@ FLOORS = (
     ("integrations",),
     ("train",),
     ("store",),
+    ("exchange",),
     ("view",),
     ("ops",),
     ("plan", "odb"),
@@ -42,7 +43,8 @@ DOORS: dict[str, tuple[str, ...]] = {
     "lmdb": ("casckpt.odb.index",),
     "pyfastcdc": ("casckpt.foreign.content",),
     "obstore": ("casckpt.storage.object",),
-    "torch": ("casckpt.state.tensors", "casckpt.train", "casckpt.integrations"),
+    "torch": ("casckpt.state.tensors", "casckpt.ops.torch_files", "casckpt.train", "casckpt.integrations"),
+    "h5py": ("casckpt.ops.h5",),
     "click": ("casckpt.cli",),
     "rich": ("casckpt.cli.output",),
     "numpy": ("casckpt",),
@@ -57,6 +59,7 @@ NUMPY_AT_TOP = {
     "casckpt.format.plane_encode": "loaded only to encode numbers",
     "casckpt.format.words": "loaded only to code numbers",
     "casckpt.odb.pipeline": "loaded only to commit",
+    "casckpt.ops.h5": "loaded only for HDF5 files",
 }
 """Modules that are themselves loaded late and may import numpy at module level; all others do so inside functions."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import mmap
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +49,7 @@ class Dense:
         return math.prod(self.shape) * self.itemsize
 
 
-def dense(leaf: Leaf, sizes: list[int]) -> Dense | None:
+def dense(leaf: Leaf, sizes: Sequence[int]) -> Dense | None:
     """A leaf as a tensor or array; None if it is none, or of a dtype of which the width is not known.
 
     Args:

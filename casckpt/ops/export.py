@@ -103,7 +103,12 @@ def _form(given: str | None, viewed: Form | None, target: Path) -> Form:
 
 
 def _write(
-    repository: Repository, selection: Selection, tree: Branch | Leaf, form: Form, aside: Path, progress: Progress | None
+    repository: Repository,
+    selection: Selection,
+    tree: Branch | Leaf,
+    form: Form,
+    aside: Path,
+    progress: Progress | None,
 ) -> int:
     """Write a tree in a format; returns how many leaves."""
 
@@ -166,7 +171,9 @@ def _export_file(
     own = SUFFIXES.get(PurePosixPath(name).suffix)
     wanted = form or SUFFIXES.get(target.suffix)
     if wanted not in (None, own):
-        problem = f"{name} is a file, which comes out as it is and not as {wanted}; casckpt import --as state decodes it"
+        problem = (
+            f"{name} is a file, which comes out as it is and not as {wanted}; casckpt import --as state decodes it"
+        )
         raise UsageError(problem=problem)
     loaded = components[file.part]
     blob = file.node.blob

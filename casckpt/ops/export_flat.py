@@ -200,7 +200,9 @@ def write_npz(
     with zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         for name, one in found.items():
             node, rows = one.leaf.node, one
-            is_columns = not one.is_tensor and getattr(node, "order", "C") == "F" and getattr(node, "strides", 0) is None
+            is_columns = (
+                not one.is_tensor and getattr(node, "order", "C") == "F" and getattr(node, "strides", 0) is None
+            )
             if is_columns:  # written as it lies, and numpy gives it back so
                 rows = Dense(one.leaf, one.dtype, one.shape, one.itemsize, None)
             start = io.BytesIO()

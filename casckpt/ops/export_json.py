@@ -7,11 +7,10 @@ from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from typing import Any
 
-from casckpt.ops.load import Loader
 from casckpt.ops.selection import Selection
 from casckpt.state import paths
 from casckpt.state.branches import Branch, Leaf, leaves
-from casckpt.state.nodes import ArrayNode, NumbersNode, TensorNode
+from casckpt.state.nodes import ArrayNode, TensorNode
 from casckpt.state.unflatten import Part, unflatten
 from casckpt.state.values import Scalar
 from casckpt.units import json_number
@@ -57,7 +56,9 @@ def _names(keys: tuple[Hashable, ...]) -> list[str]:
     """Keys as texts, all different: texts as they are unless another key of the dict looks the same."""
     elements = [paths.element(key) for key in keys]
     others = {element for key, element in zip(keys, elements, strict=True) if type(key) is not str}
-    return [str(key) if type(key) is str and key not in others else one for key, one in zip(keys, elements, strict=True)]
+    return [
+        str(key) if type(key) is str and key not in others else one for key, one in zip(keys, elements, strict=True)
+    ]
 
 
 def _plain(selection: Selection, leaf: Leaf) -> Any:
@@ -78,14 +79,10 @@ def _value(selection: Selection, leaf: Leaf) -> Any:
     loaded = selection.chosen[leaf.part].loaded
     sizes = loaded.structure.sizes
     inline = [] if leaf.node is not None else [["scalar", leaf.value.dtype, leaf.value.data]]  # type: ignore[attr-defined]
-    part = Part("", leaf.raw, inline, lambda blob: _memory(selection.loader, loaded, blob), sizes)
+    part = Part("", leaf.raw, inline, lambda blob: selection.loader.memory(loaded, blob), sizes)
     value = unflatten([part], ())
     is_small = isinstance(leaf.node, TensorNode) and leaf.node.dtype.startswith(("float8", "bfloat"))
     return value.detach().float() if is_small else value
-
-
-def _memory(loader: Loader, loaded: Any, blob: int) -> memoryview:
-    return loader.memory(loaded, blob)
 
 
 def _json(value: Any) -> Any:

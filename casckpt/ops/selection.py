@@ -68,7 +68,7 @@ class Selection:
         return [_part(self.loader, chosen, found) for chosen, found in zip(self.chosen, memories, strict=True)]
 
     def at(self, path: str) -> Chosen | None:
-        """The leaf or container at a path, None if there is none; of the root only where nothing was taken out of it."""
+        """The leaf or container at a path, None if there is none."""
         for one in reversed(self.chosen):  # the root last: a component's name is an entry of it too
             name = one.loaded.name
             if not name or path == name or path.startswith(name + "/"):

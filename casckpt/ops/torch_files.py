@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from casckpt.errors import MalformedFile, PickledObjects
+from casckpt.errors import MalformedFile, PickledObjects, StorageError
 
-_BLOCKED = ("global", "class", "torchscript", "function", "type")
+_BLOCKED = ("global", "class", "function")
 """Words in what torch says of pickles that hold more than a plain state."""
+_ADVICE = ("Weights only load failed", "Check the documentation", "Please file an issue")
 
 
 def save(state: Any, path: Path) -> None:
-    """Write a state as torch.save does."""
-    torch.save(state, path)
+    """Write a state as torch.save does.
+
+    Raises:
+        StorageError: the disk failed or is full, of which torch only tells a text.
+    """
+    try:
+        torch.save(state, path)
+    except RuntimeError as error:
+        raise StorageError(operation="write", path=str(path), problem=_reason(error)) from error
 
 
 def load(path: Path, name: str, *, is_zip: bool, allow_pickle: bool) -> Any:
@@ -34,16 +43,16 @@ def load(path: Path, name: str, *, is_zip: bool, allow_pickle: bool) -> Any:
     try:
         return torch.load(path, map_location="cpu", mmap=is_zip, weights_only=not allow_pickle)
     except pickle.UnpicklingError as error:
-        problem = _first_line(error)
+        problem = _reason(error)
         if any(word in problem.lower() for word in _BLOCKED):
             raise PickledObjects(path=name, problem=problem) from error
         raise MalformedFile(path=name, kind="torch", problem=problem) from error
     except Exception as error:  # damaged pickles and archives raise whatever their bytes lead to
-        raise MalformedFile(path=name, kind="torch", problem=_first_line(error)) from error
+        raise MalformedFile(path=name, kind="torch", problem=_reason(error)) from error
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """What torch says, without its advice to trust the file."""
-    text = str(error)
-    reason = text.partition("WeightsUnpickler error:")[2] or text
-    return f"{reason.strip().splitlines()[0][:200] if reason.strip() else type(error).__name__}"
+    said = [part.strip() for part in re.split(r"WeightsUnpickler error:|\n\s*\n", str(error))]
+    reasons = [part.splitlines()[0] for part in said if part and not part.startswith(_ADVICE)]
+    return reasons[0][:200].rstrip(".") if reasons else type(error).__name__
