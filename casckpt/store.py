@@ -25,7 +25,13 @@ if TYPE_CHECKING:
     from casckpt.odb.coder import Compress
     from casckpt.ops.lazy import StoredState, StoredValue
     from casckpt.ops.reports import (
-        CheckoutReport, Diff, ExportReport, FsckReport, ImportedCheckpoint, ImportReport, LeafSummary,
+        CheckoutReport,
+        Diff,
+        ExportReport,
+        FsckReport,
+        ImportedCheckpoint,
+        ImportReport,
+        LeafSummary,
     )  # fmt: skip
 
 # Operations are imported where they are called: `casckpt log` must not pay for commit, checkout and fsck.
