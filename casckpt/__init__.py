@@ -22,6 +22,8 @@ if TYPE_CHECKING:
         ImportedCheckpoint,
         ImportReport,
         LeafSummary,
+        Opaque,
+        OpaqueWarning,
         PendingCommit,
         RunInfo,
         Status,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
         init,
         memory,
         open,
+        register,
     )
 
 __all__ = [
@@ -42,6 +45,8 @@ __all__ = [
     "ImportReport",
     "ImportedCheckpoint",
     "LeafSummary",
+    "Opaque",
+    "OpaqueWarning",
     "PendingCommit",
     "RunInfo",
     "Status",
@@ -52,6 +57,7 @@ __all__ = [
     "init",
     "memory",
     "open",
+    "register",
 ]
 __version__ = "0.1.0"
 

@@ -19,6 +19,10 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 
+class OpaqueWarning(UserWarning):
+    """A stored value of a class that is not here was given as `casckpt.Opaque`."""
+
+
 class _Facts(dict[str, Any]):
     def __missing__(self, key: str) -> str:
         return "?"
@@ -277,6 +281,17 @@ class UnsafePath(UsageError):
     why = "{problem}"
 
 
+class UnsafeLink(UnsafePath):
+    code = "path.link"
+    hint = "commit what it points to, or leave it out"
+
+
+class UnsafeName(UnsafePath):
+    code = "path.name"
+    what = "{path} can never be checked out"
+    hint = "give it another name, or leave it out"
+
+
 class MalformedFile(UsageError):
     code = "file.malformed"
     what = "{path} cannot be read as a {kind} file"
@@ -302,7 +317,14 @@ class UnsupportedType(StateError):
     code = "state.type"
     what = "{path}: values of type {type} cannot be stored"
     why = "{problem}"
-    hint = "drop the key or convert the value to a tensor, array, number, string, list or dict"
+    hint = "drop it, skip=[{path!r}], casckpt.register its class, or store a pickle with allow_pickle=[{path!r}]"
+
+
+class DistributedState(StateError):
+    code = "state.distributed"
+    what = "{path}: a {type} holds only this process's share of a tensor"
+    why = "to gather it here would wait for all other processes, which may not be committing"
+    hint = "gather it on every rank (DTensor.full_tensor()) and commit on one"
 
 
 class UnsupportedKey(StateError):
@@ -320,6 +342,20 @@ class StateCycle(StateError):
 class StateTooDeep(StateError):
     code = "state.depth"
     what = "{path}: nested more than {limit} levels deep"
+
+
+class UnknownType(StateError):
+    code = "state.unknown-type"
+    what = "a stored value is of class {type}, which is not here"
+    why = "{problem}"
+    hint = "import its module first, or check out without strict=True to get its fields as casckpt.Opaque"
+
+
+class PickleBlocked(StateError):
+    code = "state.pickle"
+    what = "{path}: a pickle of {type} ({size} bytes) is not run"
+    why = "a pickle runs whatever code its writer wanted; this one came with commit {commit}"
+    hint = "if you trust it, check out with allow_pickle=[{path!r}], else without it: select="
 
 
 class StateMismatch(StateError):

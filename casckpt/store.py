@@ -9,13 +9,15 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, overload
 
-from casckpt.errors import StoreNotFound
+from casckpt.errors import OpaqueWarning, StoreNotFound
 from casckpt.exchange import Exchange
 from casckpt.odb.repository import Repository, initialize, writer_name
 from casckpt.ops import history
 from casckpt.ops.background import Background
 from casckpt.ops.pending import PendingCommit
 from casckpt.ops.values import CommitInfo, Progress, RunInfo, Status, Verify, WhenBusy
+from casckpt.state.opaque import Opaque
+from casckpt.state.registry import register
 from casckpt.storage.base import Storage
 from casckpt.storage.local import LocalStorage
 
@@ -45,6 +47,8 @@ __all__ = [
     "ImportReport",
     "ImportedCheckpoint",
     "LeafSummary",
+    "Opaque",
+    "OpaqueWarning",
     "PendingCommit",
     "RunInfo",
     "Status",
@@ -54,6 +58,7 @@ __all__ = [
     "init",
     "memory",
     "open",
+    "register",
 ]
 
 
@@ -78,6 +83,8 @@ class _Words(TypedDict, total=False):
     data: Any
     compress: Compress
     progress: Progress | None
+    skip: str | Sequence[str] | None
+    allow_pickle: bool | str | Sequence[str]
 
 
 class Store(Exchange):
@@ -171,13 +178,16 @@ class Store(Exchange):
         data: Any = None,
         compress: Compress = "auto",
         progress: Progress | None = None,
+        skip: str | Sequence[str] | None = None,
+        allow_pickle: bool | str | Sequence[str] = False,
         wait: bool = True,
         when_busy: WhenBusy = "wait",
     ) -> CommitInfo | PendingCommit:
         """Commit a state; when this returns, or with `wait=False` its `result()`, it survives kill -9 and power loss.
 
         Args:
-            state: nested dicts, lists and tuples of tensors, arrays, numbers, texts and bytes. Read, never changed.
+            state: nested values of the types docs/reference/values.md lists: containers, numbers, texts, tensors,
+                arrays, dataclasses, and objects with a state dict, of which that is stored. Read, never changed.
             run: the series of commits this belongs to; its `last` becomes the parent and moves here.
             step: of the optimizer, 0 or more. epoch: passes over the data, may be fractional.
             metrics: numbers by name, as {"val/loss": 0.231}.
@@ -191,6 +201,9 @@ class Store(Exchange):
                 on this machine.
             progress: called with the plain bytes done and in all, by the thread that commits; what it raises cancels
                 the commit.
+            skip: patterns of entries of dicts that are left out: `config/lock`, `**/_cache`.
+            allow_pickle: True, or patterns of paths: store values that nothing else can store as pickles. A checkout
+                asks for consent again.
             wait: False copies the state and returns a `PendingCommit`; the rest happens in the background.
             when_busy: of `wait=False` while earlier commits are in the background: `wait` for them, `skip` this one,
                 or `coalesce`: take the place of the one that has not begun, and never wait for the disk.
@@ -206,17 +219,18 @@ class Store(Exchange):
         """
         from casckpt.odb.coder import check_policy
         from casckpt.ops.commit import CommitOptions, commit_state, fixed
-        from casckpt.state.flatten import flatten
+        from casckpt.ops.consent import take_apart
 
         options = CommitOptions(
             run, step, epoch, kind, status, metrics or {}, message, author, parents, expect, best, schema,
             config, environment, code, data,
         )  # fmt: skip
         compress = check_policy(compress)
+        flat = partial(take_apart, state, skip, allow_pickle)
         if wait:
-            return commit_state(self._in_turn(), flatten(state), options, compress, progress)
+            return commit_state(self._in_turn(), flat(), options, compress, progress)
         work = partial(commit_state, self._repository, options=fixed(options), compress=compress, progress=progress)
-        return self._background.submit(partial(flatten, state), work, when_busy)
+        return self._background.submit(flat, work, when_busy)
 
     def commit_path(
         self,
@@ -266,6 +280,8 @@ class Store(Exchange):
         mmap: bool = False,
         verify: Verify | None = None,
         progress: Progress | None = None,
+        strict: bool = False,
+        allow_pickle: bool | str | Sequence[str] = False,
     ) -> Any:
         """The exact state of a commit, on the CPU, in memory of its own; every byte is verified unless `mmap`.
 
@@ -278,10 +294,16 @@ class Store(Exchange):
             verify: `first` with `into`: read all once before anything is overwritten; `background` with `mmap`: a
                 thread compares what was mapped with its ids, and the next call raises what it finds.
             progress: called with the plain bytes done and in all; what it raises cancels the checkout.
+            strict: refuse values of classes that are not imported here; else they come as `casckpt.Opaque`, with an
+                `OpaqueWarning`.
+            allow_pickle: True, or patterns of paths: run the pickles the commit holds, and so whatever code their
+                writer wanted.
 
         Raises:
             RevisionNotFound: nothing has that name.
             NotFoundError: nothing is selected.
+            PickleBlocked: the commit holds a pickle that is not allowed; nothing was read.
+            UnknownType: a class is not here, with `strict`.
             StateMismatch: `into` does not fit; nothing was changed.
             DamagedLeaf: stored bytes are wrong or missing; names the leaf.
             PartialRestore: the same, when parts of `into` were overwritten already; names them.
@@ -290,7 +312,8 @@ class Store(Exchange):
 
         self._background.raise_failure()
         return checkout(
-            self._repository, self._background, self._resolve(revision), into, select, mmap, verify, progress
+            *(self._repository, self._background, self._resolve(revision), into, select, mmap, verify, progress),
+            *(strict, allow_pickle),
         )
 
     def tree(self, revision: str = "@") -> StoredState:

@@ -73,6 +73,8 @@ IMPURE_MODULES = {
 IMPURE_CALLS = {"open", "input", "now", "utcnow", "today", "uuid1", "uuid4"}
 PURE_PATHS = {"PurePath", "PurePosixPath", "PureWindowsPath"}
 """Names of pathlib that never touch a disk."""
+VALUES_OF = {"casckpt.state.objects": "pathlib", "casckpt.state.generators": "random"}
+"""Modules that make values of a package's types, since states may hold them, and use nothing else of it."""
 
 SLOW_AT_START = ("numpy", "torch", "rich")
 MODULE_LINES_MAX = 400
@@ -199,6 +201,7 @@ def purity(house: House) -> Iterator[Finding]:
         for one in module.imports:
             package = one.target.split(".")[0]
             harmless = package == "pathlib" and (one.typing or one.name in PURE_PATHS)
+            harmless = harmless or VALUES_OF.get(module.name) == package
             if package in IMPURE_MODULES and not harmless:
                 yield module.finding(one.line, "purity", f"{module.room} is pure and may not import {package}")
             if room_of(one.full) == "storage" and not _fault(module.room, "storage"):

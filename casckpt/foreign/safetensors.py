@@ -89,7 +89,7 @@ def read_header(reader: Reader, limit: int = HEADER_MAX) -> Header:
     """The header of a file, checked as a whole; no tensor is read.
 
     Args:
-        limit: longest header to read, in bytes; it takes about ten times its length of memory.
+        limit: longest header to read, in bytes; it may take 40 times its length of memory.
 
     Raises:
         MalformedFile: the file breaks a rule of the format, or its header is longer than `limit`.

@@ -10,16 +10,23 @@ from casckpt.format.elements import element_bytes, element_name
 from casckpt.format.ids import CommitId
 from casckpt.format.layout import Grouped, Tiny
 from casckpt.odb.repository import Repository
+from casckpt.ops.consent import AllowPickle, agreed
 from casckpt.ops.load import GroupTarget, LoadedComponent, Target
 from casckpt.ops.selection import Chosen, Patterns, Selection, select_state
 from casckpt.ops.slabs import Slabs
 from casckpt.ops.values import Progress, counted
 from casckpt.state.collector import paused
-from casckpt.state.unflatten import unflatten
+from casckpt.state.unflatten import Trust, unflatten
 
 
 def checkout_state(
-    repository: Repository, identity: CommitId, select: Patterns | None = None, progress: Progress | None = None
+    repository: Repository,
+    identity: CommitId,
+    select: Patterns | None = None,
+    progress: Progress | None = None,
+    *,
+    strict: bool = False,
+    allow_pickle: AllowPickle = False,
 ) -> Any:
     """The state of a commit, or what is selected of it, on the CPU, in fresh memory.
 
@@ -29,25 +36,31 @@ def checkout_state(
         NotFoundError: nothing is selected.
         UsageError: it holds files, not a live state.
         FormatError: it holds something this release does not know.
+        UnknownType: it names a class that is not here, with `strict`.
+        PickleBlocked: it holds a pickle that `allow_pickle` does not cover; nothing was read.
 
     Cost: one read and one BLAKE3 pass over what is asked for; memory is that plus one chunk a thread.
     """
-    return read_state(repository, select_state(repository.database, identity, select), progress)
+    selection = select_state(repository.database, identity, select)
+    trust = agreed(selection.chosen, selection.loader.commit, strict=strict, allow_pickle=allow_pickle)
+    return read_state(repository, selection, trust, progress)
 
 
-def read_state(repository: Repository, selection: Selection, progress: Progress | None = None) -> Any:
+def read_state(
+    repository: Repository, selection: Selection, trust: Trust, progress: Progress | None = None
+) -> Any:
     """What is selected, in fresh memory; errors and cost as of `checkout_state`."""
     targets: list[Target | GroupTarget] = []
     with paused():
         memories = [fresh_memory(targets, *own) for own in selection.own_blobs()]
     read_targets(selection, targets, repository.threads, progress)
-    return build(selection, memories)
+    return build(selection, memories, trust)
 
 
-def build(selection: Selection, memories: list[dict[int, memoryview]]) -> Any:
+def build(selection: Selection, memories: list[dict[int, memoryview]], trust: Trust) -> Any:
     """The state of a selection in memory that is filled."""
     try:
-        return unflatten(selection.parts(memories), selection.links)
+        return unflatten(selection.parts(memories), selection.links, trust)
     except FormatError as error:
         raise FormatError(object=f"commit {selection.loader.commit}", problem=error.reason) from error
 

@@ -1,7 +1,7 @@
 """Files and folders as commits: kept byte for byte; `checkout_path` brings them back.
 
-Regular files and folders only; symbolic links, devices and sockets are refused by name, never followed. The
-executable bit is kept; owners, other modes and times are not.
+Regular files, folders, and symbolic links that stay inside what is committed; links are never followed, and devices,
+pipes and sockets are refused by name. The executable bit is kept; owners, other modes, times and holes are not.
 """
 
 from __future__ import annotations
@@ -11,36 +11,28 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from casckpt.errors import NotFoundError, StateChanged, StorageError, UnsafePath, UsageError
+from casckpt.errors import (
+    NotFoundError,
+    StateTooDeep,
+    StorageError,
+    TooLarge,
+    UnsafeLink,
+    UnsafeName,
+    UnsafePath,
+    UsageError,
+)
+from casckpt.format import chunking, limits
 from casckpt.odb.coder import Compress
 from casckpt.odb.repository import Repository
 from casckpt.ops.commit import CommitOptions, commit_state
+from casckpt.ops.sources import FileSource
 from casckpt.ops.values import CommitInfo, Progress
 from casckpt.state import paths as state_paths
-from casckpt.state.flat import PARTS_MAX, Blob, FlatComponent, FlatState
+from casckpt.state.flat import DEPTH_MAX, LINK_MAX_BYTES, PARTS_MAX, Blob, FlatComponent, FlatState
 from casckpt.state.values import encode_key
 
-
-class _FileSource:
-    """The bytes of a file that must not change while it is read; by several threads at once."""
-
-    private = True
-
-    def __init__(self, path: Path, leaf: str, status: os.stat_result) -> None:
-        self._path, self._leaf, self._status = path, leaf, status
-
-    def read(self, start: int, stop: int) -> memoryview:
-        # Opened for each piece: a folder may have more files than a process may have open.
-        descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            data = os.pread(descriptor, stop - start, start)
-            now = os.fstat(descriptor)
-        finally:
-            os.close(descriptor)
-        seen = (self._status.st_dev, self._status.st_ino, self._status.st_size, self._status.st_mtime_ns)
-        if len(data) != stop - start or (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns) != seen:
-            raise StateChanged(path=self._leaf)
-        return memoryview(data)
+_SHOWN = 5
+"""Most names that an error lists."""
 
 
 class _Gather:
@@ -65,11 +57,21 @@ class _Gather:
         if isinstance(item, dict):
             below = [self.node(child, f"{path}/{state_paths.element(name)}", blobs) for name, child in item.items()]
             return ["dict", _keys(item), below]
+        if isinstance(item, bytes):
+            return ["link", item]
         status = item.lstat()
         node: list[Any] = ["file", None, bool(status.st_mode & stat.S_IXUSR)]
         if status.st_size:
-            blobs.append((Blob(path, "bytes", status.st_size, _FileSource(item, path, status)), node))
+            blobs.append((_blob(item, path, status), node))
         return node
+
+
+def _blob(file: Path, path: str, status: os.stat_result) -> Blob:
+    size = status.st_size
+    if size > limits.MAX_BLOB_BYTES:
+        raise TooLarge(object=str(file), size=f"{size} bytes", limit=f"{limits.MAX_BLOB_BYTES} bytes")
+    source = FileSource(file, path, status)
+    return Blob(path, "bytes", size, source, source.cuts if size >= chunking.SMALL else None)
 
 
 def _keys(tree: dict[str, Any]) -> list[object]:
@@ -84,19 +86,77 @@ def _number(name: str, node: list[Any], blobs: list[tuple[Blob, list[Any]]]) -> 
     return FlatComponent(name, node, [], tuple(blob for blob, _ in blobs))
 
 
-def _scan(path: Path) -> Any:
-    """A path as nested dicts of names with paths of regular files; sorted, so that equal folders are equal trees."""
-    try:
-        status = path.lstat()
-        if stat.S_ISREG(status.st_mode):
-            return path
-        if stat.S_ISDIR(status.st_mode):
-            return {name: _scan(path / name) for name in sorted(os.listdir(path))}
-    except FileNotFoundError as error:
-        raise NotFoundError(thing=str(path)) from error
-    except OSError as error:
-        raise StorageError(operation="read", path=str(path), problem=error.strerror, errno=error.errno) from error
-    raise UnsafePath(path=str(path), problem="it is neither a regular file nor a folder")
+class _Scan:
+    """Looks through a path that is to be committed. Collects names that could never be checked out."""
+
+    def __init__(self) -> None:
+        self.unsafe: list[str] = []
+
+    def item(self, path: Path, name: str, depth: int) -> Any:
+        """Nested dicts of names, with paths of regular files and targets of links (bytes).
+
+        Sorted, so that equal folders are equal trees.
+
+        Args:
+            depth: how many folders of what is committed are around it.
+        """
+        if not _is_portable(name):
+            self.unsafe.append(str(path))
+        try:
+            status = path.lstat()
+            if stat.S_ISREG(status.st_mode):
+                return path
+            if stat.S_ISLNK(status.st_mode):
+                return _target(path, depth)
+            names = sorted(os.listdir(path)) if stat.S_ISDIR(status.st_mode) else None
+        except FileNotFoundError as error:
+            raise NotFoundError(thing=str(path)) from error
+        except OSError as error:
+            raise StorageError(operation="read", path=str(path), problem=error.strerror, errno=error.errno) from error
+        if names is None:
+            raise UnsafePath(path=str(path), problem=f"it is {_KINDS.get(stat.S_IFMT(status.st_mode), 'no file')}")
+        if depth >= DEPTH_MAX - 1:
+            raise StateTooDeep(path=str(path), limit=DEPTH_MAX)
+        return {below: self.item(path / below, below, depth + 1) for below in names}
+
+
+_KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def _is_portable(name: str) -> bool:
+    """Whether a checkout would ever write a file of this name."""
+    return "\\" not in name and name.casefold() != ".casckpt"
+
+
+def _target(path: Path, depth: int) -> bytes:
+    """The target of a symbolic link that stays inside what is committed, wherever that will be.
+
+    Nothing is followed. `..` may stand at the front only: behind a name, that may itself be a link, it could lead
+    anywhere.
+
+    Args:
+        depth: how many folders of what is committed are around the link.
+    """
+    target = os.fsencode(os.readlink(path))
+    steps = [step for step in target.split(b"/") if step not in (b"", b".")]
+    up = next((number for number, step in enumerate(steps) if step != b".."), len(steps))
+    problem = ""
+    if target.startswith(b"/"):
+        problem = "it is a symbolic link with an absolute target"
+    elif up >= depth:
+        problem = "it is a symbolic link that leaves what is committed"
+    elif b".." in steps[up:]:
+        problem = "it is a symbolic link that goes up after it went down"
+    elif not 0 < len(target) <= LINK_MAX_BYTES:
+        problem = f"it is a symbolic link with a target of {len(target)} bytes"
+    if problem:
+        raise UnsafeLink(path=str(path), problem=f"{problem}: {os.fsdecode(target)!r}")
+    return target
 
 
 def commit_paths(
@@ -109,18 +169,26 @@ def commit_paths(
     """Commit files and folders under their own names.
 
     Raises:
-        UnsafePath: a symbolic link, device or other thing that is no regular file.
+        UnsafePath: a device, a pipe or a socket.
+        UnsafeLink: a symbolic link that is absolute or leaves its path.
+        UnsafeName: names that no checkout would write.
         StateChanged: a file changed while it was read; nothing was committed.
     """
     tree: dict[str, Any] = {}
+    scan = _Scan()
     for path in map(Path, paths):
         name = path.absolute().name
-        if not name or name in tree:
-            raise UsageError(problem=f"two paths, or none, would be called {name!r}")
-        tree[name] = _scan(path)
-    flat = _Gather().flat(tree)
+        if name in ("", ".."):
+            raise UsageError(problem=f"{path} does not say under which name it is to be kept")
+        if name in tree:
+            raise UsageError(problem=f"two paths would be called {name!r}")
+        tree[name] = scan.item(path, name, 0)
+    if scan.unsafe:
+        more = f" and {len(scan.unsafe) - _SHOWN} more" if len(scan.unsafe) > _SHOWN else ""
+        shown = ", ".join(scan.unsafe[:_SHOWN]) + more
+        raise UnsafeName(path=shown, problem="a backslash, or the name of a store, is never written by a checkout")
     try:
-        return commit_state(repository, flat, options, compress, progress)
+        return commit_state(repository, _Gather().flat(tree), options, compress, progress)
     except OSError as error:
         if isinstance(error, StorageError):
             raise

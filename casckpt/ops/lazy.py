@@ -11,6 +11,7 @@ from casckpt.format.layout import Large
 from casckpt.odb.fetch import Want
 from casckpt.odb.repository import Repository
 from casckpt.ops.checkout import build, fresh_memory, read_targets
+from casckpt.ops.consent import agreed
 from casckpt.ops.load import GroupTarget, Target
 from casckpt.ops.selection import Selection, select_state
 from casckpt.ops.slabs import Slabs
@@ -83,11 +84,16 @@ class StoredValue:
         return None if leaf is None or leaf.kind not in ("tensor", "array") else leaf.shape
 
     def read(self) -> Any:
-        """The whole value, in fresh memory."""
+        """The whole value, in fresh memory.
+
+        Raises:
+            PickleBlocked: there is a pickle in it; `Store.checkout` asks whether it may run.
+        """
+        trust = agreed([self._chosen], self._selection.loader.commit, strict=False, allow_pickle=False)
         targets: list[Target | GroupTarget] = []
         memory = fresh_memory(targets, self._chosen, self._chosen.blobs())
         read_targets(self._selection, targets, self._repository.threads, None)
-        return build(self._selection, [memory])
+        return build(self._selection, [memory], trust)
 
     def __getitem__(self, index: Any) -> Any:
         """Elements of a tensor or array, indexed as by its library.

@@ -18,6 +18,7 @@ from casckpt.odb.locator import Locator
 from casckpt.odb.mapped import map_chunks
 from casckpt.odb.repository import Repository
 from casckpt.ops.checkout import build, fresh_memory, read_targets
+from casckpt.ops.consent import AllowPickle, agreed
 from casckpt.ops.load import GroupTarget, Target
 from casckpt.ops.selection import Patterns, select_state
 from casckpt.ops.values import Progress
@@ -27,7 +28,13 @@ MAPPED_FROM = 1 << 20
 
 
 def mapped_state(
-    repository: Repository, identity: CommitId, select: Patterns | None = None, progress: Progress | None = None
+    repository: Repository,
+    identity: CommitId,
+    select: Patterns | None = None,
+    progress: Progress | None = None,
+    *,
+    strict: bool = False,
+    allow_pickle: AllowPickle = False,
 ) -> tuple[Any, Callable[[Callable[[], bool]], None]]:
     """The state of a commit, or what is selected of it, with its large leaves mapped; and what verifies these.
 
@@ -42,6 +49,7 @@ def mapped_state(
     database = repository.database
     selection = select_state(database, identity, select)
     loader, locator = selection.loader, Locator(database)
+    trust = agreed(selection.chosen, loader.commit, strict=strict, allow_pickle=allow_pickle)
     targets: list[Target | GroupTarget] = []
     laid: list[Want] = []
     left: list[Want] = []
@@ -65,4 +73,4 @@ def mapped_state(
         wants = (want._replace(memory=None) for want in laid)
         loader.read(itertools.takewhile(lambda _: not stopped(), wants), 1)
 
-    return build(selection, memories), verify
+    return build(selection, memories, trust), verify

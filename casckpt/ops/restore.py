@@ -9,6 +9,7 @@ from casckpt.format.ids import CommitId
 from casckpt.odb.repository import Repository
 from casckpt.ops.background import Background
 from casckpt.ops.checkout import build, checkout_state, fresh_memory, read_targets
+from casckpt.ops.consent import AllowPickle, agreed
 from casckpt.ops.load import GroupTarget, Target
 from casckpt.ops.selection import Patterns, Selection, select_state
 from casckpt.ops.values import Progress, Verify
@@ -27,6 +28,8 @@ def checkout(
     mmap: bool,
     verify: str | None,
     progress: Progress | None,
+    strict: bool,
+    allow_pickle: AllowPickle,
 ) -> Any:
     """A checkout in whichever way is asked for; see `Store.checkout`."""
     if verify not in (None, *get_args(Verify)):
@@ -35,13 +38,14 @@ def checkout(
         raise UsageError(problem="mmap=True makes new memory, into= fills the memory there is: give one of them")
     if (verify == "first" and into is None) or (verify == "background" and not mmap):
         raise UsageError(problem="verify='first' goes with into=, verify='background' with mmap=True")
+    trust: dict[str, Any] = {"strict": strict, "allow_pickle": allow_pickle}
     if into is not None:
-        return restore_state(repository, identity, into, select, progress, verify_first=verify == "first")
+        return restore_state(repository, identity, into, select, progress, verify_first=verify == "first", **trust)
     if not mmap:
-        return checkout_state(repository, identity, select, progress)
+        return checkout_state(repository, identity, select, progress, **trust)
     from casckpt.ops.mapped import mapped_state
 
-    state, verify_mapped = mapped_state(repository, identity, select, progress)
+    state, verify_mapped = mapped_state(repository, identity, select, progress, **trust)
     if verify is not None:
         background.watch(verify_mapped)
     return state
@@ -55,6 +59,8 @@ def restore_state(
     progress: Progress | None = None,
     *,
     verify_first: bool = False,
+    strict: bool = False,
+    allow_pickle: AllowPickle = False,
 ) -> Any:
     """Put a commit, or what is selected of it, into a live state; returns that.
 
@@ -71,6 +77,7 @@ def restore_state(
     Cost: one read, hash and copy; twice the read and hash with `verify_first`.
     """
     selection = select_state(repository.database, identity, select)
+    trust = agreed(selection.chosen, selection.loader.commit, strict=strict, allow_pickle=allow_pickle)
     parts = [(chosen.loaded.name, chosen.node, chosen.values) for chosen in selection.chosen]
     pairs, problems = pair(parts, live, all_of_it=select is None)
     first = {(part, blob): (group[0][0], group[0][1]) for group in selection.links for part, blob in group}
@@ -89,7 +96,7 @@ def restore_state(
     if verify_first:
         selection.loader.fetch(targets, repository.threads, keep=False)
     _read(selection, targets, direct, placed, repository.threads, progress)
-    put(live, build(selection, memories))
+    put(live, build(selection, memories, trust))
     return live
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import struct
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import islice, repeat
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from casckpt.errors import StateChanged
 from casckpt.format import chunking
 from casckpt.format.elements import element_code
-from casckpt.format.ids import Kind, ObjectId, TreeId
+from casckpt.format.ids import Kind, ObjectId, TreeId, object_id
 from casckpt.format.objects import Component, Structure, Tree
 from casckpt.format.pack import PACK_BYTES
 from casckpt.odb.pipeline import Coder, Piece, Pipeline, RawCoder
@@ -77,9 +82,24 @@ def _plan(schema: Schema) -> _Plan:
     if found is None:
         codes = bytes(map(element_code, schema.elements))
         division = chunking.divide(schema.sizes, codes, schema.paths)
-        structure = Structure(schema.node, schema.sizes, codes, division.groups).encode()
+        layouts: dict[int, dict[str, Any]] = {number: {"cut": "content"} for number in schema.cut}
+        structure = Structure(schema.node, schema.sizes, codes, division.groups, layouts).encode()
         found = _plans[schema] = _Plan(codes, division, structure)
     return found
+
+
+class _Entries(NamedTuple):
+    """A large blob in the id column: ids of its chunks or of their pages, and how many chunks it has.
+
+    `spans` are the plain bytes of each entry if the blob says its cuts itself, else empty.
+    """
+
+    ids: bytes
+    chunks: int
+    spans: bytes = b""
+
+
+_ZEROS = bytes(chunking.CHUNK)
 
 
 class _Save:
@@ -90,8 +110,9 @@ class _Save:
         self._pipeline = pipeline
         self._coder = coder
         self._advance = advance
-        self._entries: dict[int, bytes] = {}
-        """Id column entries of large blobs by the identity of their source."""
+        self._entries: dict[int, _Entries] = {}
+        """Of large blobs, by the identity of their source."""
+        self._has_zeros = False
 
     def component(self, component: FlatComponent) -> ObjectId:
         """Put one component."""
@@ -104,26 +125,59 @@ class _Save:
             self._advance(len(joined))
         large = [(component.blobs[number], plan.codes[number]) for number in plan.division.large]
         self._large(large)
-        digests += b"".join([self._entries[id(blob.source)] for blob, _ in large])
+        entries = [self._entries[id(blob.source)] for blob, _ in large]
+        digests += b"".join([entry.ids for entry in entries])
         tiny = bytes(_joined(component, plan.division.tiny))
         self._advance(len(tiny))
+        cut = [entry for entry in entries if entry.spans]
+        counts = tuple([(entry.chunks, len(entry.ids) // 32) for entry in cut])
+        spans = b"".join([entry.spans for entry in cut])
         structure = session.put(Kind.STRUCTURE, plan.structure)
-        return session.put(Kind.COMPONENT, Component(structure, component.values, tiny, bytes(digests)).encode())
+        found = Component(structure, component.values, tiny, bytes(digests), counts, spans)
+        return session.put(Kind.COMPONENT, found.encode())
 
     def _large(self, blobs: list[tuple[Blob, int]]) -> None:
         """Put the chunks of large blobs, and the pages of those that have many."""
-        fresh: dict[int, Blob] = {}
+        fresh: dict[int, tuple[Blob, array[int] | None]] = {}
         for blob, code in blobs:
             key = id(blob.source)
             if key not in self._entries and key not in fresh:
-                fresh[key] = blob
-                for piece in _pieces(blob, code):
-                    self._pipeline.add(piece)
+                fresh[key] = blob, self._feed(blob, code)
         ids, at = self._pipeline.drain(), 0
-        for key, blob in fresh.items():
-            stop = at + chunking.chunk_count(blob.nbytes) * 32
-            self._entries[key] = self._paged(ids[at:stop])
+        for key, (blob, lengths) in fresh.items():
+            fed = chunking.chunk_count(blob.nbytes) if lengths is None else sum([length > 0 for length in lengths])
+            stop = at + fed * 32
+            own = ids[at:stop]
+            self._entries[key] = _Entries(self._paged(own), fed) if lengths is None else self._listed(own, lengths)
             at = stop
+
+    def _feed(self, blob: Blob, code: int) -> array[int] | None:
+        """Give the pieces of a blob to the pipeline; returns the lengths of its chunks if it says its cuts itself.
+
+        A negative length -n stands for n chunks of zeros that were not given to it: a large hole costs nothing.
+        """
+        if blob.cuts is None:
+            for piece in _pieces(blob, code):
+                self._pipeline.add(piece)
+            return None
+        lengths, start = array("q"), 0
+        for cut in blob.cuts():
+            # Of what is known to be zero the first chunk is stored, and one where pieces must say that a leaf ends.
+            if cut.is_zero and self._has_zeros and not cut.ends:
+                if lengths and lengths[-1] < 0:
+                    lengths[-1] -= 1
+                else:
+                    lengths.append(-1)
+                self._advance(chunking.CHUNK)
+            else:
+                # Not the file's own bytes, which may have changed: the id of zeros must not be used in vain.
+                read, private = (_zeros, True) if cut.is_zero else (blob.read, blob.private)
+                ends = cut.ends or cut.stop // PACK_BYTES != start // PACK_BYTES
+                self._pipeline.add(Piece(read, start, cut.stop, element_code(cut.element), blob.path, private, ends))
+                self._has_zeros |= cut.is_zero
+                lengths.append(cut.stop - start)
+            start = cut.stop
+        return lengths
 
     def _paged(self, ids: bytes) -> bytes:
         """Entries of the id column for the chunk ids of one blob: the ids themselves, or those of their pages."""
@@ -131,6 +185,44 @@ class _Save:
             return ids
         step = chunking.PAGE_IDS * 32
         return b"".join([self._session.put(Kind.PAGE, ids[at : at + step]) for at in range(0, len(ids), step)])
+
+    def _listed(self, ids: bytes, lengths: array[int]) -> _Entries:
+        """Entries of a blob that says its cuts itself, with the lengths of its chunks."""
+        chunks = sum([max(1, -length) for length in lengths])
+        pairs = _chunks(ids, lengths)
+        if not chunking.page_count(chunks):
+            listed = list(pairs)
+            return _Entries(b"".join([one for one, _ in listed]), chunks, _packed("Q", [size for _, size in listed]))
+        pages, spans = bytearray(), []
+        while page := list(islice(pairs, chunking.PAGE_IDS)):
+            sizes = [size for _, size in page]
+            pages += self._session.put(Kind.PAGE, b"".join([one for one, _ in page]) + _packed("I", sizes))
+            spans.append(sum(sizes))
+        return _Entries(bytes(pages), chunks, _packed("Q", spans))
+
+
+def _chunks(ids: bytes, lengths: array[int]) -> Iterator[tuple[bytes, int]]:
+    """(id, length) of every chunk of a blob, the chunks of zeros that `_feed` kept back among them."""
+    at = 0
+    for length in lengths:
+        if length < 0:
+            yield from repeat((_zeros_id(), chunking.CHUNK), -length)
+        else:
+            yield ids[at : at + 32], length
+            at += 32
+
+
+def _packed(code: str, numbers: list[int]) -> bytes:
+    return struct.pack(f"<{len(numbers)}{code}", *numbers)
+
+
+@cache
+def _zeros_id() -> ObjectId:
+    return object_id(Kind.CHUNK, _ZEROS)
+
+
+def _zeros(start: int, stop: int) -> memoryview:
+    return memoryview(_ZEROS)[: stop - start]
 
 
 def _joined(component: FlatComponent, numbers: Sequence[int]) -> memoryview:

@@ -14,7 +14,7 @@ from casckpt.state.collector import paused
 from casckpt.state.flat import Node
 from casckpt.state.select import compile_patterns, prune, subtree
 from casckpt.state.unflatten import Part
-from casckpt.state.walk import LeafInfo, packed_blobs, walk
+from casckpt.state.walk import LeafInfo, contents, walk
 
 Links = tuple[tuple[tuple[int, int], ...], ...]
 Patterns = str | Sequence[str]
@@ -29,6 +29,8 @@ class Chosen:
     values: Sequence[object]
     packed: frozenset[int]
     """Blobs that are texts or packed numbers, of which nothing keeps the memory."""
+    objects: bool
+    """Whether there are values of classes, or of other types that are stored as something simpler."""
 
     def leaves(self) -> Iterator[LeafInfo]:
         """Its leaves in walk order."""
@@ -108,10 +110,10 @@ def select_state(database: Database, identity: CommitId, patterns: Patterns | No
 
 def chosen_part(loaded: LoadedComponent, node: Node, values: Sequence[object]) -> Chosen:
     """A part of a component; refuses files."""
-    packed, files = packed_blobs(node)
-    if files:
+    found = contents(node)
+    if found.files:
         raise UsageError(problem="the commit holds files: restore it with Store.checkout_path")
-    return Chosen(loaded, node, values, frozenset(packed))
+    return Chosen(loaded, node, values, found.packed, found.objects)
 
 
 def _reduced(loader: Loader, components: list[LoadedComponent], links: Links, patterns: Patterns) -> Selection:

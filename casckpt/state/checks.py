@@ -6,7 +6,7 @@ Two verdicts: `unknown` for what a newer release may know, `inconsistent` for wh
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from casckpt import errors
@@ -48,6 +48,14 @@ def expect_counts(values: Any, what: str) -> tuple[int, ...]:
         if type(value) is not int or not 0 <= value < _LIMIT:
             raise inconsistent(f"{what} holds {_shown(value)}")
     return tuple(values)
+
+
+def parsed(parse: Callable[[Any], Any], given: Any) -> Any:
+    """What a constructor makes of a stored value, which it may not like."""
+    try:
+        return parse(given)
+    except (ValueError, TypeError, OverflowError, ArithmeticError) as error:
+        raise inconsistent(f"{given!r:.60} is not a value of its type: {error}") from error
 
 
 def check_size(shape: Sequence[int], itemsize: int) -> int:

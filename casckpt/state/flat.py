@@ -13,6 +13,8 @@ A node is None or a list, so any plain encoding keeps it:
     ["dict", keys, children]                                 keys as `values.encode_key` says, children are nodes
     ["odict", keys, children]  or [..., metadata]            OrderedDict, with the node of its `_metadata`
     ["list", children]  ["tuple", children]
+    ["object", kind, param, child]                           a value of another type, made of the child's (`reduced`);
+                                                             its path is the child's; param is text or None
     ["numbers", element, count, blob]                        list of over 64 int (int64), float (float64) or bool
     ["str", blob]  ["bytes", blob]  ["bytearray", blob]      longer than 1024 bytes; str as UTF-8, surrogates passed
     ["array", dtype, shape, order, blob, offset]             numpy; order "C" or "F"; [..., strides in bytes] if
@@ -20,6 +22,7 @@ A node is None or a list, so any plain encoding keeps it:
     ["tensor", dtype, shape, strides, blob, offset, flags]   torch; strides in elements, None if the default ones;
                                                              offset in bytes; flags: 1 requires_grad, 2 Parameter
     ["file", blob, executable]                               a regular file; only in states made from paths
+    ["link", target]                                         a symbolic link, its target as bytes; beside files only
     ["part", k]                                              only in the root's dict: components[k]
 
 Values are walked depth first, children in order, `_metadata` after them. A blob is None where there are no bytes.
@@ -27,9 +30,9 @@ Values are walked depth first, children in order, `_metadata` after them. A blob
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 Node = list[Any] | None
 
@@ -41,6 +44,9 @@ INLINE_MAX_BYTES = 1024
 
 LOOSE_MAX = 64
 """Most numbers of a list kept as single values; longer lists of one type are packed into a blob."""
+
+LINK_MAX_BYTES = 4095
+"""Longest target of a symbolic link."""
 
 DEPTH_MAX = 200
 """Most containers inside each other, the root and tuples in keys counted."""
@@ -74,6 +80,21 @@ class Source(Protocol):
         """Bytes `start` to `stop`, format B, contiguous: the memory itself where it can be, else a private copy."""
 
 
+class Cut(NamedTuple):
+    """One chunk of a blob that says itself where it is cut: from the cut before, or the start, to `stop`.
+
+    Args:
+        element: one of `ELEMENTS`, of the bytes of this chunk.
+        ends: whether a run of chunks ends here that belong together, as those of one tensor in a file.
+        is_zero: whether the chunk has 1 MiB and is known to be all zeros, so that nobody need read it.
+    """
+
+    stop: int
+    element: str
+    ends: bool
+    is_zero: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Blob:
     """The bytes of one leaf, or of several that share memory. Linked blobs have the same `source` object.
@@ -83,12 +104,15 @@ class Blob:
         element: one of `ELEMENTS`.
         nbytes: length in bytes, > 0.
         source: holds the memory; the state's own, so what is written to it meanwhile is read.
+        cuts: where it is cut into chunks of at most 1 MiB, the last cut at its end; None for every 1 MiB. Only large
+            blobs, those of 256 KiB and more, may have it.
     """
 
     path: str
     element: str
     nbytes: int
     source: Source
+    cuts: Callable[[], Iterator[Cut]] | None = None
 
     def read(self, start: int, stop: int) -> memoryview:
         """Bytes `start` to `stop` (0 <= start <= stop <= nbytes); never materialises more than that piece."""
@@ -113,12 +137,14 @@ class Schema:
         paths: of the blobs, in order.
         elements: element types of the blobs.
         sizes: lengths of the blobs in bytes.
+        cut: numbers of the blobs that say themselves where they are cut. Where that is follows from their content.
     """
 
     node: Node
     paths: tuple[str, ...]
     elements: tuple[str, ...]
     sizes: tuple[int, ...]
+    cut: tuple[int, ...] = ()
 
 
 _UNKNOWN = Schema(None, (), (), ())
@@ -141,7 +167,8 @@ class FlatComponent:
         if self.schema is _UNKNOWN:
             columns = [(blob.path, blob.element, blob.nbytes) for blob in self.blobs]
             paths, elements, sizes = zip(*columns, strict=True) if columns else ((), (), ())
-            object.__setattr__(self, "schema", Schema(self.node, paths, elements, sizes))
+            cut = tuple([number for number, blob in enumerate(self.blobs) if blob.cuts is not None])
+            object.__setattr__(self, "schema", Schema(self.node, paths, elements, sizes, cut))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from casckpt.state.held import Held
 from casckpt.state.leaves import Form
 from casckpt.state.outline import Outline, refuse
 from casckpt.state.sharing import Cluster, Ranges
-from casckpt.state.trace import Trace
+from casckpt.state.trace import Selects, Trace, nothing
 
 _KEPT_MAX = 4
 _KEPT_LEAVES_MAX = 1 << 18
@@ -25,15 +25,17 @@ _kept: tuple[Outline, ...] = ()
 """The outlines used last, the latest first. Replaced as a whole, so that any thread may read it."""
 
 
-def flatten(state: object) -> FlatState:
+def flatten(state: object, skips: Selects = nothing, pickles: Selects = nothing) -> FlatState:
     """A state as structure, values and blobs, as `flat` describes.
 
     Args:
-        state: nested dicts, lists, tuples, numbers, strings, bytes, numpy arrays and torch tensors. Its containers
-            and the shapes of its tensors must not change meanwhile; its values may.
+        state: nested values of the types docs/reference/values.md lists. Its containers and the shapes of its tensors
+            must not change meanwhile; the values of its tensors may.
+        skips, pickles: as of `Trace`.
 
     Raises:
         UnsupportedType, UnsupportedKey: something in it is not kept; names its path.
+        DistributedState: a tensor of which this process holds a share only.
         StateCycle: a container contains itself.
         StateTooDeep: more than `DEPTH_MAX` containers inside each other.
 
@@ -41,11 +43,11 @@ def flatten(state: object) -> FlatState:
     as the data (packed lists of numbers excepted).
     """
     with paused():
-        return _flatten(state)
+        return _flatten(state, skips, pickles)
 
 
-def _flatten(state: object) -> FlatState:
-    trace = Trace(state)
+def _flatten(state: object, skips: Selects, pickles: Selects) -> FlatState:
+    trace = Trace(state, skips, pickles)
     forms = _forms(trace)
     kept = _kept
     alike = [outline for outline in kept if outline.fits(trace, forms)]

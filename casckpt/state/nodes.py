@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from casckpt.state.checks import expect, expect_count, expect_counts, inconsistent, unknown
-from casckpt.state.flat import DIMS_MAX, PARAMETER, REQUIRES_GRAD, Node
+from casckpt.state.flat import DIMS_MAX, LINK_MAX_BYTES, PARAMETER, REQUIRES_GRAD, Node
 from casckpt.state.values import decode_key
 
 
@@ -27,6 +27,13 @@ class MapNode:
 class SequenceNode:
     kind: Literal["list", "tuple"]
     children: list[Node]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectNode:
+    kind: str
+    param: str | None
+    child: Node
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,23 @@ class FileNode:
     executable: bool
 
 
-AnyNode = MapNode | SequenceNode | NumbersNode | TextNode | ArrayNode | TensorNode | PartNode | FileNode
+@dataclass(frozen=True, slots=True)
+class LinkNode:
+    target: bytes
+
+
+AnyNode = (
+    MapNode
+    | SequenceNode
+    | ObjectNode
+    | NumbersNode
+    | TextNode
+    | ArrayNode
+    | TensorNode
+    | PartNode
+    | FileNode
+    | LinkNode
+)
 
 
 def parse(node: list[Any], depth: int) -> AnyNode:
@@ -109,6 +132,12 @@ def _map(node: list[Any], depth: int) -> MapNode:
 
 def _sequence(node: list[Any], _depth: int) -> SequenceNode:
     return SequenceNode(node[0], expect(node[1], list, "a list of children"))
+
+
+def _object(node: list[Any], _depth: int) -> ObjectNode:
+    if node[2] is not None and type(node[2]) is not str:
+        raise inconsistent("the parameter of an object is not text")
+    return ObjectNode(expect(node[1], str, "the kind of an object"), node[2], node[3])
 
 
 def _numbers(node: list[Any], _depth: int) -> NumbersNode:
@@ -155,6 +184,13 @@ def _file(node: list[Any], _depth: int) -> FileNode:
     return FileNode(_blob(node[1]), node[2])
 
 
+def _link(node: list[Any], _depth: int) -> LinkNode:
+    target: bytes = expect(node[1], bytes, "the target of a link")
+    if not 0 < len(target) <= LINK_MAX_BYTES or b"\0" in target:
+        raise inconsistent("the target of a link is no path")
+    return LinkNode(target)
+
+
 def _blob(number: Any) -> int | None:
     return None if number is None else expect_count(number, "a blob number")
 
@@ -164,6 +200,7 @@ _FORMS: dict[str, tuple[int, int, Any]] = {
     "odict": (3, 4, _map),
     "list": (2, 2, _sequence),
     "tuple": (2, 2, _sequence),
+    "object": (4, 4, _object),
     "numbers": (4, 4, _numbers),
     "str": (2, 2, _text),
     "bytes": (2, 2, _text),
@@ -172,5 +209,6 @@ _FORMS: dict[str, tuple[int, int, Any]] = {
     "tensor": (7, 7, _tensor),
     "part": (2, 2, _part),
     "file": (3, 3, _file),
+    "link": (2, 2, _link),
 }
 """Per tag: least and most length of the node, and what parses it."""

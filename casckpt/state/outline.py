@@ -101,6 +101,9 @@ class _Nodes:
             return self._view(index, form, path)
         if form in CONTAINERS:
             return self._mapping(path) if form is dict or form is OrderedDict else self._sequence(path)
+        if isinstance(form, tuple) and form[0] == "object":
+            (inner,) = next(self._tokens)
+            return [*form, self._node(inner, path)]
         if isinstance(form, tuple):
             node: list[Any] = ["numbers", form[1], form[2], None] if form[0] == "numbers" else [form[0], None]
             self._leaf(self._text, path, node)

@@ -1,21 +1,36 @@
 """A stored structure beside a live state: what goes where in place, and what does not fit.
 
 Tensors and arrays are overwritten where they are; all other values are replaced in the dict or list that holds them.
-Containers of the live state stay the same objects, so a model that shares its tensors with the state has them too.
+Containers of the live state stay the same objects, so a model that shares its tensors with the state has them too. An
+object with a state dict gets it: a module's tensors are overwritten in place, all others load theirs by themselves.
 """
 
 from __future__ import annotations
 
 import struct
+import sys
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from casckpt.errors import UnsupportedKey
+from casckpt.errors import StateError, UnsupportedKey
 from casckpt.state import paths
 from casckpt.state.checks import inconsistent
 from casckpt.state.flat import DEPTH_MAX, Node
-from casckpt.state.nodes import AnyNode, ArrayNode, MapNode, NumbersNode, PartNode, SequenceNode, TensorNode, parse
+from casckpt.state.flatten import flatten
+from casckpt.state.kinds import is_stateful
+from casckpt.state.nodes import (
+    AnyNode,
+    ArrayNode,
+    MapNode,
+    NumbersNode,
+    ObjectNode,
+    PartNode,
+    SequenceNode,
+    TensorNode,
+    parse,
+)
 from casckpt.state.values import Scalar, decode_value, type_name
 
 _HAVE_INSIDES = ("tensor", "array", "dict", "odict", "list", "tuple", "part")
@@ -87,6 +102,8 @@ class _Walk:
             self.part(found.number + 1, live, path)
         elif isinstance(found, TensorNode | ArrayNode):
             self._memory(found, live, path)
+        elif isinstance(found, ObjectNode):
+            self._object(node, found, live, path, depth, fixed)
         elif isinstance(found, MapNode | SequenceNode):
             if depth >= DEPTH_MAX:
                 raise inconsistent(f"nested more than {DEPTH_MAX} levels deep")
@@ -124,7 +141,23 @@ class _Walk:
         else:
             self.pairs.append(Pair(self._part, path, node, live))
 
+    def _object(self, node: Node, found: ObjectNode, live: Any, path: str, depth: int, fixed: bool) -> None:
+        """A value stored as something simpler is put as a whole, but for the dicts among them."""
+        inner = None if found.child is None else parse(found.child, depth + 2)
+        if isinstance(inner, MapNode) and type(live).__name__ == found.kind and type(live) in _DICTS:
+            self._mapping(inner, live, path, depth + 1)
+            return
+        at = self._at
+        self._skip([node], depth - 1)
+        if fixed and not _is_equal(node, self._parts[self._part][2][at : self._at], live):
+            self._problem(path, f"a {found.param or found.kind} is stored, where no other value can be put")
+
     def _mapping(self, found: MapNode, live: Any, path: str, depth: int) -> None:
+        if is_stateful(type(live)):
+            if not _loads_in_place(live, found):
+                self._skip([*found.children, *found.metadata], depth)
+                return
+            live = live.state_dict()
         if not isinstance(live, MutableMapping):
             self._problem(path, f"a dict is stored, here is a {type_name(type(live))}")
             self._skip([*found.children, *found.metadata], depth)
@@ -181,6 +214,39 @@ class _Walk:
                 self._skip([*found.children, *found.metadata], depth + 1)
             elif isinstance(found, SequenceNode):
                 self._skip(found.children, depth + 1)
+            elif isinstance(found, ObjectNode):
+                self._skip([found.child], depth + 1)
+
+
+_DICTS = (defaultdict, Counter)
+_CONTAINERS = (dict, OrderedDict, list, tuple)
+
+
+def _loads_in_place(live: Any, found: MapNode) -> bool:
+    """Whether a stored state dict can be put into the tensors of an object: it is a module that has no other state."""
+    return _is_module(live) and all(type(child) is list and child[:1] == ["tensor"] for child in found.children)
+
+
+def _is_module(live: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(live, torch.nn.Module)
+
+
+def _is_strided(value: Any) -> bool:
+    """Whether a restored value is a tensor that was a tensor node."""
+    from casckpt.state import tensors
+
+    return tensors.is_strided(value)
+
+
+def _is_equal(node: Node, values: Sequence[object], live: Any) -> bool:
+    """Whether a live value would be stored as it is stored; False for one with blobs, which nobody reads for it."""
+    try:
+        flat = flatten([live])
+    except StateError:
+        return False
+    same = flat.root.node == ["list", [node]] and repr(flat.root.values) == repr(list(values))
+    return same and not flat.root.blobs and not flat.components
 
 
 def _element(key: object) -> str:
@@ -230,6 +296,12 @@ def put(live: Any, value: Any) -> None:
 
 def _put_inside(live: Any, value: Any) -> bool:
     """Put a value into a live one; False if that has no inside to be put into."""
+    if is_stateful(type(live)) and isinstance(value, Mapping):
+        if _is_module(live) and all(map(_is_strided, value.values())):
+            put(live.state_dict(), value)
+        else:
+            live.load_state_dict(value)
+        return True
     kind = type(value).__module__.partition(".")[0]
     if kind == "torch" and hasattr(value, "data_ptr"):
         from casckpt.state import tensors
@@ -243,7 +315,7 @@ def _put_inside(live: Any, value: Any) -> bool:
         if live.ctypes.data != value.ctypes.data:
             live[...] = value
         return True
-    if isinstance(value, dict | list | tuple):
+    if type(value) in _CONTAINERS or (type(value) in _DICTS and type(live) is type(value)):
         if isinstance(value, list) and not (isinstance(live, list) and len(live) == len(value)):
             return False  # a packed list of numbers is one value, and may take the place of any other
         put(live, value)

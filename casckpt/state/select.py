@@ -14,7 +14,7 @@ from casckpt.errors import UsageError
 from casckpt.state import paths
 from casckpt.state.checks import inconsistent
 from casckpt.state.flat import DEPTH_MAX, Node
-from casckpt.state.nodes import MapNode, PartNode, SequenceNode, parse
+from casckpt.state.nodes import AnyNode, MapNode, ObjectNode, PartNode, SequenceNode, parse
 
 Selects = Callable[[str], bool]
 
@@ -71,10 +71,13 @@ class _Pruner:
         if isinstance(found, PartNode):
             number = self._parts.get(found.number)
             return number is not None, None if number is None else ["part", number]
-        if not isinstance(found, MapNode | SequenceNode):
+        if not isinstance(found, MapNode | SequenceNode | ObjectNode):
             return taken, node
         if depth >= DEPTH_MAX:
             raise inconsistent(f"nested more than {DEPTH_MAX} levels deep")
+        if isinstance(found, ObjectNode):
+            taken = taken or self._any(found, path, depth)
+            return taken, ["object", found.kind, found.param, self.node(found.child, path, taken, depth + 1)[1]]
         if isinstance(found, SequenceNode):
             taken = taken or self._any(found, path, depth)
             children = [
@@ -107,14 +110,14 @@ class _Pruner:
         self.at += 1
         return taken
 
-    def _any(self, found: SequenceNode | MapNode, path: str, depth: int) -> bool:
+    def _any(self, found: SequenceNode | MapNode | ObjectNode, path: str, depth: int) -> bool:
         """Whether anything below is selected."""
         for name, child in _children(found):
-            below = paths.join(path, name)
+            below = paths.join(path, name) if name else path
             if self._selects(below):
                 return True
             inner = None if child is None else parse(child, depth + 2)
-            if isinstance(inner, MapNode | SequenceNode):
+            if isinstance(inner, MapNode | SequenceNode | ObjectNode):
                 if depth >= DEPTH_MAX:
                     raise inconsistent(f"nested more than {DEPTH_MAX} levels deep")
                 if self._any(inner, below, depth + 1):
@@ -131,6 +134,8 @@ def subtree(name: str, node: Node, values: Sequence[object], path: str) -> tuple
     here, at, depth = name, 0, 1 if name else 0
     while here != path:
         found = None if node is None else parse(node, depth + 1)
+        if isinstance(found, ObjectNode):
+            found, depth = _inside(found, depth)
         if not isinstance(found, MapNode | SequenceNode) or depth >= DEPTH_MAX:
             return None
         for element, child in _children(found):
@@ -144,8 +149,20 @@ def subtree(name: str, node: Node, values: Sequence[object], path: str) -> tuple
     return node, list(values[at : at + _count_values(node, depth)])
 
 
-def _children(found: MapNode | SequenceNode) -> Iterator[tuple[str, Node]]:
-    """The path elements of what is in a container, and its nodes."""
+def _inside(found: ObjectNode, depth: int) -> tuple[AnyNode | None, int]:
+    """What values are in the end stored as, and the depth it lies at."""
+    inner: AnyNode | None = found
+    while isinstance(inner, ObjectNode) and depth < DEPTH_MAX:
+        depth += 1
+        inner = None if inner.child is None else parse(inner.child, depth + 1)
+    return inner, depth
+
+
+def _children(found: MapNode | SequenceNode | ObjectNode) -> Iterator[tuple[str, Node]]:
+    """The path elements of what is in a container, and its nodes; what a value is stored as has no element."""
+    if isinstance(found, ObjectNode):
+        yield "", found.child
+        return
     if isinstance(found, SequenceNode):
         for index, child in enumerate(found.children):
             yield str(index), child
@@ -161,7 +178,7 @@ def _count_values(node: Node, depth: int) -> int:
     if node is None:
         return 1
     found = parse(node, depth + 1)
-    if not isinstance(found, MapNode | SequenceNode):
+    if not isinstance(found, MapNode | SequenceNode | ObjectNode):
         return 0
     if depth >= DEPTH_MAX:
         raise inconsistent(f"nested more than {DEPTH_MAX} levels deep")

@@ -7,7 +7,8 @@ from it can be looked up instead of made (`outline`). Per container there are:
     list, tuple          type, forms of the children
 
 A child's form is its type; `("str", nbytes)` and its like for what is a blob though it is no array or tensor;
-`("numbers", element, count)` for a packed list. A container's tokens follow those of its parent, children in order.
+`("numbers", element, count)` for a packed list; `("object", kind, param)` for what is stored as something simpler, of
+which the one token is the form of that, in a list. A container's tokens follow those of its parent, children in order.
 Types in tokens are compared by identity and keys within one type, so that True is never taken for 1.
 """
 
@@ -16,24 +17,37 @@ from __future__ import annotations
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from itertools import compress
 from typing import Any, NoReturn
 
 from casckpt import errors
-from casckpt.state import paths
+from casckpt.state import kinds, paths, pickled, registry
 from casckpt.state.flat import DEPTH_MAX, INLINE_MAX_BYTES, LOOSE_MAX, PARTS_MAX
 from casckpt.state.numbers import pack_numbers
+from casckpt.state.reduced import CannotReduce, Reduce, Reduced
 from casckpt.state.values import encode_key, encode_value, type_name
+
+Selects = Callable[[str], bool]
 
 CONTAINERS = (dict, OrderedDict, list, tuple)
 TEXT_KEYS, INT_KEYS, OTHER_KEYS = "text", "int", "other"
 """Keys that are all exactly str or all exactly int are their own tokens; the tokens of others are path elements."""
 
-_ROOT, _METADATA = object(), object()
-"""Stand for keys: of the state itself, and of an OrderedDict's `_metadata`."""
+_ROOT, _INSIDE, _METADATA = object(), object(), object()
+"""Stand for keys: of the state itself, of what a value is stored as, and of an OrderedDict's `_metadata`."""
+
+
+def nothing(_path: str) -> bool:
+    """Selects no path."""
+    return False
 
 
 class Trace:
     """One walk over a state. The lists are in walk order.
+
+    Args:
+        skips: entries of dicts at these paths are left out, as if they were not there.
+        pickles: values at these paths may be stored as pickles if nothing else can store them.
 
     Attributes:
         tokens: see above; the first two are whether the root is split into components, and its form.
@@ -44,7 +58,9 @@ class Trace:
         held: the types of `tensors`.
     """
 
-    def __init__(self, state: object) -> None:
+    def __init__(self, state: object, skips: Selects = nothing, pickles: Selects = nothing) -> None:
+        self._skips = skips
+        self._pickles = pickles
         self.tokens: list[Any] = []
         self.entries: list[list[object]] = []
         self.values: list[list[object]] = [[]]
@@ -57,24 +73,30 @@ class Trace:
         self._handlers: dict[type, _Handler] = dict(_HANDLERS)
         self._root(state)
 
-    def _root(self, state: object) -> None:
-        split = False
-        if isinstance(state, dict) and type(state) in (dict, OrderedDict):
-            split = 1 <= sum(type(child) in CONTAINERS for child in state.values()) <= PARTS_MAX
+    def _root(self, state: Any) -> None:
+        state = self._plain(state)
         forms: list[Any] = [type(state)]
-        self.tokens += (split, forms)
-        if split:
-            self._mapping(state, _ROOT, split=True)
+        self.tokens += (False, forms)
+        if type(state) in (dict, OrderedDict):
+            self._mapping(state, _ROOT)
         else:
             self._children(forms, [_ROOT], [state])
 
+    def _plain(self, value: Any) -> Any:
+        """The state dict of a value that has one and nothing that stores it better; any other value itself."""
+        kind = type(value)
+        handler = self._handlers.get(kind)
+        if handler is None:
+            handler = self._handlers[kind] = self._handler(kind)
+        return value.state_dict() if handler is _HANDLERS[_Stateful] else value
+
     def _children(self, forms: list[Any], keys: Sequence[object], values: Sequence[Any]) -> None:
         """Walk values of which `forms` are the types; those that are more than their type are entered there."""
-        kinds = set(forms)
-        if not kinds <= self.held:
-            for kind in kinds - self._handlers.keys():
+        types = set(forms)
+        if not types <= self.held:
+            for kind in types - self._handlers.keys():
                 self._handlers[kind] = self._handler(kind)
-        if kinds <= self.held:
+        if types <= self.held:
             self.tensors += values
             return
         for index, value in enumerate(values):
@@ -84,6 +106,9 @@ class Trace:
 
     def _handler(self, kind: type) -> _Handler:
         """What handles a type that is not builtin; a library not imported yet cannot have made the value."""
+        own = registry.reducer(kind)
+        if own is not None:
+            return _reducing(own)
         torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
         if torch is not None and issubclass(kind, torch.Tensor):
             if kind is not torch.Tensor and kind is not torch.nn.Parameter:
@@ -96,11 +121,16 @@ class Trace:
             return lambda walk, value, _key: walk.arrays.append(value)
         if numpy is not None and issubclass(kind, numpy.generic):
             return Trace._scalar
+        if kinds.is_stateful(kind):
+            return _HANDLERS[_Stateful]
+        reduce = kinds.reducer(kind)
+        if reduce is not None:
+            return _reducing(reduce)
         base = next((base.__name__ for base in CONTAINERS if issubclass(kind, base)), None)
         problem = "its values have no form that is the same in every process"
         if base is not None:
             problem = f"subclasses of {base} are not kept"
-        return lambda walk, value, key: walk._refuse(value, key, problem)
+        return lambda walk, value, key: walk._unsupported(value, key, problem)
 
     def _native(self, value: object, _key: object) -> None:
         self._small.append(value)
@@ -127,11 +157,18 @@ class Trace:
         self.texts.append(data)
         return type(value).__name__, len(data)
 
-    def _mapping(self, value: Any, key: object, *, split: bool = False) -> None:
+    def _mapping(self, value: Any, key: object) -> None:
         self._enter(value, key)
         keys, children = list(value), list(value.values())
-        kinds = set(map(type, keys))
-        tag = TEXT_KEYS if kinds == {str} else INT_KEYS if kinds == {int} else OTHER_KEYS
+        if self._skips is not nothing:
+            kept = [not self._skips(self._path(one)) for one in keys]
+            keys, children = list(compress(keys, kept)), list(compress(children, kept))
+        split = False
+        if key is _ROOT:
+            children = list(map(self._plain, children))
+            split = self.tokens[0] = 1 <= sum(type(child) in CONTAINERS for child in children) <= PARTS_MAX
+        types = set(map(type, keys))
+        tag = TEXT_KEYS if types == {str} else INT_KEYS if types == {int} else OTHER_KEYS
         names = keys if tag is not OTHER_KEYS else self._names(keys)
         metadata = type(value) is OrderedDict and "_metadata" in vars(value)
         if metadata:
@@ -175,6 +212,58 @@ class Trace:
         del self._open[id(value)]
         return form
 
+    def _stateful(self, value: Any, key: object) -> object:
+        """Walk an object as its state dict, so that `model` and `model.state_dict()` are the same state."""
+        self._enter(value, key)
+        inner = value.state_dict()
+        forms: list[Any] = [type(inner)]
+        self._children(forms, (_INSIDE,), (inner,))
+        del self._open[id(value)]
+        return forms[0]
+
+    def _set(self, value: Any, key: object) -> object:
+        return self._object(Reduced(type(value).__name__, None, self._sorted(value, key)), value, key)
+
+    def _sorted(self, members: Any, key: object) -> list[Any]:
+        """The members of a set in an order that is the same in every process."""
+        types = set(map(type, members))
+        if types <= {int} or types <= {str}:
+            return sorted(members)
+        return sorted(members, key=lambda member: self._rank(member, key))
+
+    def _rank(self, member: Any, key: object) -> tuple[int, str]:
+        try:
+            return 0, paths.element(member)
+        except errors.UnsupportedKey:
+            alone = Trace(member, self._skips, self._pickles)
+        if alone.tensors or alone.arrays:
+            self._refuse(member, key, "members of a set that are arrays or tensors have no order")
+        return 1, repr((alone.tokens, alone.entries, alone.values, alone.texts))
+
+    def _reduce(self, reduce: Reduce, value: Any, key: object) -> object:
+        try:
+            reduced = reduce(value)
+        except CannotReduce as error:
+            return self._unsupported(value, key, str(error))
+        return self._object(reduced, value, key)
+
+    def _unsupported(self, value: Any, key: object, problem: str) -> object:
+        """Store a value as a pickle, if that is allowed here."""
+        if not self._pickles(self._path(key)):
+            self._refuse(value, key, problem)
+        try:
+            return self._object(pickled.reduce(value), value, key)
+        except CannotReduce as error:
+            self._refuse(value, key, str(error))
+
+    def _object(self, reduced: Reduced, value: Any, key: object) -> object:
+        self._enter(value, key)
+        forms: list[Any] = [type(reduced.inner)]
+        self.tokens.append(forms)
+        self._children(forms, (_INSIDE,), (reduced.inner,))
+        del self._open[id(value)]
+        return "object", reduced.kind, reduced.param
+
     def _packed(self, value: list[Any]) -> object:
         found = pack_numbers(value)
         if found is None:
@@ -202,11 +291,20 @@ class Trace:
 
 
 def _joined(keys: Sequence[object]) -> str:
-    names = [paths.METADATA if key is _METADATA else paths.element(key) for key in keys if key is not _ROOT]
-    return "/".join(names)
+    named = [key for key in keys if key is not _ROOT and key is not _INSIDE]
+    return "/".join([paths.METADATA if key is _METADATA else paths.element(key) for key in named])
 
 
 _Handler = Callable[[Trace, Any, object], object]
+
+
+class _Stateful:
+    """Stands for all types that have a state dict."""
+
+
+def _reducing(reduce: Reduce) -> _Handler:
+    return lambda walk, value, key: walk._reduce(reduce, value, key)
+
 
 # Functions, not bound methods: a walk that refers to itself would keep the state's memory until the next collection.
 _HANDLERS: dict[type, _Handler] = {
@@ -222,4 +320,8 @@ _HANDLERS: dict[type, _Handler] = {
     OrderedDict: Trace._mapping,
     list: Trace._sequence,
     tuple: Trace._sequence,
+    set: Trace._set,
+    frozenset: Trace._set,
+    memoryview: lambda walk, value, key: walk._text(value.tobytes(), key) or bytes,
+    _Stateful: Trace._stateful,
 }

@@ -14,11 +14,14 @@ from casckpt.state import paths
 from casckpt.state.checks import expect_count, inconsistent, unknown
 from casckpt.state.collector import paused
 from casckpt.state.flat import DEPTH_MAX, Node
+from casckpt.state.kinds import make
 from casckpt.state.nodes import (
     ArrayNode,
     FileNode,
+    LinkNode,
     MapNode,
     NumbersNode,
+    ObjectNode,
     PartNode,
     SequenceNode,
     TensorNode,
@@ -49,7 +52,15 @@ class Part:
     nbytes: Sequence[int]
 
 
-def unflatten(parts: Sequence[Part], links: Sequence[Sequence[Sequence[int]]]) -> Any:
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """How far the classes and pickles that a state names are trusted; see `kinds.make`."""
+
+    strict: bool = False
+    allow_pickle: bool = False
+
+
+def unflatten(parts: Sequence[Part], links: Sequence[Sequence[Sequence[int]]], trust: Trust = Trust()) -> Any:
     """The state that `flatten` took apart.
 
     Args:
@@ -57,13 +68,14 @@ def unflatten(parts: Sequence[Part], links: Sequence[Sequence[Sequence[int]]]) -
         links: as in `flat.FlatState`.
 
     Raises:
-        FormatError: something this release does not know, or torch is needed and absent.
+        FormatError: something this release does not know, or a library is needed and absent.
+        UnknownType: a class is not here and trust is strict.
         IntegrityError: the structure contradicts itself.
     """
     if not parts:
         raise inconsistent("a state has no root")
     with paused():
-        shared = _Memory(parts, links)
+        shared = _Memory(parts, links, trust)
         built: list[Any] = []
         for number, part in enumerate(parts[1:], 1):
             built.append(_Build(part, number, shared, None).build(depth=1))
@@ -73,8 +85,9 @@ def unflatten(parts: Sequence[Part], links: Sequence[Sequence[Sequence[int]]]) -
 class _Memory:
     """The blobs of all parts, each asked for once, linked ones once in all."""
 
-    def __init__(self, parts: Sequence[Part], links: Sequence[Sequence[Sequence[int]]]) -> None:
+    def __init__(self, parts: Sequence[Part], links: Sequence[Sequence[Sequence[int]]], trust: Trust) -> None:
         self.parts = parts
+        self.trust = trust
         self.first: dict[tuple[int, int], tuple[int, int]] = {}
         self.memories: dict[tuple[int, int], memoryview] = {}
         self.storages: dict[tuple[int, int], Any] = {}
@@ -156,6 +169,8 @@ class _Build:
                 if depth >= DEPTH_MAX:
                     raise inconsistent(f"nested more than {DEPTH_MAX} levels deep")
                 return self.mapping(found, depth + 1) if isinstance(found, MapNode) else self.sequence(found, depth + 1)
+            case ObjectNode():
+                return self.object(found, depth)
             case ArrayNode():
                 return self.array(found)
             case NumbersNode():
@@ -165,7 +180,7 @@ class _Build:
                 return self.text(found)
             case PartNode():
                 raise inconsistent("a component inside another, or below the root's dict")
-            case FileNode():
+            case FileNode() | LinkNode():
                 raise unknown("it holds files: check it out into a folder")
             case _:
                 assert_never(found)
@@ -206,6 +221,13 @@ class _Build:
     def sequence(self, found: SequenceNode, depth: int) -> Any:
         values = [self.value(child, depth) for child in found.children]
         return tuple(values) if found.kind == "tuple" else values
+
+    def object(self, found: ObjectNode, depth: int) -> Any:
+        if depth >= DEPTH_MAX:
+            raise inconsistent(f"nested more than {DEPTH_MAX} levels deep")
+        inner = self.value(found.child, depth + 1)
+        trust = self.shared.trust
+        return make(found.kind, found.param, inner, strict=trust.strict, allow_pickle=trust.allow_pickle)
 
     def text(self, found: TextNode) -> str | bytes | bytearray:
         self.nbytes(found.blob)

@@ -129,9 +129,11 @@ def _leaf_cells(leaf: LeafSummary) -> list[Cell]:
 
 
 def _value(leaf: LeafSummary) -> str:
-    """A value kept in the tree itself, cut to a line; of a file whether it can be executed."""
+    """A value kept in the tree itself, cut to a line; of a file whether it can be executed, of a link its target."""
     if leaf.kind == "file":
         return "executable" if leaf.value else ""
+    if leaf.kind == "link" and isinstance(leaf.value, bytes):
+        return safe(f"-> {leaf.value.decode(errors='backslashreplace')}")
     if leaf.nbytes is not None or leaf.value is None:
         return ""
     shown = safe(repr(leaf.value))
