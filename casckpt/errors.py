@@ -182,7 +182,7 @@ class TargetExists(ConflictError):
     code = "checkout.exists"
     what = "{path} exists already"
     why = "checkout never overwrites what it cannot restore"
-    hint = "choose a target that is absent"
+    hint = "choose another target, or replace it: casckpt checkout --replace, in Python replace=True"
 
 
 class BusyError(CasckptError, TimeoutError):
@@ -306,6 +306,12 @@ class PickledObjects(UsageError):
     hint = (
         "keep the file byte for byte (--as files), or, if you trust who wrote it, allow_pickle=True or --allow-pickle"
     )
+
+
+class LinkRefused(UnsafePath):
+    code = "path.link"
+    what = "{path} is not restored unasked"
+    hint = "casckpt checkout --links, in Python links=True, makes links that stay inside the target folder"
 
 
 class StateError(CasckptError, ValueError):

@@ -264,12 +264,19 @@ class Store(Exchange):
         return commit_paths(self._in_turn(), paths, options, check_policy(compress), progress)
 
     def checkout_path(
-        self, revision: str, destination: str | os.PathLike[str], *, progress: Progress | None = None
-    ) -> CheckoutReport:
-        """Write the files of a commit to a path that must be absent; it is whole there, or not at all."""
+        self, revision: str, destination: str | os.PathLike[str], *,
+        replace: bool = False, links: bool = False, progress: Progress | None = None,
+    ) -> CheckoutReport:  # fmt: skip
+        """Write the files of a commit, or of `REV:path`, to a path: whole, verified and durable, or not at all.
+
+        Args:
+            destination: absent, or an empty folder where a folder is to come. A single file comes back as that file.
+            replace: what is there stays until the new is complete; then they swap in one step.
+            links: make symbolic links that stay inside; else they are refused.
+        """
         from casckpt.ops.checkout_path import checkout_path
 
-        return checkout_path(self._repository.database, self._resolve(revision), destination, progress)
+        return checkout_path(self._repository, revision, destination, replace=replace, links=links, progress=progress)
 
     def checkout(
         self,

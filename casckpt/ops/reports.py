@@ -100,9 +100,17 @@ class CheckoutReport:
     path: str
     files: int
     nbytes: int
+    leftover: str | None = None
+    """Path of what could not be removed of what was replaced; None if nothing."""
 
     def to_dict(self) -> dict[str, Any]:
-        return {"commit": self.commit, "path": self.path, "files": self.files, "bytes": self.nbytes}
+        return {
+            "commit": self.commit,
+            "path": self.path,
+            "files": self.files,
+            "bytes": self.nbytes,
+            "leftover": self.leftover,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,13 +189,19 @@ def sync_folder(path: str) -> None:
     """Make the names in a folder durable."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        sync_open_folder(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_open_folder(fd: int) -> None:
+    """Make the names in an open folder durable."""
+    try:
         os.fsync(fd)
     except OSError as error:
         # Some FUSE and SMB mounts cannot flush a folder at all; to fail there would make them unusable, not safer.
         if error.errno != errno.EINVAL:
             raise
-    finally:
-        os.close(fd)
 
 
 def open_new(path: str) -> int:

@@ -7,20 +7,39 @@ import click
 from casckpt.cli.call import Answer, Call
 from casckpt.cli.options import command
 
+UNSURE = "the target is as it was, or written as a whole"
 
-@command("casckpt checkout gpt/best best/", "casckpt checkout 75beb7660a1b", "casckpt checkout gpt@step=4000 old/")
-@click.argument("rev")
+
+@command(
+    "casckpt checkout gpt/best best/",
+    "casckpt checkout 75beb7660a1b",
+    "casckpt checkout gpt@step=4000:out/model.safetensors model.safetensors --replace",
+)
+@click.argument("rev", metavar="REV[:PATH]")
 @click.argument("dest", required=False)
-def checkout_command(call: Call, rev: str, dest: str | None) -> Answer:
+@click.option("--replace", is_flag=True, help="DEST may be there; it stays until the new one is complete.")
+@click.option("--links", is_flag=True, help="Make the symbolic links among the files, which must stay inside.")
+def checkout_command(call: Call, rev: str, dest: str | None, replace: bool, links: bool) -> Answer:
     """Write a commit to disk.
 
-    DEST must be absent; without it the target is named by the id of the commit, in this folder. Files come back byte
-    for byte, each verified; a commit of a single file gives that file. A state that Python committed is no file:
-    restore it there, with Store.checkout.
+    With PATH only that file or folder of it. DEST must be absent, or an empty folder where a folder is to come; without
+    it the target is named by the id of the commit, or by the last name of PATH, in this folder. Files come back byte
+    for byte, each verified; a single file gives that file. A state that Python committed is no file: casckpt export
+    writes it as one, and Store.checkout restores it in Python.
     """
+    from casckpt.plan.revision import split_path
     from casckpt.view.history import checkout_lines
 
     with call.open() as store, call.output.progress("checkout", wanted=not (call.quiet or call.json)) as progress:
-        target = store.show(rev).short if dest is None else dest
-        report = store.checkout_path(rev, target, progress=progress)
+        if dest is None:
+            name, path = split_path(rev)
+            dest = (path or "").strip("/").rpartition("/")[2] or store.show(name).short
+        try:
+            report = store.checkout_path(rev, dest, replace=replace, links=links, progress=progress)
+        except BaseException:  # said only if it comes from an interrupt
+            if progress.total is not None and progress.done >= progress.total:
+                call.outcome = UNSURE
+            raise
+    if report.leftover is not None:
+        call.warn("checkout.leftover", f"what was replaced could not be removed: {report.leftover}")
     return Answer(report.to_dict, lambda look: checkout_lines(report, look), confirms=True)
