@@ -46,9 +46,7 @@ def checkout_state(
     return read_state(repository, selection, trust, progress)
 
 
-def read_state(
-    repository: Repository, selection: Selection, trust: Trust, progress: Progress | None = None
-) -> Any:
+def read_state(repository: Repository, selection: Selection, trust: Trust, progress: Progress | None = None) -> Any:
     """What is selected, in fresh memory; errors and cost as of `checkout_state`."""
     targets: list[Target | GroupTarget] = []
     with paused():

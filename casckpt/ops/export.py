@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import Literal, get_args
+from typing import Any, BinaryIO, Literal, get_args
 
 from casckpt.errors import NotFoundError, UsageError
 from casckpt.format.ids import CommitId
 from casckpt.odb.repository import Repository
 from casckpt.ops.aside import written_aside
+from casckpt.ops.consent import agreed
 from casckpt.ops.history import require_tree, resolve
 from casckpt.ops.load import LoadedComponent, Loader
 from casckpt.ops.reports import ExportReport
@@ -54,8 +55,8 @@ def export(
     tree = find(grow([(one.loaded.name, one.node, one.values) for one in selection.chosen]), part)
     if tree is None:
         raise NotFoundError(thing=f"{part!r} in commit {loader.commit}")
-    with written_aside(target, replace=replace) as aside:
-        count = _write(repository, selection, tree, wanted, aside, progress)
+    with written_aside(target, replace=replace) as out:
+        count = _write(repository, selection, tree, wanted, out, target, progress)
     return ExportReport(identity.hex(), part, str(target), wanted, count, target.stat().st_size)
 
 
@@ -107,10 +108,12 @@ def _write(
     selection: Selection,
     tree: Branch | Leaf,
     form: Form,
-    aside: Path,
+    file: BinaryIO,
+    target: Path,
     progress: Progress | None,
 ) -> int:
     """Write a tree in a format; returns how many leaves."""
+    folder = target.absolute().parent
 
     def advance(total: int) -> Callable[[int], None]:
         return counted(progress, total)
@@ -118,32 +121,32 @@ def _write(
     if form == "json":
         from casckpt.ops.export_json import write_json
 
-        return write_json(selection, tree, aside, advance)
+        return write_json(selection, tree, file, advance)
     if form == "h5":
         from casckpt.ops.h5 import write_h5
 
-        return write_h5(selection, tree, aside, advance)
+        return write_h5(selection, tree, file, folder, advance)
     if form == "pt":
-        return _write_pt(repository, selection, tree, aside, progress)
+        from casckpt.ops.torch_files import save
+
+        save(_value(repository, selection, tree, progress), file, str(target))
+        return sum(1 for _ in leaves(tree))
     from casckpt.ops.export_flat import write_npz, write_safetensors
 
     write = write_npz if form == "npz" else write_safetensors
-    return write(selection, tree, aside, advance)
+    return write(selection, tree, file, folder, advance)
 
 
-def _write_pt(
-    repository: Repository, selection: Selection, tree: Branch | Leaf, aside: Path, progress: Progress | None
-) -> int:
-    """torch.save of the checked-out part: memory for all of it, once."""
+def _value(repository: Repository, selection: Selection, tree: Branch | Leaf, progress: Progress | None) -> Any:
+    """What is at a tree, checked out: memory for all of it, once."""
     from casckpt.ops.checkout import read_state
-    from casckpt.ops.torch_files import save
 
     if tree.path:
         found = selection.at(tree.path)
         assert found is not None  # its tree was grown from the same nodes
         selection = Selection(selection.loader, [found], ())
-    save(read_state(repository, selection, progress), aside)
-    return sum(1 for _ in leaves(tree))
+    trust = agreed(selection.chosen, selection.loader.commit, strict=False, allow_pickle=False)
+    return read_state(repository, selection, trust, progress)
 
 
 def _file(tree: Branch | Leaf, path: str) -> Leaf | None:
@@ -178,9 +181,8 @@ def _export_file(
     loaded = components[file.part]
     blob = file.node.blob
     done = counted(progress, 0 if blob is None else loaded.structure.sizes[blob])
-    with written_aside(target, replace=replace) as aside, open(aside, "wb") as written:
+    with written_aside(target, replace=replace) as written:
         for piece in () if blob is None else loader.pieces(loaded, blob):
             written.write(piece)
             done(len(piece))
-        written.flush()
     return ExportReport(identity.hex(), file.path, str(target), "file", 1, target.stat().st_size)

@@ -12,6 +12,7 @@ import json
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from casckpt.errors import NotExportable
 from casckpt.foreign import safetensors_header as header
@@ -70,6 +71,9 @@ def _named(tree: Branch | Leaf, name: str, problems: list[tuple[str, str]]) -> I
     if isinstance(tree, Leaf):
         yield name or paths.text_of(tree.path.rpartition("/")[2]) or tree.path, tree
         return
+    if not tree.is_plain:
+        problems.append((tree.path, f"only tensors and arrays can, and here is a {tree.kind}"))
+        return
     for key, child in tree.items():
         if type(key) is not str and type(key) is not int:
             problems.append((child.path, f"a key of type {type_name(type(key))} has no name there"))
@@ -109,7 +113,11 @@ def dense_leaves(selection: Selection, leaves: dict[str, Leaf], form: str) -> di
 
 
 def write_safetensors(
-    selection: Selection, tree: Branch | Leaf, aside: Path, advance: Callable[[int], Callable[[int], None]]
+    selection: Selection,
+    tree: Branch | Leaf,
+    file: BinaryIO,
+    folder: Path,
+    advance: Callable[[int], Callable[[int], None]],
 ) -> int:
     """Write what is selected as safetensors; returns how many tensors. `advance` is given the bytes there will be.
 
@@ -133,13 +141,12 @@ def write_safetensors(
         refuse([("", "its names take more than readers of safetensors accept")], "safetensors")
         return 0
     done = advance(sum(entry.nbytes for entry in entries))
-    with open(aside, "wb") as file:
-        file.write(start)
-        for entry in entries:
-            one = found[entry.name]
-            for piece in elements(selection.loader, selection.chosen[one.leaf.part].loaded, one, aside.parent):
-                file.write(piece)
-                done(len(piece))
+    file.write(start)
+    for entry in entries:
+        one = found[entry.name]
+        for piece in elements(selection.loader, selection.chosen[one.leaf.part].loaded, one, folder):
+            file.write(piece)
+            done(len(piece))
     return len(entries)
 
 
@@ -174,7 +181,11 @@ def _element(one: Dense) -> str:
 
 
 def write_npz(
-    selection: Selection, tree: Branch | Leaf, aside: Path, advance: Callable[[int], Callable[[int], None]]
+    selection: Selection,
+    tree: Branch | Leaf,
+    file: BinaryIO,
+    folder: Path,
+    advance: Callable[[int], Callable[[int], None]],
 ) -> int:
     """Write what is selected as an uncompressed npz; returns how many arrays. Loads with numpy alone.
 
@@ -197,7 +208,7 @@ def write_npz(
             dtypes[name] = dtype
     refuse(problems, "npz")
     done = advance(sum(one.nbytes for one in found.values()))
-    with zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         for name, one in found.items():
             node, rows = one.leaf.node, one
             is_columns = (
@@ -210,7 +221,7 @@ def write_npz(
             np.lib.format.write_array_header_1_0(start, fields)
             with archive.open(zipfile.ZipInfo(f"{name}.npy", _ZIP_TIME), "w", force_zip64=True) as member:
                 member.write(start.getvalue())
-                for piece in elements(selection.loader, selection.chosen[one.leaf.part].loaded, rows, aside.parent):
+                for piece in elements(selection.loader, selection.chosen[one.leaf.part].loaded, rows, folder):
                     member.write(piece)
                     done(len(piece))
     return len(found)

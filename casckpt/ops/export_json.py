@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Hashable, Iterator
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from casckpt.ops.selection import Selection
 from casckpt.state import paths
@@ -20,19 +19,19 @@ ELEMENTS_MAX = 4096
 
 
 def write_json(
-    selection: Selection, tree: Branch | Leaf, aside: Path, advance: Callable[[int], Callable[[int], None]]
+    selection: Selection, tree: Branch | Leaf, file: BinaryIO, advance: Callable[[int], Callable[[int], None]]
 ) -> int:
     """Write what is selected as JSON; returns how many leaves. Memory: the largest leaf that is written.
 
     Dicts are objects with their keys as texts, lists and tuples arrays, numbers that JSON lacks texts, bytes
-    `{"bytes": length, "hex": digits}`, tensors and arrays `{"dtype", "shape", "values"}`.
+    `{"bytes": length, "hex": digits}`, tensors and arrays `{"dtype", "shape", "values"}`. What is stored as something
+    simpler is `{"type", "value"}`.
     """
     found = list(leaves(tree))
     done = advance(len(found))
-    with open(aside, "w", encoding="utf-8", errors="backslashreplace") as file:
-        for text in _texts(selection, tree, "\n", done):
-            file.write(text)
-        file.write("\n")
+    for text in _texts(selection, tree, "\n", done):
+        file.write(text.encode("utf-8", "backslashreplace"))
+    file.write(b"\n")
     return len(found)
 
 
@@ -44,6 +43,8 @@ def _texts(selection: Selection, tree: Branch | Leaf, line: str, done: Callable[
     is_list = tree.kind in ("list", "tuple")
     inner, names = line + "  ", _names(tree.keys)
     yield "[" if is_list else "{"
+    if not tree.is_plain:
+        yield f'{inner}"type": {json.dumps(tree.kind)},'
     for number, (name, child) in enumerate(zip(names, tree.children, strict=True)):
         yield ("," if number else "") + inner
         if not is_list:

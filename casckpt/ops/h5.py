@@ -21,7 +21,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -54,7 +54,11 @@ _ATTRIBUTES = "@attributes"
 
 
 def write_h5(
-    selection: Selection, tree: Branch | Leaf, aside: Path, advance: Callable[[int], Callable[[int], None]]
+    selection: Selection,
+    tree: Branch | Leaf,
+    target: BinaryIO,
+    folder: Path,
+    advance: Callable[[int], Callable[[int], None]],
 ) -> int:
     """Write what is selected as HDF5; returns how many leaves. Streamed: memory for the structure and a few megabytes.
 
@@ -67,25 +71,26 @@ def write_h5(
     written = _Writer(selection)
     problems = list(_problems(selection, tree))
     refuse(problems, "h5")
-    with h5py.File(aside, "w", track_order=True) as file:
+    with h5py.File(target, "w", track_order=True) as file:
         file.attrs[_VERSION] = 1
         written.root(file, tree)
         file.flush()
         places = written.places()
     done = advance(sum(one.nbytes for _, one in places))
     # h5py has laid the datasets out by now; their bytes are put there without it, in pieces.
-    with open(aside, "r+b") as raw:
-        for offset, one in places:
-            raw.seek(offset)
-            for piece in elements(selection.loader, selection.chosen[one.leaf.part].loaded, one, aside.parent):
-                raw.write(piece)
-                done(len(piece))
+    for offset, one in places:
+        target.seek(offset)
+        for piece in elements(selection.loader, selection.chosen[one.leaf.part].loaded, one, folder):
+            target.write(piece)
+            done(len(piece))
     return len(found)
 
 
 def _problems(selection: Selection, tree: Branch | Leaf) -> Iterator[tuple[str, str]]:
     if isinstance(tree, Branch):
-        for key, child in tree.items():
+        if not tree.is_plain:
+            yield tree.path, f"here is a {tree.kind}, which HDF5 cannot hold"
+        for key, child in tree.items() if tree.is_plain else ():
             if not isinstance(key, str | int | None):
                 yield child.path, f"a key of type {type(key).__name__} has no name there"
             elif isinstance(key, str) and any("\ud800" <= char <= "\udfff" for char in key):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -16,16 +16,16 @@ _BLOCKED = ("global", "class", "function")
 _ADVICE = ("Weights only load failed", "Check the documentation", "Please file an issue")
 
 
-def save(state: Any, path: Path) -> None:
+def save(state: Any, file: BinaryIO, name: str) -> None:
     """Write a state as torch.save does.
 
     Raises:
         StorageError: the disk failed or is full, of which torch only tells a text.
     """
     try:
-        torch.save(state, path)
+        torch.save(state, file)
     except RuntimeError as error:
-        raise StorageError(operation="write", path=str(path), problem=_reason(error)) from error
+        raise StorageError(operation="write", path=name, problem=_reason(error)) from error
 
 
 def load(path: Path, name: str, *, is_zip: bool, allow_pickle: bool) -> Any:

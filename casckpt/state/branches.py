@@ -13,7 +13,7 @@ from typing import Any
 from casckpt.state import paths
 from casckpt.state.checks import inconsistent
 from casckpt.state.flat import DEPTH_MAX, Node
-from casckpt.state.nodes import AnyNode, MapNode, PartNode, SequenceNode, parse
+from casckpt.state.nodes import AnyNode, MapNode, ObjectNode, PartNode, SequenceNode, parse
 from casckpt.state.values import decode_value
 
 
@@ -38,7 +38,12 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A container: its kind is dict, odict, list or tuple; the keys of the latter two are indices."""
+    """A container.
+
+    Args:
+        kind: dict, odict, list or tuple; the keys of the latter two are indices. Else what is stored as something
+            simpler, by its kind and parameter, with the simpler value as its only child.
+    """
 
     path: str
     kind: str
@@ -47,10 +52,17 @@ class Branch:
     metadata: Branch | Leaf | None = None
     """`_metadata` of an OrderedDict."""
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a dict or a list, and not stored as something simpler than it is."""
+        return self.kind in _PLAIN
+
     def items(self) -> Iterator[tuple[Hashable, Branch | Leaf]]:
         """Keys and children in order."""
         return zip(self.keys, self.children, strict=True)
 
+
+_PLAIN = ("dict", "odict", "list", "tuple")
 
 PartTuple = tuple[str, Node, Sequence[object]]
 
@@ -103,10 +115,13 @@ class _Grower:
             if depth != 1 or self._built is None or found.number >= len(self._built):
                 raise inconsistent(f"component number {found.number} is not where it belongs")
             return self._built[found.number]
-        if not isinstance(found, MapNode | SequenceNode):
+        if not isinstance(found, MapNode | SequenceNode | ObjectNode):
             return Leaf(path, self._number, found, node)
         if depth >= DEPTH_MAX:
             raise inconsistent(f"nested more than {DEPTH_MAX} levels deep")
+        if isinstance(found, ObjectNode):
+            kind = found.kind if found.param is None else f"{found.kind} {found.param}"
+            return Branch(path, kind, ("value",), (self._node(found.child, path, depth + 1),))
         keys = found.keys if isinstance(found, MapNode) else list(range(len(found.children)))
         children = [
             self._node(child, paths.join(path, paths.element(key)), depth + 1)
