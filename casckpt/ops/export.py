@@ -129,7 +129,7 @@ def _write(
     if form == "pt":
         from casckpt.ops.torch_files import save
 
-        save(_value(repository, selection, tree, progress), file, str(target))
+        save(_value(repository, selection, tree, progress), file)
         return sum(1 for _ in leaves(tree))
     from casckpt.ops.export_flat import write_npz, write_safetensors
 

@@ -93,8 +93,6 @@ def _problems(selection: Selection, tree: Branch | Leaf) -> Iterator[tuple[str, 
         for key, child in tree.items() if tree.is_plain else ():
             if not isinstance(key, str | int | None):
                 yield child.path, f"a key of type {type(key).__name__} has no name there"
-            elif isinstance(key, str) and any("\ud800" <= char <= "\udfff" for char in key):
-                yield child.path, "its key is no text that can be written"
             else:
                 yield from _problems(selection, child)
         if tree.metadata is not None:

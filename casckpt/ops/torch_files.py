@@ -9,23 +9,16 @@ from typing import Any, BinaryIO
 
 import torch
 
-from casckpt.errors import MalformedFile, PickledObjects, StorageError
+from casckpt.errors import MalformedFile, PickledObjects
 
 _BLOCKED = ("global", "class", "function")
 """Words in what torch says of pickles that hold more than a plain state."""
 _ADVICE = ("Weights only load failed", "Check the documentation", "Please file an issue")
 
 
-def save(state: Any, file: BinaryIO, name: str) -> None:
-    """Write a state as torch.save does.
-
-    Raises:
-        StorageError: the disk failed or is full, of which torch only tells a text.
-    """
-    try:
-        torch.save(state, file)
-    except RuntimeError as error:
-        raise StorageError(operation="write", path=name, problem=_reason(error)) from error
+def save(state: Any, file: BinaryIO) -> None:
+    """Write a state as torch.save does."""
+    torch.save(state, file)
 
 
 def load(path: Path, name: str, *, is_zip: bool, allow_pickle: bool) -> Any:
