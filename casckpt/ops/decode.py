@@ -18,7 +18,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from casckpt.errors import MalformedFile, MissingLibrary, StoreFull, UnsafePath, UnsupportedType, UsageError
+from casckpt.errors import (
+    FormatError,
+    IntegrityError,
+    MalformedFile,
+    MissingLibrary,
+    StoreFull,
+    UnsafePath,
+    UnsupportedType,
+    UsageError,
+)
 from casckpt.foreign import npy, safetensors, zips
 from casckpt.foreign.reader import Window
 from casckpt.ops.export_flat import ALIASES
@@ -39,7 +48,6 @@ DECODED: dict[str, str] = {
 
 _PIECE = 1 << 20
 _DEFLATED = 8
-_VISITS_FREE = 1 << 20
 
 
 class MappedFile:
@@ -92,20 +100,28 @@ def decode(path: Path, name: str, spool: Path | None, *, allow_pickle: bool = Fa
         PickledObjects: it is a torch file with more than tensors and plain values.
         UsageError: files of its suffix cannot be read as a state.
         MissingLibrary: torch or h5py is needed and not installed.
+        FormatError: it holds something that this release does not know.
     """
     kind = DECODED.get(path.suffix.lower())
-    if kind == "safetensors":
-        return _safetensors(open_mapped(path, name))
-    if kind == "npz":
-        return _npz(open_mapped(path, name), spool)
-    if kind == "torch":
-        return _torch(path, name, allow_pickle=allow_pickle)
-    if kind == "HDF5":
+    if kind is None:
+        raise UsageError(problem=f"{name} cannot be read as a state: its suffix is none of {', '.join(DECODED)}")
+    try:
+        if kind == "safetensors":
+            return _safetensors(open_mapped(path, name))
+        if kind == "npz":
+            return _npz(open_mapped(path, name), spool)
+        if kind == "torch":
+            return _torch(path, name, allow_pickle=allow_pickle)
         from casckpt.ops.h5 import read_h5
 
         open_mapped(path, name)  # refuses what is no regular file
         return read_h5(path, name)
-    raise UsageError(problem=f"{name} cannot be read as a state: its suffix is none of {', '.join(DECODED)}")
+    except MissingLibrary:
+        raise
+    except FormatError as error:
+        raise FormatError(object=name, problem=error.reason) from error
+    except IntegrityError as error:
+        raise MalformedFile(path=name, kind=kind, problem=error.reason) from error
 
 
 def _safetensors(file: MappedFile) -> dict[str, Any]:
@@ -234,31 +250,11 @@ def _inflated(file: MappedFile, member: zips.Member, inner: str) -> Iterator[byt
 
 def _torch(path: Path, name: str, *, allow_pickle: bool) -> Any:
     file = open_mapped(path, name)
-    is_zip = zips.looks_like(file.read(0, 4))
-    if is_zip and not all(member.is_plain for member in zips.read_members(file)):
+    members = zips.read_members(file) if zips.looks_like(file.read(0, 4)) else ()
+    if not all(member.is_plain for member in members):
         raise MalformedFile(path=name, kind="torch", problem="its members are compressed, which torch never does")
     try:
-        from casckpt.ops import torch_files
+        from casckpt.ops.torch_files import load
     except ImportError as error:
         raise MissingLibrary(purpose=f"reading {name} as a state", library="torch", install="casckpt[torch]") from error
-    found = torch_files.load(path, name, is_zip=is_zip, allow_pickle=allow_pickle)
-    _refuse_bomb(found, file)
-    return found
-
-
-def _refuse_bomb(state: Any, file: MappedFile) -> None:
-    """Refuse a small file whose containers, each in many places, unfold into a state without end."""
-    left = _VISITS_FREE + file.size
-    stack = [iter((state,))]
-    while stack:
-        value = next(stack[-1], stack)
-        if value is stack:
-            stack.pop()
-            continue
-        left -= 1
-        if left < 0 or len(stack) > 1000:
-            raise MalformedFile(path=file.name, kind="torch", problem="it unfolds into more values than it can hold")
-        if isinstance(value, dict):
-            stack.append(iter(value.values()))
-        elif isinstance(value, list | tuple):
-            stack.append(iter(value))
+    return load(path, name, file.size, members, allow_pickle=allow_pickle)

@@ -49,7 +49,8 @@ _CONSTANTS: dict[str, Hashable] = {":true": True, ":false": False, ":none": None
 _CLAIMED_FREE = 64 << 20
 _CLAIMED_PER_BYTE = 1100
 """More than deflate can shrink; a file that claims more values per byte of its own is not read."""
-_OBJECTS_FREE = 1 << 20
+_LINK_BYTES = 16
+"""Less than a name takes; a file that leads to more objects than it has room for names goes in circles."""
 _ATTRIBUTES = "@attributes"
 
 
@@ -242,7 +243,7 @@ class _Reader:
         self._file = file
         self._is_ours = _VERSION in file.attrs
         self._claims = _CLAIMED_FREE + _CLAIMED_PER_BYTE * size
-        self._objects = _OBJECTS_FREE + size
+        self._objects = size // _LINK_BYTES
         self._seen: dict[int, Any] = {}
 
     def root(self) -> Any:
