@@ -75,11 +75,9 @@ def write_h5(
     with h5py.File(target, "w", track_order=True) as file:
         file.attrs[_VERSION] = 1
         written.root(file, tree)
-        file.flush()
-        places = written.places()
-    done = advance(sum(one.nbytes for _, one in places))
+    done = advance(sum(one.nbytes for _, one in written.places))
     # h5py has laid the datasets out by now; their bytes are put there without it, in pieces.
-    for offset, one in places:
+    for offset, one in written.places:
         target.seek(offset)
         for piece in elements(selection.loader, selection.chosen[one.leaf.part].loaded, one, folder):
             target.write(piece)
@@ -112,7 +110,9 @@ class _Writer:
 
     def __init__(self, selection: Selection) -> None:
         self._selection = selection
-        self._datasets: dict[tuple[object, ...], tuple[Any, Dense]] = {}
+        self.places: list[tuple[int, Dense]] = []
+        """Where in the file the elements of tensors and arrays belong."""
+        self._names: dict[tuple[object, ...], str] = {}
         self._plain = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         self._plain.set_layout(h5py.h5d.CONTIGUOUS)
         self._plain.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -123,10 +123,6 @@ class _Writer:
             self._leaf(file, paths.text_of(tree.path.rpartition("/")[2]) or "value", tree)
             return
         self._children(file, tree)
-
-    def places(self) -> list[tuple[int, Dense]]:
-        """Where in the file the elements of tensors and arrays belong."""
-        return [(dataset.id.get_offset(), one) for dataset, one in self._datasets.values() if one.nbytes]
 
     def _children(self, group: Any, branch: Branch) -> None:
         group.attrs[_KIND] = branch.kind
@@ -156,8 +152,8 @@ class _Writer:
 
     def _dataset(self, group: Any, name: str, one: Dense) -> None:
         key = identity_of(one, self._selection)
-        if key in self._datasets and one.nbytes:
-            group[name] = self._datasets[key][0]
+        if key in self._names:
+            group[name] = group.file[self._names[key]]
             return
         dtype, node = _stored_dtype(one), one.leaf.node
         kind = h5py.h5t.py_create(np.dtype(dtype), logical=True)
@@ -168,7 +164,9 @@ class _Writer:
             dataset.attrs[_DTYPE] = one.dtype
         if isinstance(node, TensorNode) and node.flags:
             dataset.attrs[_FLAGS] = node.flags
-        self._datasets[(*key, one.leaf.path) if not one.nbytes else key] = dataset, one
+        if one.nbytes:
+            self._names[key] = dataset.name
+            self.places.append((dataset.id.get_offset(), one))
 
 
 def _link(key: Hashable) -> str:
@@ -315,16 +313,16 @@ def _own(dataset: Any) -> Any:
         return found.tolist()
     if kind in ("bool", "int", "float", "complex") and found.ndim == 0:
         return {"bool": bool, "int": int, "float": float, "complex": complex}[kind](found.item())
-    data = bytearray(found.tobytes())
+    data = found.reshape(-1).view(np.uint8).data if found.size else memoryview(b"")
     if kind in ("str", "bytes", "bytearray"):
-        return decode_text(bytes(data)) if kind == "str" else bytes(data) if kind == "bytes" else data
+        return decode_text(bytes(data)) if kind == "str" else bytes(data) if kind == "bytes" else bytearray(data)
     if kind == "scalar":
-        return unflatten([Part("", None, [["scalar", str(dtype), bytes(data)]], lambda _: memoryview(data), [])], ())
+        return unflatten([Part("", None, [["scalar", str(dtype), bytes(data)]], lambda _: data, [])], ())
     shape, blob = list(found.shape), 0 if data else None
     node: list[Any] = ["array", str(dtype), shape, "C", blob, 0]
     if kind == "tensor":
         node = ["tensor", str(dtype), shape, None, blob, 0, int(dataset.attrs.get(_FLAGS, 0))]
-    return unflatten([Part("", node, [], lambda _: memoryview(data), [len(data)] if data else [])], ())
+    return unflatten([Part("", node, [], lambda _: data, [len(data)] if data else [])], ())
 
 
 def _foreign(dataset: Any) -> Any:

@@ -129,6 +129,18 @@ def hostile(folder: Path) -> None:
         store.commit({f"v{evil}": evil, "ok": 2})
 
 
+def checkpoints(folder: Path) -> None:
+    """A store with two runs, and beside it a folder of checkpoints of which one is damaged."""
+    history(folder)
+    inner = folder / "ck"
+    (inner / "checkpoint-500").mkdir(parents=True)
+    np.savez(inner / "checkpoint-500" / "model.npz", **state(5)["model"])
+    for epoch in (0, 1):
+        np.savez(inner / f"{epoch}.npz", **state(epoch)["model"])
+        (inner / f"{epoch}.npz").rename(inner / f"epoch={epoch}-step={1000 * epoch}-val_loss=0.{5 - epoch}.npz")
+    (inner / "step_2000.safetensors").write_bytes(b"no safetensors")
+
+
 def append(repository: Repository, entry: Entry, objects: list[tuple[ObjectId, Kind, bytes]] | None = None) -> None:
     """Add one entry to the journal, then close."""
     with repository.session() as session:
@@ -137,5 +149,5 @@ def append(repository: Repository, entry: Entry, objects: list[tuple[ObjectId, K
 
 
 SCENES: dict[str, Callable[[Path], object]] = {
-    scene.__name__: scene for scene in (empty, history, big, damaged, lost, newer, dropped, ambiguous, hostile)
+    scene.__name__: scene for scene in (empty, history, big, damaged, lost, newer, dropped, ambiguous, hostile, checkpoints)
 }
