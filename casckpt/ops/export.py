@@ -7,20 +7,20 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Literal, get_args
 
-from casckpt.errors import NotFoundError, UsageError
+from casckpt.errors import IntegrityError, NotFoundError, UsageError
 from casckpt.format.ids import CommitId
 from casckpt.odb.repository import Repository
 from casckpt.ops.aside import written_aside
 from casckpt.ops.consent import agreed
 from casckpt.ops.history import require_tree, resolve
 from casckpt.ops.load import LoadedComponent, Loader
-from casckpt.ops.reports import ExportReport
+from casckpt.ops.reports import CheckoutReport, ExportReport
 from casckpt.ops.selection import Patterns, Selection, select_state
 from casckpt.ops.values import Progress, counted
 from casckpt.plan.revision import split_path
 from casckpt.state import paths
 from casckpt.state.branches import Branch, Leaf, grow, leaves
-from casckpt.state.nodes import FileNode
+from casckpt.state.nodes import FileNode, LinkNode
 
 Form = Literal["safetensors", "pt", "npz", "json", "h5"]
 SUFFIXES: dict[str, Form] = {f".{form}": form for form in get_args(Form)} | {".pth": "pt", ".hdf5": "h5"}
@@ -40,11 +40,7 @@ def export(
     replace: bool = False,
 ) -> ExportReport:
     """Write a state or a part of it to a file; see `Store.export`."""
-    name, path = split_path(revision)
-    identity = resolve(repository.database, name)
-    loader = Loader(repository.database, identity, require_tree(repository.database, identity))
-    components = loader.components(loader.tree())
-    whole = _grown(components)
+    path, identity, loader, components, whole = _looked_up(repository, revision)
     target = Path(destination)
     file = _file(whole, path or "")
     if file is not None:
@@ -58,6 +54,41 @@ def export(
     with written_aside(target, replace=replace) as out:
         count = _write(repository, selection, tree, wanted, out, target, progress)
     return ExportReport(identity.hex(), part, str(target), wanted, count, target.stat().st_size)
+
+
+def checkout_view(
+    repository: Repository,
+    revision: str,
+    destination: str | os.PathLike[str],
+    *,
+    replace: bool,
+    progress: Progress | None,
+) -> CheckoutReport | None:
+    """Export what a path with the suffix of a format asks for; None if it asks for something that is committed."""
+    path = split_path(revision)[1]
+    if path is None or PurePosixPath(path).suffix not in VIEWS:
+        return None
+    try:
+        whole = _looked_up(repository, revision)[-1]
+    except IntegrityError:
+        return None  # damage elsewhere is nothing to a checkout of a file
+    is_committed = find(whole, path) is not None
+    if is_committed or any(isinstance(leaf.node, FileNode | LinkNode) for leaf in leaves(whole)):
+        return None
+    report = export(repository, revision, destination, None, None, progress, replace=replace)
+    return CheckoutReport(report.commit, report.path, 1, report.nbytes)
+
+
+def _looked_up(
+    repository: Repository, revision: str
+) -> tuple[str | None, CommitId, Loader, list[LoadedComponent], Branch | Leaf]:
+    """The path of a revision; the id, loader, components and whole tree of its commit."""
+    name, path = split_path(revision)
+    identity = resolve(repository.database, name)
+    loader = Loader(repository.database, identity, require_tree(repository.database, identity))
+    components = loader.components(loader.tree())
+    tree = grow([(one.name, one.structure.node, one.component.values) for one in components])
+    return path, identity, loader, components, tree
 
 
 def view_of(tree: Branch | Leaf, path: str) -> tuple[str, Form | None]:
@@ -76,10 +107,6 @@ def find(tree: Branch | Leaf, path: str) -> Branch | Leaf | None:
         below = (child for child in found.children if child.path == path or path.startswith(f"{child.path}/"))
         found = next(below, None)
     return found if found is not None and found.path == path else None
-
-
-def _grown(components: list[LoadedComponent]) -> Branch | Leaf:
-    return grow([(one.name, one.structure.node, one.component.values) for one in components])
 
 
 def _form(given: str | None, viewed: Form | None, target: Path) -> Form:

@@ -149,5 +149,6 @@ def append(repository: Repository, entry: Entry, objects: list[tuple[ObjectId, K
 
 
 SCENES: dict[str, Callable[[Path], object]] = {
-    scene.__name__: scene for scene in (empty, history, big, damaged, lost, newer, dropped, ambiguous, hostile, checkpoints)
+    scene.__name__: scene
+    for scene in (empty, history, big, damaged, lost, newer, dropped, ambiguous, hostile, checkpoints)
 }

@@ -521,6 +521,23 @@ class TestWhatIsAskedFor:
         assert store.export("main:.json", tmp_path / "e").part == ""
         assert store.export("main:model/w.h5", tmp_path / "f").leaves == 1
 
+    def test_checkout_of_a_view_is_its_export(self, store: Store, tmp_path: Path) -> None:
+        store.commit({"model": {"w": torch.ones(2)}, "x.npz": {"v": torch.ones(3)}}, run="a")
+        report = store.checkout_path("a:model.safetensors", tmp_path / "m")
+        assert (report.files, report.nbytes) == (1, (tmp_path / "m").stat().st_size)
+        assert set(safetensors.torch.load_file(tmp_path / "m")) == {"w"}
+        with pytest.raises(TargetExists):
+            store.checkout_path("a:model.npz", tmp_path / "m")
+        store.checkout_path("a:model.npz", tmp_path / "m", replace=True)
+        with pytest.raises(UsageError):  # what is committed there is no file
+            store.checkout_path("a:x.npz", tmp_path / "n")
+        (tmp_path / "w.json").write_text("mine")
+        store.commit_path(tmp_path / "w.json", run="files")
+        store.checkout_path("files:w.json", tmp_path / "back")
+        assert (tmp_path / "back").read_text() == "mine"
+        with pytest.raises(NotFoundError):
+            store.checkout_path("files:other.json", tmp_path / "n")
+
     def test_suffixes_and_format_must_agree(self, store: Store, tmp_path: Path) -> None:
         store.commit({"model": {"w": torch.ones(2)}})
         with pytest.raises(UsageError, match="npz and pt"):
