@@ -110,6 +110,27 @@ class TooLarge(UsageError):
     hint = "keep large values in the state itself, as tensors or bytes"
 
 
+class SchemaMismatch(UsageError):
+    code = "schema.mismatch"
+    what = "commit {commit} does not hold a state of the schema {asked!r}"
+    why = "it states {stored}"
+    hint = "leave schema= out, or take the state as it is stored with migrate=False"
+
+
+class PartialMigration(UsageError):
+    code = "schema.part"
+    what = "commit {commit} holds version {start} of the schema {name!r}, which only whole states are migrated from"
+    why = "select= takes a part, mmap=True takes what is not verified"
+    hint = "leave them out, or take what is stored with migrate=False"
+
+
+class MigrationExists(UsageError):
+    code = "schema.step-exists"
+    what = "a step from version {start} of the schema {name!r} is registered already"
+    why = "it leads to version {end}, by {function}"
+    hint = "make one step from each version"
+
+
 class CommitElsewhere(UsageError):
     code = "commit.elsewhere"
     what = "this commit is made by process {pid}, not by this one"
@@ -148,6 +169,13 @@ class CommitThinned(NotFoundError):
     what = "commit {commit} has been thinned of {parts}"
     why = "by the rule {rule!r} at {when}; the rest of it is kept"
     hint = "casckpt log shows its neighbours that are whole"
+
+
+class MigrationNotFound(NotFoundError):
+    code = "schema.no-step"
+    what = "no step leads from version {at} of the schema {name!r} towards {end}"
+    why = "commit {commit} holds version {start}; registered: {registered}"
+    hint = "register it with casckpt.migration, or take the state as it is stored with migrate=False"
 
 
 class ConflictError(CasckptError):
@@ -247,6 +275,13 @@ class NewerFormat(FormatError):
     code = "store.newer-format"
     what = "this store needs a newer casckpt to {operation}"
     why = "{problem}; nothing was changed"
+
+
+class NewerSchema(FormatError):
+    code = "schema.newer"
+    what = "commit {commit} holds version {start} of the schema {name!r}"
+    why = "this program knows up to {end}"
+    hint = "run a newer version of the program, or take the state as it is stored with migrate=False"
 
 
 class StorageError(CasckptError, OSError):
@@ -364,6 +399,20 @@ class PickleBlocked(StateError):
     hint = "if you trust it, check out with allow_pickle=[{path!r}], else without it: select="
 
 
+class RequiredPathMissing(StateError):
+    code = "state.required"
+    what = "the state has no {missing}"
+    why = "version {version} of the schema {name!r} requires it; nothing was written"
+    hint = "add it to the state, or take it out of required="
+
+
+class MigrationFailed(StateError):
+    code = "state.migration"
+    what = "the step from version {start} to {end} of the schema {name!r} failed on commit {commit}"
+    why = "{problem}; nothing was changed"
+    hint = "take the state as it is stored with migrate=False and try the step on it"
+
+
 class StateMismatch(StateError):
     code = "state.mismatch"
     what = "{path}: {problem}"
@@ -383,3 +432,7 @@ class NotExportable(StateError):
     what = "{shown} cannot be written as {format}"
     why = "{problem}; nothing was written"
     hint = "{way_out}"
+
+
+class SchemaWarning(UserWarning):
+    """A state of an older version of its schema was read and is migrated: names the commit, from and to."""

@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
-from casckpt.errors import OpaqueWarning, StoreNotFound
+from casckpt.errors import OpaqueWarning, SchemaWarning, StoreNotFound
 from casckpt.exchange import Exchange
 from casckpt.odb.repository import Repository, initialize, writer_name
 from casckpt.ops import history
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from casckpt.odb.coder import Compress
+    from casckpt.ops.commit import CommitWords
     from casckpt.ops.lazy import StoredState, StoredValue
     from casckpt.ops.reports import (
         CheckoutReport,
@@ -34,57 +35,16 @@ if TYPE_CHECKING:
         ImportedCheckpoint,
         ImportReport,
         LeafSummary,
-    )  # fmt: skip
+    )
+    from casckpt.plan.schema import Schema, SchemaLike, migration
 
 # Operations are imported where they are called: `casckpt log` must not pay for commit, checkout and fsck.
 
 __all__ = [
-    "CheckoutReport",
-    "CommitInfo",
-    "Diff",
-    "ExportReport",
-    "FsckReport",
-    "ImportReport",
-    "ImportedCheckpoint",
-    "LeafSummary",
-    "Opaque",
-    "OpaqueWarning",
-    "PendingCommit",
-    "RunInfo",
-    "Status",
-    "Store",
-    "StoredState",
-    "StoredValue",
-    "init",
-    "memory",
-    "open",
-    "register",
-]
-
-
-class _Words(TypedDict, total=False):
-    """The arguments of `Store.commit` that mean the same in the background."""
-
-    run: str
-    step: int | None
-    epoch: int | float | None
-    metrics: Mapping[str, int | float] | None
-    message: str
-    author: str
-    kind: str
-    status: str
-    best: str | None
-    parents: tuple[str, ...] | None
-    expect: str | None
-    schema: tuple[str, int] | None
-    config: Any
-    environment: Any
-    code: Any
-    data: Any
-    compress: Compress
-    progress: Progress | None
-    skip: str | Sequence[str] | None
-    allow_pickle: bool | str | Sequence[str]
+    "CheckoutReport", "CommitInfo", "Diff", "ExportReport", "FsckReport", "ImportReport", "ImportedCheckpoint",
+    "LeafSummary", "Opaque", "OpaqueWarning", "PendingCommit", "RunInfo", "Schema", "SchemaWarning", "Status", "Store",
+    "StoredState", "StoredValue", "init", "memory", "migration", "open", "register",
+]  # fmt: skip
 
 
 class Store(Exchange):
@@ -143,17 +103,17 @@ class Store(Exchange):
 
     @overload
     def commit(
-        self, state: Any, *, wait: Literal[True] = True, when_busy: WhenBusy = "wait", **words: Unpack[_Words]
+        self, state: Any, *, wait: Literal[True] = True, when_busy: WhenBusy = "wait", **words: Unpack[CommitWords]
     ) -> CommitInfo: ...
 
     @overload
     def commit(
-        self, state: Any, *, wait: Literal[False], when_busy: WhenBusy = "wait", **words: Unpack[_Words]
+        self, state: Any, *, wait: Literal[False], when_busy: WhenBusy = "wait", **words: Unpack[CommitWords]
     ) -> PendingCommit: ...
 
     @overload
     def commit(
-        self, state: Any, *, wait: bool, when_busy: WhenBusy = "wait", **words: Unpack[_Words]
+        self, state: Any, *, wait: bool, when_busy: WhenBusy = "wait", **words: Unpack[CommitWords]
     ) -> CommitInfo | PendingCommit: ...
 
     def commit(
@@ -171,7 +131,7 @@ class Store(Exchange):
         best: str | None = None,
         parents: tuple[str, ...] | None = None,
         expect: str | None = None,
-        schema: tuple[str, int] | None = None,
+        schema: SchemaLike | None = None,
         config: Any = None,
         environment: Any = None,
         code: Any = None,
@@ -194,19 +154,15 @@ class Store(Exchange):
             kind: step, recovery (also moves the run's `recovery`) or final.
             status: completed, started, running, failed, cancelled or preempted; only completed commits become best.
             best: `METRIC:min` or `METRIC:max`: from now on the rule for the run's `best`.
-            parents: revisions to use instead of the run's last.
-            expect: a revision the run's last must be, else ConflictError.
+            parents: revisions to use instead of the run's last. expect: what that must be, else ConflictError.
+            schema: name and version of what the state means to its program; a `Schema` may require paths.
             config, environment, code, data: JSON-like values, kept once for all commits that share them.
-            compress: `off` stores new chunks raw, `always` wherever encoding saves 2 %, `auto` where it costs no time
-                on this machine.
-            progress: called with the plain bytes done and in all, by the thread that commits; what it raises cancels
-                the commit.
+            compress: encode new chunks: `off` never, `always` where it saves 2 %, `auto` where it costs no time here.
+            progress: called with the plain bytes done and in all, by the thread that commits; may raise to cancel.
             skip: patterns of entries of dicts that are left out: `config/lock`, `**/_cache`.
-            allow_pickle: True, or patterns of paths: store values that nothing else can store as pickles. A checkout
-                asks for consent again.
+            allow_pickle: True, or patterns of paths: pickle what nothing else can store; a checkout asks again.
             wait: False copies the state and returns a `PendingCommit`; the rest happens in the background.
-            when_busy: of `wait=False` while earlier commits are in the background: `wait` for them, `skip` this one,
-                or `coalesce`: take the place of the one that has not begun, and never wait for the disk.
+            when_busy: of `wait=False` after others: `wait` for them, `skip` this, `coalesce` with one that waits.
 
         Raises:
             CasckptError: an earlier commit in the background failed and nobody has seen it; nothing else was done.
@@ -214,8 +170,7 @@ class Store(Exchange):
             StateChanged: another thread wrote to the state meanwhile; nothing was committed.
             StorageError: the disk failed or is full; nothing was committed.
 
-        Cost: one BLAKE3 pass over the state; what is written is what changed. Memory: up to 64 MB beyond the state.
-        With `wait=False` one copy of the state, in memory that is kept for the next; two with `coalesce`.
+        Cost: one BLAKE3 pass; written is what changed. Memory: 64 MB, with `wait=False` a copy of the state too.
         """
         from casckpt.odb.coder import check_policy
         from casckpt.ops.commit import CommitOptions, commit_state, fixed
@@ -226,7 +181,7 @@ class Store(Exchange):
             config, environment, code, data,
         )  # fmt: skip
         compress = check_policy(compress)
-        flat = partial(take_apart, state, skip, allow_pickle)
+        flat = partial(take_apart, state, skip, allow_pickle, options.schema)
         if wait:
             return commit_state(self._in_turn(), flat(), options, compress, progress)
         work = partial(commit_state, self._repository, options=fixed(options), compress=compress, progress=progress)
@@ -264,15 +219,12 @@ class Store(Exchange):
         return commit_paths(self._in_turn(), paths, options, check_policy(compress), progress)
 
     def checkout_path(
-        self, revision: str, destination: str | os.PathLike[str], *,
-        replace: bool = False, links: bool = False, progress: Progress | None = None,
-    ) -> CheckoutReport:  # fmt: skip
+        self, revision: str, destination: str | os.PathLike[str], *, replace: bool = False, links: bool = False,
+        progress: Progress | None = None) -> CheckoutReport:  # fmt: skip
         """Write the files of a commit, or of `REV:path`, to a path: whole, verified and durable, or not at all.
 
-        Args:
-            destination: absent, or an empty folder where a folder is to come. A single file comes back as that file.
-            replace: what is there stays until the new is complete; then they swap in one step.
-            links: make symbolic links that stay inside; else they are refused.
+        It is absent, or an empty folder where a folder is to come. With `replace` what is there stays until the new is
+        complete; then they swap. With `links` symbolic links that stay inside are made; else they are refused.
         """
         from casckpt.ops.checkout_path import checkout_path
 
@@ -289,6 +241,8 @@ class Store(Exchange):
         progress: Progress | None = None,
         strict: bool = False,
         allow_pickle: bool | str | Sequence[str] = False,
+        schema: SchemaLike | None = None,
+        migrate: bool = True,
     ) -> Any:
         """The exact state of a commit, on the CPU, in memory of its own; every byte is verified unless `mmap`.
 
@@ -305,6 +259,8 @@ class Store(Exchange):
                 `OpaqueWarning`.
             allow_pickle: True, or patterns of paths: run the pickles the commit holds, and so whatever code their
                 writer wanted.
+            schema: the version to migrate an old state to; by default the highest that a registered step leads to.
+            migrate: False gives the state as it is stored.
 
         Raises:
             RevisionNotFound: nothing has that name.
@@ -312,6 +268,7 @@ class Store(Exchange):
             PickleBlocked: the commit holds a pickle that is not allowed; nothing was read.
             UnknownType: a class is not here, with `strict`.
             StateMismatch: `into` does not fit; nothing was changed.
+            NewerSchema, MigrationNotFound, MigrationFailed: no way from the stored version; nothing was changed.
             DamagedLeaf: stored bytes are wrong or missing; names the leaf.
             PartialRestore: the same, when parts of `into` were overwritten already; names them.
         """
@@ -320,8 +277,25 @@ class Store(Exchange):
         self._background.raise_failure()
         return checkout(
             *(self._repository, self._background, self._resolve(revision), into, select, mmap, verify, progress),
-            *(strict, allow_pickle),
+            *(strict, allow_pickle, schema, migrate),
         )
+
+    def migrate(
+        self,
+        revision: str = "@",
+        *,
+        schema: SchemaLike | None = None,
+        run: str | None = None,
+        compress: Compress = "auto",
+        progress: Progress | None = None,
+        allow_pickle: bool | str | Sequence[str] = False,
+    ) -> CommitInfo:
+        """Commit the migrated state of a run's last commit as its child, or of any commit to another `run`."""
+        from casckpt.odb.coder import check_policy
+        from casckpt.ops.migrate import migrate_commit
+
+        words = schema, run, check_policy(compress), progress, allow_pickle
+        return migrate_commit(self._in_turn(), self._resolve(revision), *words)
 
     def tree(self, revision: str = "@") -> StoredState:
         """The leaves of a commit by path, read when they are asked for: `store.tree("best")["model/w"][:10]`."""
@@ -418,7 +392,11 @@ def memory() -> Store:
 
 
 def __getattr__(name: str) -> Any:
-    # The values that only some operations return.
+    # What only some programs use, and the values that only some operations return.
+    if name in ("Schema", "migration"):
+        from casckpt.plan import schema
+
+        return getattr(schema, name)
     if name in __all__:
         from casckpt.ops import lazy, reports
 

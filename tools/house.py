@@ -43,7 +43,11 @@ DOORS: dict[str, tuple[str, ...]] = {
     "lmdb": ("casckpt.odb.index",),
     "pyfastcdc": ("casckpt.foreign.content",),
     "obstore": ("casckpt.storage.object",),
-    "torch": ("casckpt.state.tensors", "casckpt.ops.torch_files", "casckpt.train", "casckpt.integrations"),
+    "torch": (
+        *("casckpt.state.tensors", "casckpt.state.tensor_making", "casckpt.state.tensor_objects"),
+        *("casckpt.state.tensor_layouts", "casckpt.state.quantized", "casckpt.train", "casckpt.integrations"),
+        "casckpt.ops.torch_files",
+    ),
     "h5py": ("casckpt.ops.h5",),
     "click": ("casckpt.cli",),
     "rich": ("casckpt.cli.output",),
@@ -53,6 +57,9 @@ DOORS: dict[str, tuple[str, ...]] = {
 
 NUMPY_AT_TOP = {
     "casckpt.state.arrays": "its values are arrays",
+    "casckpt.state.array_dtypes": "loaded only when an array or a generator appears",
+    "casckpt.state.array_generators": "loaded only when an array or a generator appears",
+    "casckpt.state.array_objects": "loaded only when an array or a generator appears",
     "casckpt.state.tensors": "loaded only when a tensor appears",
     "casckpt.format.finite": "loaded only where there are numbers",
     "casckpt.format.planes": "loaded only to decode numbers",
@@ -71,9 +78,12 @@ IMPURE_MODULES = {
     *("time", "random", "secrets"),
 }
 IMPURE_CALLS = {"open", "input", "now", "utcnow", "today", "uuid1", "uuid4"}
-PURE_PATHS = {"PurePath", "PurePosixPath", "PureWindowsPath"}
-"""Names of pathlib that never touch a disk."""
-VALUES_OF = {"casckpt.state.objects": "pathlib", "casckpt.state.generators": "random"}
+PURE_NAMES = {
+    "pathlib": {"PurePath", "PurePosixPath", "PureWindowsPath"},
+    "random": {"Random", "SystemRandom"},
+}
+"""Names of impure modules that pure rooms may use: paths that never touch a disk, types of generators."""
+VALUES_OF = {"casckpt.state.objects": "pathlib"}
 """Modules that make values of a package's types, since states may hold them, and use nothing else of it."""
 
 SLOW_AT_START = ("numpy", "torch", "rich")
@@ -200,7 +210,7 @@ def purity(house: House) -> Iterator[Finding]:
             continue
         for one in module.imports:
             package = one.target.split(".")[0]
-            harmless = package == "pathlib" and (one.typing or one.name in PURE_PATHS)
+            harmless = package in PURE_NAMES and (one.typing or one.name in PURE_NAMES[package])
             harmless = harmless or VALUES_OF.get(module.name) == package
             if package in IMPURE_MODULES and not harmless:
                 yield module.finding(one.line, "purity", f"{module.room} is pure and may not import {package}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from casckpt.format import limits
@@ -31,6 +32,8 @@ class Commit:
     message: str = ""
     author: str = ""
     schema: tuple[str, int] | None = None
+    required: tuple[str, ...] = ()
+    """Patterns of paths that the schema promises, ascending; each matches something in the tree."""
     config: ObjectId | None = None
     environment: ObjectId | None = None
     code: ObjectId | None = None
@@ -49,6 +52,7 @@ class Commit:
             "code": self.code,
             "data": self.data,
             "schema": self.schema,
+            "required": self.required or None,
             "metrics": self.metrics or None,
             "message": self.message or None,
             "author": self.author or None,
@@ -80,6 +84,11 @@ class Commit:
             raise fields.error("a metric is not a number with a text name")
         if schema is not None and [type(item) for item in schema] != [str, int]:
             raise fields.error("the schema is not a name and a version")
+        required = fields.get("required", list)
+        if required is not None and not (schema and required and all(type(item) is str and item for item in required)):
+            raise fields.error("the required paths are not patterns of a schema")
+        if any(first >= second for first, second in pairwise(required or ())):
+            raise fields.error("the required paths are not in order")
         commit = cls(
             tree=TreeId(ObjectId(tree)),
             parents=tuple(CommitId(ObjectId(parent)) for parent in parents),
@@ -93,6 +102,7 @@ class Commit:
             message=fields.get("message", str, ""),
             author=fields.get("author", str, ""),
             schema=None if schema is None else (schema[0], schema[1]),
+            required=tuple(required or ()),
             config=_optional(fields.id("config")),
             environment=_optional(fields.id("environment")),
             code=_optional(fields.id("code")),
@@ -112,6 +122,12 @@ class Commit:
             ("parents", len(self.parents), limits.MAX_PARENTS),
             ("metrics", len(self.metrics), limits.MAX_METRICS),
             ("message", len(self.message.encode()), limits.MAX_MESSAGE_BYTES),
+            ("required", len(self.required), limits.MAX_REQUIRED),
+            (
+                "a required path",
+                max((len(path.encode()) for path in self.required), default=0),
+                limits.MAX_PATTERN_BYTES,
+            ),
             ("a name", max(len(str(name).encode()) for name in names), limits.MAX_NAME_BYTES),
         )
         return next((found for found in sizes if found[1] > found[2]), None)
@@ -120,7 +136,7 @@ class Commit:
 _COMMIT_FIELDS = frozenset(
     (
         *("tree", "parents", "run", "time", "step", "epoch", "kind", "status", "metrics", "message", "author"),
-        *("schema", "config", "environment", "code", "data", "bytes"),
+        *("schema", "required", "config", "environment", "code", "data", "bytes"),
     )
 )
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict
 
 from casckpt.errors import RefExists, RevisionNotFound, TooLarge, UsageError
 from casckpt.format import limits
@@ -29,6 +29,7 @@ from casckpt.ops.history import describe, resolve
 from casckpt.ops.save import plain_bytes, save_state
 from casckpt.ops.values import CommitInfo, Progress
 from casckpt.plan.names import check_name, is_text, tag_ref
+from casckpt.plan.schema import Schema, SchemaLike
 from casckpt.plan.settle import parse_best, ref_moves, settle_parents
 from casckpt.state.flat import FlatState
 
@@ -55,7 +56,7 @@ class CommitOptions:
     parents: tuple[str, ...] | None = None
     expect: str | None = None
     best: str | None = None
-    schema: tuple[str, int] | None = None
+    schema: SchemaLike | None = None
     config: Any = None
     environment: Any = None
     code: Any = None
@@ -68,8 +69,8 @@ class CommitOptions:
                 raise UsageError(problem=f"{name} must be a text, not {getattr(self, name)!a}")
         if not (self.epoch is None or _is_number(self.epoch)):
             raise UsageError(problem=f"epoch must be a number, not {self.epoch!r}")
-        if self.schema is not None and not _is_schema(self.schema):
-            raise UsageError(problem=f"schema must be a name and a version, not {self.schema!a}")
+        if self.schema is not None:
+            object.__setattr__(self, "schema", Schema.of(self.schema))
         if not all(map(is_text, self.metrics)):
             raise UsageError(problem="names of metrics must be texts")
         if self.kind not in KINDS or self.status not in STATUSES:
@@ -84,6 +85,31 @@ class CommitOptions:
             raise UsageError(problem=f"the message has more than {limits.MAX_MESSAGE_BYTES} bytes")
         if self.best is not None:
             parse_best(self.best)
+
+
+class CommitWords(TypedDict, total=False):
+    """The arguments of `Store.commit` that mean the same in the background."""
+
+    run: str
+    step: int | None
+    epoch: int | float | None
+    metrics: Mapping[str, int | float] | None
+    message: str
+    author: str
+    kind: str
+    status: str
+    best: str | None
+    parents: tuple[str, ...] | None
+    expect: str | None
+    schema: SchemaLike | None
+    config: Any
+    environment: Any
+    code: Any
+    data: Any
+    compress: Compress
+    progress: Progress | None
+    skip: str | Sequence[str] | None
+    allow_pickle: bool | str | Sequence[str]
 
 
 def commit_state(
@@ -108,6 +134,7 @@ def commit_state(
     given = None if options.parents is None else tuple(_known(repository, text) for text in options.parents)
     expect = None if options.expect is None else resolve(database, options.expect)
     metrics = {name: _number(name, value) for name, value in options.metrics.items()}
+    schema = None if options.schema is None else Schema.of(options.schema)
     coder = _coder(repository, flat, compress)
     with repository.session() as session:
         session.hints = {"run": options.run, "step": options.step, "metrics": metrics, "time": time.time_ns()}
@@ -125,7 +152,8 @@ def commit_state(
             metrics=metrics,
             message=options.message,
             author=options.author,
-            schema=options.schema,
+            schema=None if schema is None else (schema.name, schema.version),
+            required=() if schema is None else tuple(schema.required),
             nbytes=nbytes,
             **_metadata(session, options),
         )
@@ -162,16 +190,6 @@ def _known(repository: Repository, text: str) -> CommitId:
 def _is_number(value: Any) -> bool:
     """Whether a value is an int of 64 bits or a float, of exactly these types."""
     return type(value) is float or (type(value) is int and -(1 << 63) <= value < 1 << 63)
-
-
-def _is_schema(value: Any) -> bool:
-    return (
-        isinstance(value, tuple)
-        and len(value) == 2
-        and is_text(value[0])
-        and _is_number(value[1])
-        and type(value[1]) is int
-    )
 
 
 def _number(name: str, value: Any) -> int | float:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from casckpt.errors import PickleBlocked, UsageError
+from casckpt.ops.required import require
 from casckpt.ops.selection import Chosen, Patterns
+from casckpt.plan.schema import Schema, SchemaLike
 from casckpt.state.flat import FlatState
 from casckpt.state.flatten import flatten
 from casckpt.state.pickled import KIND
@@ -17,16 +19,21 @@ AllowPickle = bool | Patterns
 """Whether pickles are run: all, none, or those at paths that match a pattern."""
 
 
-def take_apart(state: object, skip: Patterns | None, allow_pickle: AllowPickle) -> FlatState:
+def take_apart(
+    state: object, skip: Patterns | None, allow_pickle: AllowPickle, schema: SchemaLike | None = None
+) -> FlatState:
     """A live state, without what patterns skip, and with pickles of what nothing else can store where that is allowed.
 
     Raises:
-        StateError: as `flatten`.
+        StateError: as `flatten`, or because a path is missing that the schema requires.
     """
     skips = nothing if skip is None else compile_patterns(skip)
     allowed = selects_pickles(allow_pickle)
     pickles = (lambda _: allowed) if isinstance(allow_pickle, bool) or not allowed else compile_patterns(allow_pickle)
-    return flatten(state, skips, pickles)
+    flat = flatten(state, skips, pickles)
+    if schema is not None:
+        require(flat, Schema.of(schema))
+    return flat
 
 
 def selects_pickles(allow_pickle: AllowPickle) -> bool:
@@ -55,7 +62,7 @@ def agreed(parts: Iterable[Chosen], commit: str, *, strict: bool, allow_pickle: 
         return trust
     selects = compile_patterns(allow_pickle) if not isinstance(allow_pickle, bool) and allow_pickle else None
     for chosen in parts:
-        leaves = list(chosen.leaves()) if chosen.objects else []
+        leaves = list(chosen.leaves()) if chosen.reduced else []
         for leaf in leaves:
             if KIND in leaf.kind.split() and not (selects is not None and selects(leaf.path)):
                 blobs = {one.blob for one in leaves if one.path.startswith(f"{leaf.path}/") and one.blob is not None}

@@ -1,6 +1,7 @@
 """fsck: is everything there, and is it what was written? Damage names the file, the leaf and every commit it hits.
 
     quick   the journal's chain, every pack's length and table of contents, every commit's tree down to its chunk ids
+            and the paths its schema requires
     full    also every stored byte against its id, and every extent table
 
 Repair gives packs whose files have a wrong name their own (ops.strays). Then (ops.repair) it rewrites damaged packs

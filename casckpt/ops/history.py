@@ -168,6 +168,8 @@ def describe(database: Database, identity: CommitId, refs: dict[CommitId, list[s
         refs=tuple(names),
         children=tuple(child.hex() for child in database.children(identity)),
         dropped=drop.rule if drop is not None and drop.parts is None else None,
+        schema=commit.schema,
+        required=commit.required,
     )
 
 

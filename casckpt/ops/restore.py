@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, get_args
 
-from casckpt.errors import DamagedLeaf, PartialRestore, StateMismatch, UsageError
-from casckpt.format.ids import CommitId
+from casckpt.errors import DamagedLeaf, PartialMigration, PartialRestore, StateMismatch, UsageError
+from casckpt.format.ids import CommitId, short_id
 from casckpt.odb.repository import Repository
 from casckpt.ops.background import Background
 from casckpt.ops.checkout import build, checkout_state, fresh_memory, read_targets
-from casckpt.ops.consent import AllowPickle, agreed
+from casckpt.ops.consent import AllowPickle, agreed, take_apart
 from casckpt.ops.load import GroupTarget, Target
 from casckpt.ops.selection import Patterns, Selection, select_state
 from casckpt.ops.values import Progress, Verify
+from casckpt.ops.versions import migrate_state, steps_ahead
+from casckpt.plan.schema import SchemaLike
+from casckpt.state.flat import Node
 from casckpt.state.overlap import Blob, Placed, conflicts, place_pairs
 from casckpt.state.pairing import Pair, pair, put
 
@@ -30,6 +34,8 @@ def checkout(
     progress: Progress | None,
     strict: bool,
     allow_pickle: AllowPickle,
+    schema: SchemaLike | None = None,
+    migrate: bool = True,
 ) -> Any:
     """A checkout in whichever way is asked for; see `Store.checkout`."""
     if verify not in (None, *get_args(Verify)):
@@ -39,6 +45,15 @@ def checkout(
     if (verify == "first" and into is None) or (verify == "background" and not mmap):
         raise UsageError(problem="verify='first' goes with into=, verify='background' with mmap=True")
     trust: dict[str, Any] = {"strict": strict, "allow_pickle": allow_pickle}
+    if schema is not None and not migrate:
+        raise UsageError(problem="schema= says which version to migrate to, migrate=False that nothing is migrated")
+    steps = steps_ahead(repository.database, identity, schema) if migrate else ()
+    if steps:
+        if select is not None or mmap:
+            raise PartialMigration(commit=short_id(identity), name=steps[0].name, start=steps[0].start)
+        # An old state fits nothing that lives today, so it is read aside; into= gets what became of it.
+        state = migrate_state(checkout_state(repository, identity, progress=progress, **trust), steps, identity)
+        return state if into is None else overwrite(into, state, allow_pickle)
     if into is not None:
         return restore_state(repository, identity, into, select, progress, verify_first=verify == "first", **trust)
     if not mmap:
@@ -79,13 +94,8 @@ def restore_state(
     selection = select_state(repository.database, identity, select)
     trust = agreed(selection.chosen, selection.loader.commit, strict=strict, allow_pickle=allow_pickle)
     parts = [(chosen.loaded.name, chosen.node, chosen.values) for chosen in selection.chosen]
-    pairs, problems = pair(parts, live, all_of_it=select is None)
     first = {(part, blob): (group[0][0], group[0][1]) for group in selection.links for part, blob in group}
-    placed = [] if problems else place_pairs(pairs, first)
-    problems += conflicts(placed)
-    if problems:
-        path, problem = problems[0]
-        raise StateMismatch(path=path, problem=problem, count=len(problems), problems=dict(problems))
+    pairs, placed = _fitting(parts, first, live, all_of_it=select is None)
     direct = _direct(selection, pairs, first)
     targets: list[Target | GroupTarget] = []
     memories = []
@@ -98,6 +108,33 @@ def restore_state(
     _read(selection, targets, direct, placed, repository.threads, progress)
     put(live, build(selection, memories, trust))
     return live
+
+
+def overwrite(live: Any, state: Any, allow_pickle: AllowPickle = False) -> Any:
+    """Put a state that is in memory into a live one, as `restore_state` does with a stored one; returns that.
+
+    Raises:
+        StateMismatch: something does not fit; nothing was changed.
+        StateError: the state holds what no commit can hold; nothing was changed.
+    """
+    flat = take_apart(state, None, allow_pickle)
+    first = {(part, blob): group[0] for group in flat.links for part, blob in group}
+    _fitting([(one.name, one.node, one.values) for one in (flat.root, *flat.components)], first, live, all_of_it=True)
+    put(live, state)
+    return live
+
+
+def _fitting(
+    parts: Sequence[tuple[str, Node, Sequence[object]]], first: dict[Blob, Blob], live: Any, *, all_of_it: bool
+) -> tuple[list[Pair], list[Placed]]:
+    """What goes where in a live state, if all of it fits; see `pair` and `place_pairs`."""
+    pairs, problems = pair(parts, live, all_of_it=all_of_it)
+    placed = [] if problems else place_pairs(pairs, first)
+    problems += conflicts(placed)
+    if problems:
+        path, problem = problems[0]
+        raise StateMismatch(path=path, problem=problem, count=len(problems), problems=dict(problems))
+    return pairs, placed
 
 
 def _direct(selection: Selection, pairs: list[Pair], first: dict[Blob, Blob]) -> dict[Blob, memoryview]:

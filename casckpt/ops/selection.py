@@ -29,7 +29,7 @@ class Chosen:
     values: Sequence[object]
     packed: frozenset[int]
     """Blobs that are texts or packed numbers, of which nothing keeps the memory."""
-    objects: bool
+    reduced: bool
     """Whether there are values of classes, or of other types that are stored as something simpler."""
 
     def leaves(self) -> Iterator[LeafInfo]:
@@ -113,7 +113,7 @@ def chosen_part(loaded: LoadedComponent, node: Node, values: Sequence[object]) -
     found = contents(node)
     if found.files:
         raise UsageError(problem="the commit holds files: restore it with Store.checkout_path")
-    return Chosen(loaded, node, values, found.packed, found.objects)
+    return Chosen(loaded, node, values, found.packed, found.reduced)
 
 
 def _reduced(loader: Loader, components: list[LoadedComponent], links: Links, patterns: Patterns) -> Selection:

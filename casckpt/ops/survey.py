@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from casckpt.errors import CasckptError, DamagedObject, FormatError, IntegrityError, StorageError
 from casckpt.format import pack as p
+from casckpt.format.commit import Commit
 from casckpt.format.entry import PackRef
 from casckpt.format.ids import Kind, ObjectId, short_id
 from casckpt.odb.database import Database
@@ -15,6 +16,7 @@ from casckpt.odb.journal import Tail, file_name
 from casckpt.odb.pack_writer import pack_name
 from casckpt.ops.load import Loader
 from casckpt.ops.reports import Finding
+from casckpt.ops.required import RequiredPaths
 from casckpt.ops.strays import find_strays
 from casckpt.storage.base import read_exact
 
@@ -176,6 +178,7 @@ def _check_commits(database: Database, survey: Survey) -> None:
             survey.note("damage", f"it names commit {short_id(identity)}, which is missing", f"ref {name}")
     hits: dict[tuple[str, str, str], list[str]] = {}
     seen: dict[ObjectId, list[tuple[str, str, str]]] = {}
+    required = RequiredPaths()
     for identity, commit in database.commits():
         survey.commits += 1
         drop = database.drop(identity)
@@ -183,7 +186,11 @@ def _check_commits(database: Database, survey: Survey) -> None:
             continue
         loader = Loader(database, identity, commit)
         thinned = () if drop is None or drop.parts is None else drop.parts
-        for problem in _tree_problems(database, loader, thinned, survey.lost, seen):
+        problems = list(_tree_problems(database, loader, thinned, survey.lost, seen, required))
+        if commit.required and not problems and not thinned:
+            # Only where the whole structure was read: what is lost or was given up is not missing by mistake.
+            problems = _missing_paths(loader, commit, required)
+        for problem in problems:
             hits.setdefault(problem, []).append(identity.hex())
     for (leaf, what, where), commits in hits.items():
         survey.findings.append(Finding("damage", what, where, leaf, tuple(sorted(commits))))
@@ -195,6 +202,7 @@ def _tree_problems(
     thinned: Iterable[str],
     lost: dict[ObjectId, str],
     seen: dict[ObjectId, list[tuple[str, str, str]]],
+    required: RequiredPaths,
 ) -> Iterator[tuple[str, str, str]]:
     """(leaf, what, where) for everything of a tree that is missing or lost; a component seen before is not walked."""
     try:
@@ -206,15 +214,33 @@ def _tree_problems(
         if name in thinned:
             continue
         if identity not in seen:
-            seen[identity] = list(_component_problems(database, loader, name, identity, lost))
+            seen[identity] = list(_component_problems(database, loader, name, identity, lost, required))
         yield from seen[identity]
 
 
+def _missing_paths(loader: Loader, commit: Commit, required: RequiredPaths) -> list[tuple[str, str, str]]:
+    """(pattern, what, where) for every path that a commit's schema requires and its state does not have."""
+    assert commit.schema is not None
+    name, version = commit.schema
+    try:
+        missing = required.missing(loader, loader.tree(), commit)
+    except (IntegrityError, FormatError) as error:
+        return [("the whole state", _said(error), "tree")]
+    what = f"the state has no such path, and version {version} of the schema {name!r} requires it"
+    return [(pattern, what, "schema") for pattern in missing]
+
+
 def _component_problems(
-    database: Database, loader: Loader, name: str, identity: ObjectId, lost: dict[ObjectId, str]
+    database: Database,
+    loader: Loader,
+    name: str,
+    identity: ObjectId,
+    lost: dict[ObjectId, str],
+    required: RequiredPaths,
 ) -> Iterator[tuple[str, str, str]]:
     try:
         loaded = loader.component(name, identity)
+        required.learn(loaded)
     except (IntegrityError, FormatError) as error:
         yield name or "the root of the state", _said(error), "tree"
         return

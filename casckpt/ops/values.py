@@ -57,6 +57,10 @@ class CommitInfo:
     children: tuple[str, ...] = ()
     dropped: str | None = None
     """The rule that dropped it, None if it can be checked out."""
+    schema: tuple[str, int] | None = None
+    """Name and version of what its state means to the program that made it."""
+    required: tuple[str, ...] = ()
+    """Patterns of the paths that schema requires."""
 
     @property
     def short(self) -> str:
@@ -82,6 +86,8 @@ class CommitInfo:
             "bytes_added": self.added,
             "refs": list(self.refs),
             "dropped": self.dropped,
+            "schema": None if self.schema is None else list(self.schema),
+            "required": list(self.required),
         }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from casckpt.state import paths
 from casckpt.state.checks import inconsistent
 from casckpt.state.flat import DEPTH_MAX, Node
-from casckpt.state.nodes import AnyNode, MapNode, ObjectNode, PartNode, SequenceNode, parse
+from casckpt.state.nodes import AnyNode, MapNode, PartNode, ReducedNode, SequenceNode, parse
 from casckpt.state.values import decode_value
 
 
@@ -115,11 +115,11 @@ class _Grower:
             if depth != 1 or self._built is None or found.number >= len(self._built):
                 raise inconsistent(f"component number {found.number} is not where it belongs")
             return self._built[found.number]
-        if not isinstance(found, MapNode | SequenceNode | ObjectNode):
+        if not isinstance(found, MapNode | SequenceNode | ReducedNode):
             return Leaf(path, self._number, found, node)
         if depth >= DEPTH_MAX:
             raise inconsistent(f"nested more than {DEPTH_MAX} levels deep")
-        if isinstance(found, ObjectNode):
+        if isinstance(found, ReducedNode):
             kind = found.kind if found.param is None else f"{found.kind} {found.param}"
             return Branch(path, kind, ("value",), (self._node(found.child, path, depth + 1),))
         keys = found.keys if isinstance(found, MapNode) else list(range(len(found.children)))

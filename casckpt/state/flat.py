@@ -13,7 +13,7 @@ A node is None or a list, so any plain encoding keeps it:
     ["dict", keys, children]                                 keys as `values.encode_key` says, children are nodes
     ["odict", keys, children]  or [..., metadata]            OrderedDict, with the node of its `_metadata`
     ["list", children]  ["tuple", children]
-    ["object", kind, param, child]                           a value of another type, made of the child's (`reduced`);
+    ["reduced", kind, param, child]                          a value of another type, made of the child's (`reduced`);
                                                              its path is the child's; param is text or None
     ["numbers", element, count, blob]                        list of over 64 int (int64), float (float64) or bool
     ["str", blob]  ["bytes", blob]  ["bytearray", blob]      longer than 1024 bytes; str as UTF-8, surrogates passed

@@ -13,7 +13,7 @@ from casckpt.state.collector import paused
 from casckpt.state.flat import FlatState
 from casckpt.state.held import Held
 from casckpt.state.leaves import Form
-from casckpt.state.outline import Outline, refuse
+from casckpt.state.outline import Outline
 from casckpt.state.sharing import Cluster, Ranges
 from casckpt.state.trace import Selects, Trace, nothing
 
@@ -52,7 +52,10 @@ def _flatten(state: object, skips: Selects, pickles: Selects) -> FlatState:
     kept = _kept
     alike = [outline for outline in kept if outline.fits(trace, forms)]
     if not alike and any(form.problem for form in forms):
-        refuse(trace, forms)
+        # Some tensors are not strided memory, which is rare: these are looked for now.
+        trace = Trace(state, skips, pickles, careful=True)
+        forms = _forms(trace)
+        alike = [outline for outline in kept if outline.fits(trace, forms)]
     held = _hold(trace)
     ranges = alike[0].ranges if alike else Ranges(forms) if forms else None
     clusters: tuple[Cluster, ...] = ranges.clusters(held.addresses) if ranges else ()

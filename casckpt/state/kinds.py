@@ -6,20 +6,52 @@ Libraries are asked for their types only where they are imported already; one th
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from casckpt.errors import OpaqueWarning, UnknownType
 from casckpt.state import objects, pickled, registry
 from casckpt.state.checks import unknown
 from casckpt.state.opaque import Opaque
-from casckpt.state.reduced import ClassUnknown, Make, Reduce, Reduced
+from casckpt.state.reduced import CannotReduce, ClassUnknown, Make, Reduce, Reduced
+
+UNKNOWN = "its values have no form that is the same in every process"
+"""Why a value is not kept of which nothing is known."""
 
 
 def reducer(kind: type) -> Reduce | None:
     """What reduces values of exactly this type to something simpler; None if nothing does."""
     if kind is Opaque:
         return lambda value: Reduced(value.kind, value.param, value.fields)
-    return objects.reducer(kind)
+    return objects.reducer(kind) or _library_reducer(kind)
+
+
+def _library_reducer(kind: type) -> Reduce | None:
+    """What reduces the smaller things of libraries: generators, dtypes, sizes, devices."""
+    packages = {base.__module__.partition(".")[0] for base in kind.__mro__}
+    if "random" in packages:
+        from casckpt.state import generators
+
+        return generators.reduce
+    if "torch" in packages:
+        from casckpt.state import tensor_objects
+
+        return _known(tensor_objects.reduce)
+    if "numpy" in packages:
+        from casckpt.state import array_objects
+
+        return _known(array_objects.reduce)
+    return None
+
+
+def _known(reduce: Callable[[Any], Reduced | None]) -> Reduce:
+    def known(value: Any) -> Reduced:
+        found = reduce(value)
+        if found is None:
+            raise CannotReduce(UNKNOWN)
+        return found
+
+    return known
 
 
 def is_stateful(kind: type) -> bool:
@@ -57,7 +89,23 @@ def _maker(kind: str) -> Make:
         return registry.make
     if kind == pickled.KIND:
         return pickled.make
-    found = objects.MAKERS.get(kind)
+    found = _library_makers(kind.partition(".")[0]).get(kind) if "." in kind else objects.MAKERS.get(kind)
     if found is None:
         raise unknown(f"values of kind {kind[:40]!r}")
     return found
+
+
+def _library_makers(package: str) -> Mapping[str, Make]:
+    if package == "torch":
+        try:
+            from casckpt.state import tensor_objects
+        except ImportError as error:
+            raise unknown("it holds values of torch, which is not installed: pip install casckpt[torch]") from error
+        return tensor_objects.MAKERS
+    if package == "numpy":
+        from casckpt.state import array_objects
+
+        return array_objects.MAKERS
+    from casckpt.state import generators
+
+    return generators.MAKERS

@@ -14,7 +14,7 @@ class Form:
     """What is said of an array or tensor by all but its address: equal for those that are stored alike.
 
     Args:
-        problem: why it is not kept; then nothing else counts but the dtype.
+        problem: why it is not memory of a plain form; then nothing else counts but the dtype.
         tensor: of torch, whose strides are state; else of numpy, which comes back in C or F order.
         dtype: as in its node.
         element: one of `flat.ELEMENTS`.

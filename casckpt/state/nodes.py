@@ -30,7 +30,7 @@ class SequenceNode:
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectNode:
+class ReducedNode:
     kind: str
     param: str | None
     child: Node
@@ -90,7 +90,7 @@ class LinkNode:
 AnyNode = (
     MapNode
     | SequenceNode
-    | ObjectNode
+    | ReducedNode
     | NumbersNode
     | TextNode
     | ArrayNode
@@ -134,10 +134,10 @@ def _sequence(node: list[Any], _depth: int) -> SequenceNode:
     return SequenceNode(node[0], expect(node[1], list, "a list of children"))
 
 
-def _object(node: list[Any], _depth: int) -> ObjectNode:
+def _reduced(node: list[Any], _depth: int) -> ReducedNode:
     if node[2] is not None and type(node[2]) is not str:
-        raise inconsistent("the parameter of an object is not text")
-    return ObjectNode(expect(node[1], str, "the kind of an object"), node[2], node[3])
+        raise inconsistent("the parameter of a reduced value is not text")
+    return ReducedNode(expect(node[1], str, "the kind of a reduced value"), node[2], node[3])
 
 
 def _numbers(node: list[Any], _depth: int) -> NumbersNode:
@@ -200,7 +200,7 @@ _FORMS: dict[str, tuple[int, int, Any]] = {
     "odict": (3, 4, _map),
     "list": (2, 2, _sequence),
     "tuple": (2, 2, _sequence),
-    "object": (4, 4, _object),
+    "reduced": (4, 4, _reduced),
     "numbers": (4, 4, _numbers),
     "str": (2, 2, _text),
     "bytes": (2, 2, _text),

@@ -10,7 +10,6 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from casckpt import errors
 from casckpt.state import paths
 from casckpt.state.blobs import Leaves, number_blobs
 from casckpt.state.flat import PARAMETER, FlatComponent, FlatState, Node, Schema, Source
@@ -18,7 +17,7 @@ from casckpt.state.held import Held, HeldBlobs
 from casckpt.state.leaves import Form
 from casckpt.state.sharing import Cluster, Ranges
 from casckpt.state.trace import CONTAINERS, INT_KEYS, TEXT_KEYS, Trace
-from casckpt.state.values import encode_key, type_name
+from casckpt.state.values import encode_key
 
 
 class Outline:
@@ -64,15 +63,6 @@ class Outline:
         return FlatComponent(self._names[number], schema.node, values, blobs, schema)
 
 
-def refuse(trace: Trace, forms: Sequence[Form]) -> None:
-    """Name the first leaf of which the form has a problem.
-
-    Raises:
-        UnsupportedType: always, if there is one.
-    """
-    _Nodes(trace, forms)
-
-
 class _Nodes:
     """Nodes and leaves of a trace: follows its tokens as the walk laid them.
 
@@ -101,7 +91,7 @@ class _Nodes:
             return self._view(index, form, path)
         if form in CONTAINERS:
             return self._mapping(path) if form is dict or form is OrderedDict else self._sequence(path)
-        if isinstance(form, tuple) and form[0] == "object":
+        if isinstance(form, tuple) and form[0] == "reduced":
             (inner,) = next(self._tokens)
             return [*form, self._node(inner, path)]
         if isinstance(form, tuple):
@@ -116,11 +106,7 @@ class _Nodes:
         return None
 
     def _view(self, index: int, kind: type, path: str) -> Node:
-        form = self._forms[index]
-        if form.problem:
-            name = type_name(kind) if form.tensor else f"numpy.ndarray of {form.dtype}"
-            raise errors.UnsupportedType(path=paths.shown(path), type=name, problem=form.problem)
-        node = form.node(PARAMETER if kind.__name__ == "Parameter" else 0)
+        node = self._forms[index].node(PARAMETER if kind.__name__ == "Parameter" else 0)
         self._leaf(index, path, node)
         return node
 

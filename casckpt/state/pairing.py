@@ -25,8 +25,8 @@ from casckpt.state.nodes import (
     ArrayNode,
     MapNode,
     NumbersNode,
-    ObjectNode,
     PartNode,
+    ReducedNode,
     SequenceNode,
     TensorNode,
     parse,
@@ -102,8 +102,8 @@ class _Walk:
             self.part(found.number + 1, live, path)
         elif isinstance(found, TensorNode | ArrayNode):
             self._memory(found, live, path)
-        elif isinstance(found, ObjectNode):
-            self._object(node, found, live, path, depth, fixed)
+        elif isinstance(found, ReducedNode):
+            self._reduced(node, found, live, path, depth, fixed)
         elif isinstance(found, MapNode | SequenceNode):
             if depth >= DEPTH_MAX:
                 raise inconsistent(f"nested more than {DEPTH_MAX} levels deep")
@@ -141,7 +141,7 @@ class _Walk:
         else:
             self.pairs.append(Pair(self._part, path, node, live))
 
-    def _object(self, node: Node, found: ObjectNode, live: Any, path: str, depth: int, fixed: bool) -> None:
+    def _reduced(self, node: Node, found: ReducedNode, live: Any, path: str, depth: int, fixed: bool) -> None:
         """A value stored as something simpler is put as a whole, but for the dicts among them."""
         inner = None if found.child is None else parse(found.child, depth + 2)
         if isinstance(inner, MapNode) and type(live).__name__ == found.kind and type(live) in _DICTS:
@@ -214,7 +214,7 @@ class _Walk:
                 self._skip([*found.children, *found.metadata], depth + 1)
             elif isinstance(found, SequenceNode):
                 self._skip(found.children, depth + 1)
-            elif isinstance(found, ObjectNode):
+            elif isinstance(found, ReducedNode):
                 self._skip([found.child], depth + 1)
 
 
@@ -234,9 +234,9 @@ def _is_module(live: Any) -> bool:
 
 def _is_strided(value: Any) -> bool:
     """Whether a restored value is a tensor that was a tensor node."""
-    from casckpt.state import tensors
+    from casckpt.state import tensor_objects
 
-    return tensors.is_strided(value)
+    return isinstance(value, sys.modules["torch"].Tensor) and tensor_objects.is_plain(value)
 
 
 def _is_equal(node: Node, values: Sequence[object], live: Any) -> bool:
@@ -296,6 +296,8 @@ def put(live: Any, value: Any) -> None:
 
 def _put_inside(live: Any, value: Any) -> bool:
     """Put a value into a live one; False if that has no inside to be put into."""
+    if is_stateful(type(value)):
+        value = value.state_dict()  # as it is stored
     if is_stateful(type(live)) and isinstance(value, Mapping):
         if _is_module(live) and all(map(_is_strided, value.values())):
             put(live.state_dict(), value)

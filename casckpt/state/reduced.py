@@ -41,5 +41,9 @@ class CannotReduce(Exception):
     """A value of a known type cannot be kept; its text says why, as a clause. The walk adds the path."""
 
 
+class IsDistributed(CannotReduce):
+    """The value is one rank's part of a tensor that several processes hold."""
+
+
 class ClassUnknown(Exception):
     """A stored value is of a class that this process does not have, or has otherwise; its text says which of both."""

@@ -14,7 +14,7 @@ from casckpt.errors import UsageError
 from casckpt.state import paths
 from casckpt.state.checks import inconsistent
 from casckpt.state.flat import DEPTH_MAX, Node
-from casckpt.state.nodes import AnyNode, MapNode, ObjectNode, PartNode, SequenceNode, parse
+from casckpt.state.nodes import AnyNode, MapNode, PartNode, ReducedNode, SequenceNode, parse
 
 Selects = Callable[[str], bool]
 
@@ -29,13 +29,27 @@ def compile_patterns(patterns: str | Sequence[str]) -> Selects:
 
 
 def _expression(pattern: str) -> str:
-    """Matches the beginning of a path of which every element ends with a slash."""
-    elements = pattern.strip("/").split("/")
-    return "".join("(?:[^/]+/)*" if element == "**" else _text(element) + "/" for element in elements)
+    """Matches the beginning of a path of which every element ends with a slash.
+
+    What follows a wildcard is taken at the first place where it fits, and for good: a later one fits no better. So the
+    time is bounded by the lengths of both, also for patterns that somebody else chose.
+    """
+    runs: list[str] = [""]
+    for element in pattern.strip("/").split("/"):
+        if element == "**":
+            runs.append("")
+        else:
+            runs[-1] += _text(element) + "/"
+    return runs[0] + "".join(f"(?>(?:[^/]+/)*?{run})" for run in runs[1:])
 
 
 def _text(element: str) -> str:
-    return "".join({"*": "[^/]*", "?": "[^/]"}.get(character, re.escape(character)) for character in element)
+    first, *others = (
+        "".join("[^/]" if char == "?" else re.escape(char) for char in part) for part in element.split("*")
+    )
+    if not others:
+        return first
+    return first + "".join(f"(?>[^/]*?{part})" for part in others[:-1]) + f"[^/]*{others[-1]}"
 
 
 def prune(
@@ -71,13 +85,13 @@ class _Pruner:
         if isinstance(found, PartNode):
             number = self._parts.get(found.number)
             return number is not None, None if number is None else ["part", number]
-        if not isinstance(found, MapNode | SequenceNode | ObjectNode):
+        if not isinstance(found, MapNode | SequenceNode | ReducedNode):
             return taken, node
         if depth >= DEPTH_MAX:
             raise inconsistent(f"nested more than {DEPTH_MAX} levels deep")
-        if isinstance(found, ObjectNode):
+        if isinstance(found, ReducedNode):
             taken = taken or self._any(found, path, depth)
-            return taken, ["object", found.kind, found.param, self.node(found.child, path, taken, depth + 1)[1]]
+            return taken, ["reduced", found.kind, found.param, self.node(found.child, path, taken, depth + 1)[1]]
         if isinstance(found, SequenceNode):
             taken = taken or self._any(found, path, depth)
             children = [
@@ -110,19 +124,42 @@ class _Pruner:
         self.at += 1
         return taken
 
-    def _any(self, found: SequenceNode | MapNode | ObjectNode, path: str, depth: int) -> bool:
+    def _any(self, found: SequenceNode | MapNode | ReducedNode, path: str, depth: int) -> bool:
         """Whether anything below is selected."""
         for name, child in _children(found):
             below = paths.join(path, name) if name else path
             if self._selects(below):
                 return True
             inner = None if child is None else parse(child, depth + 2)
-            if isinstance(inner, MapNode | SequenceNode | ObjectNode):
+            if isinstance(inner, MapNode | SequenceNode | ReducedNode):
                 if depth >= DEPTH_MAX:
                     raise inconsistent(f"nested more than {DEPTH_MAX} levels deep")
                 if self._any(inner, below, depth + 1):
                     return True
         return False
+
+
+def matched(name: str, node: Node, patterns: Sequence[str]) -> frozenset[str]:
+    """The patterns that match a leaf or container of one component; hostile input.
+
+    Args:
+        name, node: as in `flat.FlatComponent`. The root itself has no name that a pattern could match.
+
+    Cost: about 3 us for each node and 0.3 us more for each pattern; ends when all are found.
+    """
+    left = {pattern: compile_patterns(pattern) for pattern in patterns}
+    stack: list[tuple[str, Node, int]] = [(name, node, 1 if name else 0)]
+    while stack and left:
+        path, node, depth = stack.pop()
+        if path:
+            left = {pattern: selects for pattern, selects in left.items() if not selects(path)}
+        found = None if node is None else parse(node, depth + 1)
+        if isinstance(found, MapNode | SequenceNode | ReducedNode):
+            if depth >= DEPTH_MAX:
+                raise inconsistent(f"nested more than {DEPTH_MAX} levels deep")
+            for element, child in _children(found):
+                stack.append((paths.join(path, element) if element else path, child, depth + 1))
+    return frozenset(patterns) - left.keys()
 
 
 def subtree(name: str, node: Node, values: Sequence[object], path: str) -> tuple[Node, list[object]] | None:
@@ -134,7 +171,7 @@ def subtree(name: str, node: Node, values: Sequence[object], path: str) -> tuple
     here, at, depth = name, 0, 1 if name else 0
     while here != path:
         found = None if node is None else parse(node, depth + 1)
-        if isinstance(found, ObjectNode):
+        if isinstance(found, ReducedNode):
             found, depth = _inside(found, depth)
         if not isinstance(found, MapNode | SequenceNode) or depth >= DEPTH_MAX:
             return None
@@ -149,18 +186,18 @@ def subtree(name: str, node: Node, values: Sequence[object], path: str) -> tuple
     return node, list(values[at : at + _count_values(node, depth)])
 
 
-def _inside(found: ObjectNode, depth: int) -> tuple[AnyNode | None, int]:
+def _inside(found: ReducedNode, depth: int) -> tuple[AnyNode | None, int]:
     """What values are in the end stored as, and the depth it lies at."""
     inner: AnyNode | None = found
-    while isinstance(inner, ObjectNode) and depth < DEPTH_MAX:
+    while isinstance(inner, ReducedNode) and depth < DEPTH_MAX:
         depth += 1
         inner = None if inner.child is None else parse(inner.child, depth + 1)
     return inner, depth
 
 
-def _children(found: MapNode | SequenceNode | ObjectNode) -> Iterator[tuple[str, Node]]:
+def _children(found: MapNode | SequenceNode | ReducedNode) -> Iterator[tuple[str, Node]]:
     """The path elements of what is in a container, and its nodes; what a value is stored as has no element."""
-    if isinstance(found, ObjectNode):
+    if isinstance(found, ReducedNode):
         yield "", found.child
         return
     if isinstance(found, SequenceNode):
@@ -178,7 +215,7 @@ def _count_values(node: Node, depth: int) -> int:
     if node is None:
         return 1
     found = parse(node, depth + 1)
-    if not isinstance(found, MapNode | SequenceNode | ObjectNode):
+    if not isinstance(found, MapNode | SequenceNode | ReducedNode):
         return 0
     if depth >= DEPTH_MAX:
         raise inconsistent(f"nested more than {DEPTH_MAX} levels deep")

@@ -338,11 +338,6 @@ def difference(live: Any, node: TensorNode) -> str:
     return _layout_problem(live)
 
 
-def is_strided(value: Any) -> bool:
-    """Whether a value is a tensor that is stored as strided memory."""
-    return type(value) in (torch.Tensor, torch.nn.Parameter) and not _layout_problem(value)
-
-
 def assign(live: Any, value: Any) -> None:
     """Copy the elements of a tensor into a live one of the same shape and dtype, on whatever device."""
     with torch.no_grad():

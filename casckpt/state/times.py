@@ -18,8 +18,10 @@ _DAY_US = 86_400_000_000
 
 
 def _reduce_time(value: Any) -> Reduced:
+    import datetime
+
     kind, zone = type(value).__name__, value.tzinfo
-    if zone is None and not value.fold:
+    if (zone is None or zone is datetime.UTC) and not value.fold:
         return Reduced(kind, None, value.isoformat())
     return Reduced(kind, None, (value.replace(tzinfo=None, fold=0).isoformat(), value.fold, zone))
 
@@ -29,16 +31,18 @@ def _make_time(name: str) -> Make:
         import datetime
 
         fold, zone = 0, None
-        if type(inner) is tuple and len(inner) == 3:
+        zoned = type(inner) is tuple and len(inner) == 3
+        if zoned:
             inner, fold, zone = inner
         text = expect(inner, str, f"a {name}")
         if type(fold) is not int or fold not in (0, 1) or not isinstance(zone, datetime.tzinfo | None):
             raise inconsistent(f"a {name} of an unknown zone")
         kind = getattr(datetime, name)
         made = parsed(kind.fromisoformat, text)
-        if made.isoformat() != text or getattr(made, "tzinfo", None) is not None:
+        inside = getattr(made, "tzinfo", None)
+        if made.isoformat() != text or (inside is not None and (zoned or inside is not datetime.UTC)):
             raise inconsistent(f"a {name} is not in its usual form")
-        return made if name == "date" else made.replace(tzinfo=zone, fold=fold)
+        return made if name == "date" else made.replace(tzinfo=zone or inside, fold=fold)
 
     return make
 

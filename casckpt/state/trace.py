@@ -7,7 +7,7 @@ from it can be looked up instead of made (`outline`). Per container there are:
     list, tuple          type, forms of the children
 
 A child's form is its type; `("str", nbytes)` and its like for what is a blob though it is no array or tensor;
-`("numbers", element, count)` for a packed list; `("object", kind, param)` for what is stored as something simpler, of
+`("numbers", element, count)` for a packed list; `("reduced", kind, param)` for what is stored as something simpler, of
 which the one token is the form of that, in a list. A container's tokens follow those of its parent, children in order.
 Types in tokens are compared by identity and keys within one type, so that True is never taken for 1.
 """
@@ -24,7 +24,7 @@ from casckpt import errors
 from casckpt.state import kinds, paths, pickled, registry
 from casckpt.state.flat import DEPTH_MAX, INLINE_MAX_BYTES, LOOSE_MAX, PARTS_MAX
 from casckpt.state.numbers import pack_numbers
-from casckpt.state.reduced import CannotReduce, Reduce, Reduced
+from casckpt.state.reduced import CannotReduce, IsDistributed, Reduce, Reduced
 from casckpt.state.values import encode_key, encode_value, type_name
 
 Selects = Callable[[str], bool]
@@ -48,6 +48,8 @@ class Trace:
     Args:
         skips: entries of dicts at these paths are left out, as if they were not there.
         pickles: values at these paths may be stored as pickles if nothing else can store them.
+        careful: look at every tensor, for those that are not strided memory. Only states that have such need it: to
+            look costs as much as all else.
 
     Attributes:
         tokens: see above; the first two are whether the root is split into components, and its form.
@@ -58,7 +60,10 @@ class Trace:
         held: the types of `tensors`.
     """
 
-    def __init__(self, state: object, skips: Selects = nothing, pickles: Selects = nothing) -> None:
+    def __init__(
+        self, state: object, skips: Selects = nothing, pickles: Selects = nothing, *, careful: bool = False
+    ) -> None:
+        self._careful = careful
         self._skips = skips
         self._pickles = pickles
         self.tokens: list[Any] = []
@@ -96,7 +101,7 @@ class Trace:
         if not types <= self.held:
             for kind in types - self._handlers.keys():
                 self._handlers[kind] = self._handler(kind)
-        if types <= self.held:
+        if types <= self.held and not self._careful:
             self.tensors += values
             return
         for index, value in enumerate(values):
@@ -112,13 +117,11 @@ class Trace:
         torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
         if torch is not None and issubclass(kind, torch.Tensor):
             if kind is not torch.Tensor and kind is not torch.nn.Parameter:
-                return lambda walk, value, key: walk._refuse(value, key, "subclasses of tensors are not kept")
+                return Trace._tensor
             self.held.add(kind)
-            return lambda walk, value, _key: walk.tensors.append(value)
+            return Trace._tensor if self._careful else Trace._strided
         if numpy is not None and issubclass(kind, numpy.ndarray):
-            if kind is not numpy.ndarray:
-                return lambda walk, value, key: walk._refuse(value, key, "subclasses of arrays are not kept")
-            return lambda walk, value, _key: walk.arrays.append(value)
+            return Trace._array
         if numpy is not None and issubclass(kind, numpy.generic):
             return Trace._scalar
         if kinds.is_stateful(kind):
@@ -127,9 +130,7 @@ class Trace:
         if reduce is not None:
             return _reducing(reduce)
         base = next((base.__name__ for base in CONTAINERS if issubclass(kind, base)), None)
-        problem = "its values have no form that is the same in every process"
-        if base is not None:
-            problem = f"subclasses of {base} are not kept"
+        problem = kinds.UNKNOWN if base is None else f"subclasses of {base} are not kept"
         return lambda walk, value, key: walk._unsupported(value, key, problem)
 
     def _native(self, value: object, _key: object) -> None:
@@ -138,13 +139,42 @@ class Trace:
     def _number(self, value: int | complex, _key: object) -> None:
         self._small.append(encode_value(value))
 
-    def _scalar(self, value: Any, key: object) -> None:
-        from casckpt.state import arrays
+    def _strided(self, value: Any, _key: object) -> None:
+        self.tensors.append(value)
+
+    def _tensor(self, value: Any, key: object) -> object:
+        from casckpt.state import tensor_objects
+
+        if not tensor_objects.is_plain(value):
+            return self._reduce(tensor_objects.reduce_tensor, value, key)
+        self.tensors.append(value)
+        return None
+
+    def _array(self, value: Any, key: object) -> object:
+        from casckpt.state import array_objects
+
+        try:
+            reduced = array_objects.reduce_array(value)
+        except CannotReduce as error:
+            return self._unsupported(value, key, str(error))
+        if reduced is not None:
+            return self._reduced(reduced, value, key)
+        self.arrays.append(value)
+        return None
+
+    def _scalar(self, value: Any, key: object) -> object:
+        from casckpt.state import array_objects, arrays
 
         entry, problem = arrays.describe_scalar(value)
-        if problem:
-            self._refuse(value, key, problem)
-        self._small.append(entry)
+        if not problem:
+            self._small.append(entry)
+            return None
+        try:
+            reduced = array_objects.reduce_scalar(value)
+        except CannotReduce as error:
+            return self._unsupported(value, key, str(error))
+        assert reduced is not None
+        return self._reduced(reduced, value, key)
 
     def _text(self, value: str | bytes | bytearray, _key: object) -> object:
         if len(value) * (4 if isinstance(value, str) else 1) <= INLINE_MAX_BYTES:
@@ -222,7 +252,7 @@ class Trace:
         return forms[0]
 
     def _set(self, value: Any, key: object) -> object:
-        return self._object(Reduced(type(value).__name__, None, self._sorted(value, key)), value, key)
+        return self._reduced(Reduced(type(value).__name__, None, self._sorted(value, key)), value, key)
 
     def _sorted(self, members: Any, key: object) -> list[Any]:
         """The members of a set in an order that is the same in every process."""
@@ -243,26 +273,29 @@ class Trace:
     def _reduce(self, reduce: Reduce, value: Any, key: object) -> object:
         try:
             reduced = reduce(value)
+        except IsDistributed as error:
+            path = paths.shown(self._path(key))
+            raise errors.DistributedState(path=path, type=type_name(type(value))) from error
         except CannotReduce as error:
             return self._unsupported(value, key, str(error))
-        return self._object(reduced, value, key)
+        return self._reduced(reduced, value, key)
 
     def _unsupported(self, value: Any, key: object, problem: str) -> object:
         """Store a value as a pickle, if that is allowed here."""
         if not self._pickles(self._path(key)):
             self._refuse(value, key, problem)
         try:
-            return self._object(pickled.reduce(value), value, key)
+            return self._reduced(pickled.reduce(value), value, key)
         except CannotReduce as error:
             self._refuse(value, key, str(error))
 
-    def _object(self, reduced: Reduced, value: Any, key: object) -> object:
+    def _reduced(self, reduced: Reduced, value: Any, key: object) -> object:
         self._enter(value, key)
         forms: list[Any] = [type(reduced.inner)]
         self.tokens.append(forms)
         self._children(forms, (_INSIDE,), (reduced.inner,))
         del self._open[id(value)]
-        return "object", reduced.kind, reduced.param
+        return "reduced", reduced.kind, reduced.param
 
     def _packed(self, value: list[Any]) -> object:
         found = pack_numbers(value)

@@ -21,8 +21,8 @@ from casckpt.state.nodes import (
     LinkNode,
     MapNode,
     NumbersNode,
-    ObjectNode,
     PartNode,
+    ReducedNode,
     SequenceNode,
     TensorNode,
     TextNode,
@@ -169,8 +169,8 @@ class _Build:
                 if depth >= DEPTH_MAX:
                     raise inconsistent(f"nested more than {DEPTH_MAX} levels deep")
                 return self.mapping(found, depth + 1) if isinstance(found, MapNode) else self.sequence(found, depth + 1)
-            case ObjectNode():
-                return self.object(found, depth)
+            case ReducedNode():
+                return self.reduced(found, depth)
             case ArrayNode():
                 return self.array(found)
             case NumbersNode():
@@ -222,7 +222,7 @@ class _Build:
         values = [self.value(child, depth) for child in found.children]
         return tuple(values) if found.kind == "tuple" else values
 
-    def object(self, found: ObjectNode, depth: int) -> Any:
+    def reduced(self, found: ReducedNode, depth: int) -> Any:
         if depth >= DEPTH_MAX:
             raise inconsistent(f"nested more than {DEPTH_MAX} levels deep")
         inner = self.value(found.child, depth + 1)

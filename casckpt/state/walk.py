@@ -16,8 +16,8 @@ from casckpt.state.nodes import (
     LinkNode,
     MapNode,
     NumbersNode,
-    ObjectNode,
     PartNode,
+    ReducedNode,
     SequenceNode,
     TensorNode,
     TextNode,
@@ -65,7 +65,7 @@ def walk(name: str, node: Node, values: Sequence[object]) -> Iterator[LeafInfo]:
     """
     taken = 0
     start_depth = 1 if name else 0
-    stack: list[tuple[str, Node, int, ObjectNode | None]] = [(name, node, start_depth, None)]
+    stack: list[tuple[str, Node, int, ReducedNode | None]] = [(name, node, start_depth, None)]
     while stack:
         path, node, depth, outer = stack.pop()
         if node is None:
@@ -75,13 +75,13 @@ def walk(name: str, node: Node, values: Sequence[object]) -> Iterator[LeafInfo]:
             taken += 1
             continue
         found = parse(node, depth + 1)
-        if not isinstance(found, MapNode | SequenceNode | ObjectNode):
+        if not isinstance(found, MapNode | SequenceNode | ReducedNode):
             yield _named(_leaf(path, found), outer)
             continue
         if depth >= DEPTH_MAX:
             raise inconsistent(f"nested more than {DEPTH_MAX} levels deep")
-        if isinstance(found, ObjectNode):
-            inner = found if outer is None else ObjectNode(f"{outer.kind} {found.kind}", outer.param, found.child)
+        if isinstance(found, ReducedNode):
+            inner = found if outer is None else ReducedNode(f"{outer.kind} {found.kind}", outer.param, found.child)
             stack.append((path, found.child, depth + 1, inner))
             continue
         children = list(_children(path, found))
@@ -98,12 +98,12 @@ class Contents(NamedTuple):
     Args:
         packed: its blobs that are texts or packed numbers.
         files: whether it has files.
-        objects: whether it has values that are stored as something simpler.
+        reduced: whether it has values that are stored as something simpler.
     """
 
     packed: frozenset[int]
     files: bool
-    objects: bool
+    reduced: bool
 
 
 def contents(node: Node) -> Contents:
@@ -114,7 +114,7 @@ def contents(node: Node) -> Contents:
     Cost: 0.2 us a node, a tenth of `walk`.
     """
     packed: set[int] = set()
-    files = objects = False
+    files = reduced = False
     stack: list[object] = [node]
     while stack:
         found = stack.pop()
@@ -132,11 +132,11 @@ def contents(node: Node) -> Contents:
             blob = found[BLOB_FIELD[tag]] if len(found) > BLOB_FIELD[tag] else None
             if type(blob) is int:
                 packed.add(blob)
-        elif tag == "object":
-            objects = True
+        elif tag == "reduced":
+            reduced = True
             stack += found[3:]
         files = files or tag in ("file", "link")
-    return Contents(frozenset(packed), files, objects)
+    return Contents(frozenset(packed), files, reduced)
 
 
 def _children(path: str, found: MapNode | SequenceNode) -> Iterator[tuple[str, Node]]:
@@ -151,7 +151,7 @@ def _children(path: str, found: MapNode | SequenceNode) -> Iterator[tuple[str, N
         yield prefix + paths.METADATA, child
 
 
-def _named(leaf: LeafInfo, outer: ObjectNode | None) -> LeafInfo:
+def _named(leaf: LeafInfo, outer: ReducedNode | None) -> LeafInfo:
     """A leaf, under the kind of what it is stored for."""
     return leaf if outer is None else replace(leaf, kind=outer.kind, dtype=outer.param or leaf.dtype)
 

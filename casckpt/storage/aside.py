@@ -120,7 +120,7 @@ class Aside:
         try:
             sync_open_folder(self._parent.fd)
         except OSError:
-            self._rename(self._name, self._aside)
+            self._move_back()
             raise
 
     def _move(self) -> None:
@@ -132,8 +132,14 @@ class Aside:
         except OSError as error:
             if error.errno not in _CANNOT:
                 raise
+            # Its other name is removed with all that is aside.
             os.link(self._aside, self._name, src_dir_fd=self._parent.fd, dst_dir_fd=self._parent.fd)
-            os.unlink(self._aside, dir_fd=self._parent.fd)
+
+    def _move_back(self) -> None:
+        if self._exists(self._aside):  # a second name of the same file, and to rename one to the other does nothing
+            os.unlink(self._name, dir_fd=self._parent.fd)
+        else:
+            self._rename(self._name, self._aside)
 
     def _exchange(self) -> bool:
         """Swap the new and what is there, durably; False if nothing is there."""
@@ -163,7 +169,7 @@ class Aside:
         try:
             sync_open_folder(self._parent.fd)
         except BaseException:
-            self._rename(self._name, self._aside)
+            self._move_back()
             raise
         return True
 
@@ -214,8 +220,11 @@ class Aside:
     def _clean(self) -> None:
         """Remove the new if it is not in its place, else the old; by what is there, since interrupts come anywhere."""
         if self._old and self._exists(self._old):
-            if not self._exists(self._aside):
-                self._rename(self._old, self._aside)
+            if self._is(self._name, self.descriptor):
+                self._remove(self._aside)  # by now at most a second name of the new
+                with suppress(OSError):  # under that name others remove it if this is killed meanwhile
+                    self._rename(self._old, self._aside)
+                self._remove(self._old)
             elif not self._exists(self._name):
                 self._rename(self._old, self._name)
         if self._aside:
@@ -249,4 +258,4 @@ class Aside:
         return True
 
     def _is(self, name: bytes, descriptor: Descriptor) -> bool:
-        return os.path.samestat(os.fstat(descriptor.fd), os.lstat(name, dir_fd=self._parent.fd))
+        return self._exists(name) and os.path.samestat(os.fstat(descriptor.fd), os.lstat(name, dir_fd=self._parent.fd))

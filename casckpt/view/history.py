@@ -49,6 +49,14 @@ def step(commit: CommitInfo) -> str:
     return ", ".join([*parts, f"epoch {t.number(commit.epoch)}"] if commit.epoch is not None else parts)
 
 
+def schema(commit: CommitInfo) -> str:
+    """Name and version of a commit's schema with the paths it requires, empty if it states none."""
+    if commit.schema is None:
+        return ""
+    required = f", requires {' '.join(commit.required)}" if commit.required else ""
+    return safe(f"{commit.schema[0]} {commit.schema[1]}{required}")
+
+
 def refs(commit: CommitInfo) -> str:
     """The refs that name a commit: the heads of its run, then tags."""
     return safe(", ".join(sorted(commit.refs, key=lambda name: (_HEADS.get(name, len(_HEADS)), name))))
@@ -104,6 +112,7 @@ def show_lines(
             ("parents", " ".join(parent[:12] for parent in commit.parents)),
             ("children", " ".join(child[:12] for child in commit.children)),
             ("metrics", t.metrics(commit.metrics)),
+            ("schema", schema(commit)),
             ("size", size),
             ("dropped", Cell("" if commit.dropped is None else f"by rule {safe(commit.dropped)}", t.BAD)),
             *(("message" if not number else "", line) for number, line in enumerate(message_lines(commit))),
@@ -122,10 +131,13 @@ def _leaf_cells(leaf: LeafSummary) -> list[Cell]:
     what = leaf.kind
     if leaf.dtype is not None and leaf.shape is not None:
         what = f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+    elif leaf.dtype is not None and leaf.kind != "scalar":
+        what = f"{leaf.kind} {leaf.dtype}"
+    look = t.BAD if "pickle" in leaf.kind.split() else t.PLAIN
     # An empty file has no blob, so its size is not stated.
     nbytes = 0 if leaf.kind == "file" and leaf.nbytes is None else leaf.nbytes
     size = Cell("" if nbytes is None else format_bytes(nbytes), t.PLAIN, right=True)
-    return [Cell(safe(leaf.path)), Cell(safe(what)), size, Cell(_value(leaf), t.MUTED)]
+    return [Cell(safe(leaf.path)), Cell(safe(what), look), size, Cell(_value(leaf), t.MUTED)]
 
 
 def _value(leaf: LeafSummary) -> str:

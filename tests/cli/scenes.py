@@ -15,6 +15,8 @@ from casckpt.format.config import StoreFormat
 from casckpt.format.entry import Drop, Entry, RefMove
 from casckpt.format.ids import CommitId, Kind, ObjectId, object_id
 from casckpt.odb.repository import Repository
+from casckpt.ops.commit import CommitOptions, commit_state
+from casckpt.state.flatten import flatten
 from casckpt.storage.local import LocalStorage
 
 STORE = ".casckpt"
@@ -141,6 +143,15 @@ def checkpoints(folder: Path) -> None:
     (inner / "step_2000.safetensors").write_bytes(b"no safetensors")
 
 
+def schema(folder: Path) -> None:
+    """A commit whose schema requires paths, and one that was made without the look for them."""
+    with casckpt.init(folder / STORE) as store:
+        required = casckpt.Schema("train", 3, ["model/**", "step"])
+        store.commit(state(0), run="gpt", step=1, schema=required)
+        broken = {"model": {"weight": [1.0]}, "name": "broken"}
+        commit_state(store._repository, flatten(broken), CommitOptions("gpt", 2, schema=required))
+
+
 def append(repository: Repository, entry: Entry, objects: list[tuple[ObjectId, Kind, bytes]] | None = None) -> None:
     """Add one entry to the journal, then close."""
     with repository.session() as session:
@@ -150,5 +161,5 @@ def append(repository: Repository, entry: Entry, objects: list[tuple[ObjectId, K
 
 SCENES: dict[str, Callable[[Path], object]] = {
     scene.__name__: scene
-    for scene in (empty, history, big, damaged, lost, newer, dropped, ambiguous, hostile, checkpoints)
+    for scene in (empty, history, big, damaged, lost, newer, dropped, ambiguous, hostile, checkpoints, schema)
 }

@@ -36,7 +36,7 @@ def test_looking_imports_no_arrays_and_no_commands_but_its_own(tmp_path: Path, w
     loaded = loaded_by(tmp_path, *words)
     assert not loaded & {"numpy", "torch", "rich", "hypothesis", "importlib.metadata"}
     assert {name for name in loaded if name.startswith("casckpt.cli.commands.")} == {f"casckpt.cli.commands.{words[0]}"}
-    assert not loaded & {"casckpt.ops.commit", "casckpt.ops.fsck", "casckpt.ops.files"}
+    assert not loaded & {"casckpt.ops.commit", "casckpt.ops.fsck", "casckpt.ops.files", "casckpt.plan.schema"}
 
 
 @pytest.mark.parametrize("word", ["--help", "--version"])

@@ -32,9 +32,9 @@ PAGES = sorted(DOCS.rglob("*.md"))
 TERMS = (
     "arena", "blob", "checkpoint", "children", "chunk", "codec", "commit", "component", "current run", "damage",
     "dropped", "durable", "element type", "entry", "extent", "feature", "frame", "gap", "group", "head", "hints", "id",
-    "index", "journal", "kept", "leaf", "meta", "node", "object", "object database (odb)", "ordering law",
+    "index", "journal", "kept", "leaf", "meta", "migration", "node", "object", "object database (odb)", "ordering law",
     "outline", "pack", "pack set", "page", "parent", "path", "record", "ref", "remote", "revision", "root component",
-    "run", "salvage", "seal", "seq", "session", "slab", "snapshot", "staging", "state", "storage", "store",
+    "run", "salvage", "schema", "seal", "seq", "session", "slab", "snapshot", "staging", "state", "storage", "store",
     "structure", "tag", "thinned", "tiny blob", "torn", "tree", "turn", "values", "verify",
 )  # fmt: skip
 AVOIDED = re.compile(r"\b(?<!context )(managers?|handlers?|helpers?|object stores?)\b", re.IGNORECASE)

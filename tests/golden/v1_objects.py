@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from typing import Any
 
 from casckpt.format.canonical import decode, encode
@@ -167,10 +168,20 @@ def objects(vectors: Any) -> None:
     _object(vectors, "tree.bin", "tree", "the tree of the small state", TREE)
     _object(vectors, "tree-links.bin", "tree", "a tree of two parts with shared memory", LINKED)
     _object(vectors, "commit-first.bin", "commit", "a commit with the least fields", FIRST)
-    _object(vectors, "commit-full.bin", "commit", "a commit with every field and two parents", FULL)
+    _object(vectors, "commit-full.bin", "commit", "a commit with every field but required, two parents", FULL)
     future = {"future": {"a": [1, b"\0"]}, "zero": 0}
     newer = Commit(**{name: getattr(FULL, name) for name in Commit.__slots__ if name != "extra"}, extra=future)
     _object(vectors, "commit-unknown.bin", "commit", "fields of a newer release are kept", newer)
+    required = replace(FULL, required=("model/**", "optimizer/state/*/exp_avg", "step"))
+    _object(vectors, "commit-required.bin", "commit", "a commit whose schema requires three paths", required)
+    for name, what, fields in (
+        ("orphan", "required paths without a schema", {**_map(FIRST), "required": ["step"]}),
+        ("order", "required paths that do not ascend", {**_map(FULL), "required": ["step", "model"]}),
+        ("empty", "a required path that is empty", {**_map(FULL), "required": [""]}),
+        ("many", "65 required paths", {**_map(FULL), "required": [f"{number:02}" for number in range(65)]}),
+        ("long", "a required path of 1 025 bytes", {**_map(FULL), "required": ["p" * 1025]}),
+    ):
+        vectors.refuse(f"commit-required-{name}.bin", "commit", "IntegrityError", what, encode(fields))
     critical = encode({**_map(FIRST), "!future": 1})
     vectors.refuse("commit-critical.bin", "commit", "IntegrityError", "an unknown field that must be known", critical)
     typed = encode({**_map(FIRST), "step": True})

@@ -1,5 +1,6 @@
 """Structure, component, tree and commit: their canonical bytes, and what is refused."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -34,6 +35,7 @@ def test_an_object_reads_back_as_its_bytes(cls: Any, fields: dict[str, Any]) -> 
         (Component, COMPONENT, {"counts": [[2, 2], [100, 1]], "spans": bytes(24)}),
         (Tree, TREE, {"links": [[[0, 1], [2, 3]], [[1, 0], [1, 1], [2, 9]]]}),
         (Commit, COMMIT, {"step": 1, "epoch": 0.5, "schema": ["gpt", 2], "metrics": {"a": 1, "b": 0.5}, "config": ID}),
+        (Commit, COMMIT, {"schema": ["gpt", 2], "required": ["model/**", "step"]}),
         (Commit, COMMIT, {"parents": [ID, identity("b")], "message": "m", "author": "é", "future": [0]}),
     ],
 )
@@ -71,6 +73,11 @@ def test_a_commit_keeps_the_fields_of_newer_releases() -> None:
     assert Commit.decode(data).encode() == data
 
 
+def test_a_commit_without_required_paths_has_no_such_field() -> None:
+    commit = Commit.decode(encode({**COMMIT, "schema": ["gpt", 2], "required": ["step"]}))
+    assert replace(commit, required=()).encode() == encode({**COMMIT, "schema": ["gpt", 2]})
+
+
 WRONG = {
     "sizes and types of two lengths": (Structure, {**STRUCTURE, "types": b"\x0c"}),
     "a size of 0": (Structure, {**STRUCTURE, "sizes": [100, 0]}),
@@ -102,6 +109,15 @@ WRONG = {
     "a metric that is text": (Commit, {**COMMIT, "metrics": {"a": "1"}}),
     "a metric that is a boolean": (Commit, {**COMMIT, "metrics": {"a": True}}),
     "a schema of one": (Commit, {**COMMIT, "schema": ["a"]}),
+    "required paths of no schema": (Commit, {**COMMIT, "required": ["a"]}),
+    "an empty list of required paths": (Commit, {**COMMIT, "schema": ["a", 1], "required": []}),
+    "a required path that is bytes": (Commit, {**COMMIT, "schema": ["a", 1], "required": [b"a"]}),
+    "a required path that is empty": (Commit, {**COMMIT, "schema": ["a", 1], "required": [""]}),
+    "a required path twice": (Commit, {**COMMIT, "schema": ["a", 1], "required": ["a", "a"]}),
+    "required paths out of order": (Commit, {**COMMIT, "schema": ["a", 1], "required": ["b", "a"]}),
+    "required paths as text": (Commit, {**COMMIT, "schema": ["a", 1], "required": "ab"}),
+    "65 required paths": (Commit, {**COMMIT, "schema": ["a", 1], "required": [f"{n:02}" for n in range(65)]}),
+    "a required path of 1 026 bytes": (Commit, {**COMMIT, "schema": ["a", 1], "required": ["é" * 513]}),
     "a step that is a float": (Commit, {**COMMIT, "step": 1.0}),
 }
 

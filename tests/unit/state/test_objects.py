@@ -141,7 +141,7 @@ def test_no_module_is_imported_and_no_attribute_asked_for_a_class(monkeypatch):
     module.__getattr__ = asked.append
     monkeypatch.setitem(sys.modules, "lazy_module", module)
     for name in ("lazy_module:Config", "antigravity:X", "os:path.join", ":", "", "builtins:", "os:environ.clear"):
-        back = through_node(["object", "dataclass", name, ["dict", ["a"], [None]]], [1])
+        back = through_node(["reduced", "dataclass", name, ["dict", ["a"], [None]]], [1])
         assert isinstance(back, Opaque)
     assert not asked and "antigravity" not in sys.modules
 
@@ -260,8 +260,8 @@ def test_registering_is_checked():
 
 def test_a_newer_version_than_the_registered_one_is_opaque():
     name = f"{standard.__name__}:Registered"
-    assert isinstance(through_node(["object", "registered", f"{name}@3", ["list", [None]]], [1]), Opaque)
-    assert through_node(["object", "registered", f"{name}@1", ["list", [None]]], [1]).value == 1
+    assert isinstance(through_node(["reduced", "registered", f"{name}@3", ["list", [None]]], [1]), Opaque)
+    assert through_node(["reduced", "registered", f"{name}@1", ["list", [None]]], [1]).value == 1
 
 
 def test_leaves_show_what_a_value_is_and_what_is_in_it():

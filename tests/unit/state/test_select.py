@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
@@ -16,7 +17,7 @@ from casckpt.errors import FormatError, IntegrityError, UsageError
 from casckpt.state import paths
 from casckpt.state.flat import FlatState
 from casckpt.state.flatten import flatten
-from casckpt.state.select import compile_patterns, prune, subtree
+from casckpt.state.select import compile_patterns, matched, prune, subtree
 from casckpt.state.unflatten import Part, unflatten
 from casckpt.state.walk import walk
 from tests.leafwise import assert_same_leaves, is_packed
@@ -309,6 +310,7 @@ def test_hostile_nodes_are_refused_and_never_crash(seed: int) -> None:
             for look in (
                 partial(prune, component.name, node, values, compile_patterns(pattern), {0: 0}),
                 partial(subtree, component.name, node, values, path),
+                partial(lambda *given: matched(*given) or None, component.name, node, [pattern]),
             ):
                 try:
                     verdicts.add("found" if look() is not None else "nothing")
@@ -325,7 +327,64 @@ def test_a_node_nested_too_deep_is_refused(tag: str) -> None:
     for pattern in ("**", "x", "0/0/x", "a/a/x"):
         with pytest.raises(IntegrityError, match="levels deep"):
             prune("m", node, [1], compile_patterns(pattern))
+    with pytest.raises(IntegrityError, match="levels deep"):
+        matched("m", node, ["x"])
     path = "m" + ("/0" if tag == "list" else "/a") * 300
     assert subtree("m", node, [1], path) is None
     with pytest.raises(IntegrityError, match="levels deep"):
         subtree("m", node, [1], path[:3])
+
+
+# ---- patterns that must match
+
+
+@many
+@given(states(), st.lists(st.sampled_from(["*", "**", "?", "a", "0", "*/*", "**/0", "a*", '"*', ":*"]), max_size=4))
+def test_a_pattern_is_matched_where_it_would_select_something(state: Any, patterns: list[str]) -> None:
+    flat = flatten(state)
+    found = [matched(part.name, part.node, patterns) for part in (flat.root, *flat.components)]
+    leaves = [leaf for part in (flat.root, *flat.components) for leaf in walk(part.name, part.node, part.values)]
+    expected = {
+        pattern for pattern in patterns if any(leaf.path and compile_patterns(pattern)(leaf.path) for leaf in leaves)
+    }
+    assert frozenset().union(*found) == expected
+
+
+def naive(pattern: str, path: str) -> bool:
+    """What a pattern means, tried in every way there is."""
+
+    def element(glob: str, text: str) -> bool:
+        if not glob:
+            return not text
+        if glob[0] == "*":
+            return any(element(glob[1:], text[at:]) for at in range(len(text) + 1))
+        return bool(text) and glob[0] in ("?", text[0]) and element(glob[1:], text[1:])
+
+    def elements(globs: list[str], texts: list[str]) -> bool:
+        if not globs:
+            return True
+        if globs[0] == "**":
+            return any(elements(globs[1:], texts[at:]) for at in range(len(texts) + 1))
+        return bool(texts) and element(globs[0], texts[0]) and elements(globs[1:], texts[1:])
+
+    return elements(pattern.strip("/").split("/"), path.split("/"))
+
+
+_GLOBS = st.sampled_from(["**", "*", "a", "b", "a*", "*b", "a*b", "?", "*a*b*", "?*a", "**b", "*a?*b"])
+_TEXTS = st.text("ab", min_size=1, max_size=5)
+
+
+@settings(max_examples=1000)
+@given(st.lists(_GLOBS, min_size=1, max_size=5), st.lists(_TEXTS, min_size=1, max_size=6))
+def test_a_pattern_means_what_trying_everything_finds(globs: list[str], texts: list[str]) -> None:
+    pattern, path = "/".join(globs), "/".join(texts)
+    assert compile_patterns(pattern)(path) is naive(pattern, path)
+
+
+@pytest.mark.parametrize("pattern", ["*a" * 500 + "c", "**/a/" * 200 + "c", "**/*a*a*a/" * 60 + "c", "**/" * 300 + "c"])
+def test_no_pattern_takes_long(pattern: str) -> None:
+    selects = compile_patterns(pattern)
+    began = time.process_time()
+    assert not selects("a" * 1000)
+    assert not selects("/".join(["a"] * 200))
+    assert time.process_time() - began < 1

@@ -103,6 +103,17 @@ def test_leaves_and_metadata_follow_when_asked_for() -> None:
     ]
 
 
+def test_a_schema_is_shown_with_what_it_requires() -> None:
+    def shown(**given: Any) -> list[str]:
+        return [line for line in view.show_lines(commit(**given), None, None, NOW) if line.startswith("schema")]
+
+    assert shown(schema=("train", 3)) == ["schema   train 3"]
+    assert shown(schema=("a\x1b", -1), required=("model/**", "step\n")) == [
+        "schema   a\\x1b -1, requires model/** step\\n"
+    ]
+    assert shown() == []
+
+
 def test_a_checkout_says_what_and_where() -> None:
     report = CheckoutReport("7693cc68abcd" + "0" * 52, "out\x1b", 3, 2048)
     assert list(view.checkout_lines(report, PLAIN)) == ["7693cc68abcd -> out\\x1b  3 files, 2.0 KiB"]
