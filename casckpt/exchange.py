@@ -1,4 +1,4 @@
-"""The part of `Store` that deals with the files of other programs."""
+"""The part of `Store` that writes files, and reads those of other programs."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from casckpt.odb.repository import Repository
     from casckpt.ops.background import Background
-    from casckpt.ops.reports import ExportReport, ImportReport
+    from casckpt.ops.reports import CheckoutReport, ExportReport, ImportReport
     from casckpt.ops.values import Progress
 
 
 class Exchange:
-    """Import and export. `Store` is the only class that inherits it; every method delegates to one operation."""
+    """Import, export and checkout to files, for `Store` alone; every method delegates to one operation."""
 
     _repository: Repository
     _background: Background
@@ -75,3 +75,22 @@ class Exchange:
         from casckpt.ops.export import export
 
         return export(self._repository, revision, destination, format, select, progress, replace=replace)
+
+    def checkout_path(
+        self,
+        revision: str,
+        destination: str | os.PathLike[str],
+        *,
+        replace: bool = False,
+        links: bool = False,
+        progress: Progress | None = None,
+    ) -> CheckoutReport:
+        """Write the files of a commit, or of `REV:path`, to a path: whole, verified and durable, or not at all.
+
+        It is absent, or an empty folder where a folder is to come. With `replace` what is there stays until the new is
+        complete; then they swap. With `links` symbolic links that stay inside are made; else they are refused. A path
+        with the suffix of a format, as in `gpt:model.npz`, is an export of that part, unless it is committed so.
+        """
+        from casckpt.ops.checkout_path import checkout_path
+
+        return checkout_path(self._repository, revision, destination, replace=replace, links=links, progress=progress)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         ImportedCheckpoint,
         ImportReport,
         LeafSummary,
-    )
+    )  # fmt: skip
     from casckpt.plan.schema import Schema, SchemaLike, migration
 
 # Operations are imported where they are called: `casckpt log` must not pay for commit, checkout and fsck.
@@ -217,18 +217,6 @@ class Store(Exchange):
             run, step, epoch, kind, metrics=metrics or {}, message=message, author=author, best=best
         )  # fmt: skip
         return commit_paths(self._in_turn(), paths, options, check_policy(compress), progress)
-
-    def checkout_path(
-        self, revision: str, destination: str | os.PathLike[str], *, replace: bool = False, links: bool = False,
-        progress: Progress | None = None) -> CheckoutReport:  # fmt: skip
-        """Write the files of a commit, or of `REV:path`, to a path: whole, verified and durable, or not at all.
-
-        It is absent, or an empty folder where a folder is to come. With `replace` what is there stays until the new is
-        complete; then they swap. With `links` symbolic links that stay inside are made; else they are refused.
-        """
-        from casckpt.ops.checkout_path import checkout_path
-
-        return checkout_path(self._repository, revision, destination, replace=replace, links=links, progress=progress)
 
     def checkout(
         self,
