@@ -25,7 +25,6 @@ from casckpt.format.ids import Kind, ObjectId, object_id
 from casckpt.odb.database import Database
 from casckpt.odb.locator import Locator, Place
 from casckpt.odb.workers import Workers
-from casckpt.storage.base import ReadFile
 from casckpt.storage.pages import pages
 
 TASK_BYTES = 8 << 20
@@ -62,30 +61,18 @@ class ChunkLost(Exception):
         self.error = error
 
 
-Direct = Callable[[Sequence[Want], ReadFile, int], None]
-"""Called, maybe by a worker, with wants whose bytes lie raw and side by side in a file, from an offset on: those that
-were read from there and are what their ids say."""
-
-
-def fetch(
-    database: Database,
-    wants: Iterable[Want],
-    threads: int,
-    done: Callable[[Sequence[Want]], None],
-    direct: Direct | None = None,
-) -> None:
+def fetch(database: Database, wants: Iterable[Want], threads: int, done: Callable[[Sequence[Want]], None]) -> None:
     """Fill the places of all wants; every chunk is compared with its id.
 
     Args:
         wants: in an order in which neighbours lie together; read lazily.
         threads: cores to keep busy; with 1 all is done by the calling thread.
         done: called in this thread with the wants of a task that is complete.
-        direct: told of the bytes that lie in a file as they are.
 
     Raises:
         ChunkLost: a chunk is damaged or missing; what the places hold is then undefined. No worker is left.
     """
-    fetcher = _Fetcher(database, direct)
+    fetcher = _Fetcher(database)
     if threads == 1:
         for task in _tasks(wants):
             fetcher.run(task)
@@ -125,9 +112,8 @@ def _tasks(wants: Iterable[Want]) -> Iterator[list[Want]]:
 class _Fetcher:
     """What the workers of one `fetch` share."""
 
-    def __init__(self, database: Database, direct: Direct | None) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._direct = direct
         self._locator = Locator(database)
         self._local = threading.local()
 
@@ -158,11 +144,7 @@ class _Fetcher:
         file = self._database.packs.open(place.name)
         if file.read_into(first.memory[first.at : first.at + room], place.row.offset) < size:
             return False
-        if not all(_is(want, first.memory[want.at : want.at + want.length]) for want, _ in run):
-            return False
-        if self._direct is not None:
-            self._direct([want for want, _ in run], file, place.row.offset)
-        return True
+        return all(_is(want, first.memory[want.at : want.at + want.length]) for want, _ in run)
 
     def _read_aside(self, want: Want, place: Place) -> bool:
         """Read one want into memory of the worker's own, and from there to its place."""

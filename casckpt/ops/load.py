@@ -13,7 +13,7 @@ from casckpt.format.ids import ChunkId, CommitId, Kind, ObjectId, short_id
 from casckpt.format.layout import Grouped, Large, Place, Tiny, places
 from casckpt.format.objects import Component, Structure, Tree
 from casckpt.odb.database import Database
-from casckpt.odb.fetch import THREADED_FROM, ChunkLost, Direct, Want, fetch
+from casckpt.odb.fetch import THREADED_FROM, ChunkLost, Want, fetch
 from casckpt.ops.slabs import PAGE
 from casckpt.state.walk import LeafInfo, walk
 from casckpt.storage.pages import pages
@@ -196,25 +196,15 @@ class Loader:
             wants = (want._replace(memory=None) for want in wants)
         self.read(wants, threads if nbytes >= THREADED_FROM else 1, progress)
 
-    def read(
-        self,
-        wants: Iterable[Want],
-        threads: int,
-        progress: Callable[[int], None] | None = None,
-        direct: Direct | None = None,
-    ) -> None:
-        """Read chunks into memory with the same errors and progress as `fetch`, the owner of each being a target.
-
-        Args:
-            direct: told of the bytes that lie in a file as they are.
-        """
+    def read(self, wants: Iterable[Want], threads: int, progress: Callable[[int], None] | None = None) -> None:
+        """Read chunks that `wants` or `fetch` made, with the same errors and progress as `fetch`."""
 
         def done(task: Sequence[Want]) -> None:
             if progress is not None:
                 progress(sum(want.length for want in task))
 
         try:
-            fetch(self._database, wants, threads, done, direct)
+            fetch(self._database, wants, threads, done)
         except ChunkLost as lost:
             owner = lost.owner
             assert isinstance(owner, Target | GroupTarget)

@@ -6,9 +6,7 @@ A window holds pieces of any files, so that one large file and many middling one
 memory depends on their number only. Small files, which lie in chunks with others, are written by the calling thread:
 nearly all they cost is to be made, one after the other, in one folder.
 
-A chunk of zeros is not written, so it becomes a hole; once one was read, others of the same id are not even read. A
-chunk that lies raw in a pack is shared with it where the file system can: packs never change, and a program that writes
-to the file gets blocks of its own. Hard links never do that, so there are none.
+A chunk of zeros is not written, so it becomes a hole; once one was read, others of the same id are not even read.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
@@ -30,9 +28,7 @@ from casckpt.odb.workers import Workers
 from casckpt.ops.load import GroupTarget, LoadedComponent, Loader, Span, Target
 from casckpt.ops.slabs import PAGE
 from casckpt.plan.placing import PlacedFile, Placing
-from casckpt.storage.base import ReadFile
 from casckpt.storage.below import Below, Names, make_executable
-from casckpt.storage.clone import clone_range, duplicate
 from casckpt.storage.flock import Descriptor
 from casckpt.storage.libc import begin_writing, can_flush_all, flush_all, is_zero
 from casckpt.storage.pages import pages
@@ -237,8 +233,6 @@ class _Writer:
         self._advance = advance
         self._sync = sync
         self._zeros: set[ObjectId] = set()
-        self._clones = True
-        """Until the file system says that it has none."""
 
     def write_small(self, files: list[File]) -> None:
         """Write the files that are empty, tiny, or in a group with others."""
@@ -300,21 +294,14 @@ class _Writer:
 
     def _empty(self, window: _Window) -> None:
         """Read what a window is for, and write it to the files. Run by workers."""
-        sources: dict[int, tuple[Descriptor, int]] = {}
-
-        def direct(wants: Sequence[Want], file: ReadFile, offset: int) -> None:
-            source = duplicate(file)
-            if source is not None:
-                sources.update((want.at, (source, offset + want.at - wants[0].at)) for want in wants)
-
-        self._loader.read([piece.want for piece in window.pieces], 1, direct=direct if self._clones else None)
-        for run in self._runs(window, sources):
+        self._loader.read([piece.want for piece in window.pieces], 1)
+        for run in self._runs(window):
             data = [window.memory[want.at : want.at + want.length] for want, _, _ in run]
             _write_at(run[0].file.descriptor.fd, data, run[0].offset)
         for piece in window.pieces:
             piece.file.release()
 
-    def _runs(self, window: _Window, sources: Mapping[int, tuple[Descriptor, int]]) -> Iterator[list[_Piece]]:
+    def _runs(self, window: _Window) -> Iterator[list[_Piece]]:
         """What of a window is to be written, that together which lies side by side in one file."""
         run: list[_Piece] = []
         for piece in window.pieces:
@@ -323,26 +310,12 @@ class _Writer:
                 if len(self._zeros) < _ZEROS_MAX:
                     self._zeros.add(want.chunk)
                 continue
-            if want.at in sources and self._clone(piece, *sources[want.at]):
-                continue
             if run and not (run[-1].file is file and run[-1].offset + run[-1].want.length == offset):
                 yield run
                 run = []
             run.append(piece)
         if run:
             yield run
-
-    def _clone(self, piece: _Piece, source: Descriptor, start: int) -> bool:
-        """Let a file share a chunk with the pack that it was read from; False if they cannot."""
-        length = piece.want.length
-        if not self._clones or (start | piece.offset | length) % PAGE:
-            return False
-        try:
-            clone_range(source, start, piece.file.descriptor, piece.offset, length)
-        except OSError:  # whatever it is: if the disk fails, the write that follows says so
-            self._clones = False
-            return False
-        return True
 
     def _create(self, file: File) -> _Growing:
         if self._below is None:

@@ -108,7 +108,8 @@ def _place(placing: Placing[Owner], kinds: dict[Names, str], owner: Owner, leaf:
     if leaf.kind == _FOLDER:
         return
     if names in kinds:
-        raise UnsafePath(path=leaf.path, problem="something else of the commit has the same name")
+        problem = "something else of the commit has the same name" if names else "it has no name in the target folder"
+        raise UnsafePath(path=leaf.path, problem=problem)
     kinds[names] = leaf.kind
     if leaf.kind == "file":
         placing.files.append(PlacedFile(names, leaf, owner))

@@ -11,7 +11,7 @@ BASES = st.text(st.characters(exclude_characters="~^@", exclude_categories=("Cs"
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 SUFFIXES = st.one_of(
     st.builds(Suffix, st.sampled_from(["back", "parent"]), st.integers(0, 1 << 32)),
-    st.builds(Suffix, st.just("step"), st.integers(-(1 << 63), 1 << 63)),
+    st.builds(Suffix, st.just("step"), st.integers(1 - 10**18, 10**18 - 1)),
     st.builds(Suffix, st.just("epoch"), st.integers(0, 1 << 40) | FINITE),
 )
 
