@@ -317,7 +317,7 @@ class UnsafePath(UsageError):
 
 
 class UnsafeLink(UnsafePath):
-    code = "path.link"
+    code = "path.link-outside"
     hint = "commit what it points to, or leave it out"
 
 
@@ -425,6 +425,12 @@ class StateChanged(StateError):
     what = "{path}: changed while it was being committed"
     why = "another thread wrote to the memory; nothing was committed"
     hint = "commit between optimizer steps"
+
+
+class FileChanged(StateChanged):
+    code = "file.changed"
+    why = "somebody wrote to the file or replaced it; nothing was committed"
+    hint = "commit when its writer has finished"
 
 
 class NotExportable(StateError):

@@ -207,7 +207,7 @@ class Store(Exchange):
             compress, progress: as of `commit`.
 
         Raises:
-            UnsafePath: something that is neither a regular file nor a folder, a symbolic link for example.
+            UnsafePath: a device, socket or pipe; a link that leaves its path; a name that no checkout would write.
         """
         from casckpt.odb.coder import check_policy
         from casckpt.ops.commit import CommitOptions

@@ -21,7 +21,7 @@ _WINDOW = 4 << 20
 
 
 class Cut(NamedTuple):
-    """The end of a chunk. `is_hole` says that it has exactly `MOST` bytes and that all of them lie in a hole."""
+    """The end of a chunk; or of several that have `MOST` bytes each and lie in a hole, which `is_hole` says."""
 
     stop: int
     is_hole: bool
@@ -44,13 +44,16 @@ def cut_points(
     """
     cutter = FastCDC(AVERAGE, min_size=LEAST, max_size=MOST, normalized_chunking=NORMALIZATION)
     window = memoryview(bytearray(min(_WINDOW, stop - start)))
-    at = start
+    at, reach = start, MOST
     while at < stop:
-        if stop - at >= MOST and data_from(at) - at >= MOST:
-            at += MOST
+        hole = min(data_from(at), stop) - at
+        if hole >= MOST:
+            at += hole - hole % MOST
             yield Cut(at, is_hole=True)
+            reach = MOST  # what follows may be an island in the next hole
             continue
-        end = min(at + len(window), stop)
+        end = min(at + reach, at + len(window), stop)
+        reach = min(2 * reach, len(window))
         fill(at, window[: end - at])
         for chunk in cutter.cut_buf(window[: end - at]):
             # The rule looks at `MOST` bytes ahead: what is left of the window may end too early.

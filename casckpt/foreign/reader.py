@@ -64,10 +64,11 @@ def exactly(reader: Reader, offset: int, length: int, kind: str) -> bytes:
     Raises:
         MalformedFile: the file is too short to be of this kind.
     """
-    data = reader.read(offset, length) if 0 <= offset <= reader.size - length else b""
-    if len(data) != length:
-        raise malformed(reader, kind, f"{length} bytes at {offset} lie behind its end")
-    return data
+    if 0 <= offset <= reader.size - length:
+        data = reader.read(offset, length)
+        if len(data) == length:
+            return data
+    raise malformed(reader, kind, f"{length} bytes at {offset} lie behind its end")
 
 
 def malformed(reader: Reader, kind: str, problem: str) -> MalformedFile:

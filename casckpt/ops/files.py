@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from casckpt.errors import (
     NotFoundError,
@@ -31,6 +31,7 @@ from casckpt.state import paths as state_paths
 from casckpt.state.flat import DEPTH_MAX, LINK_MAX_BYTES, PARTS_MAX, Blob, FlatComponent, FlatState
 from casckpt.state.values import encode_key
 
+_NAME_BYTES_MAX = 255
 _SHOWN = 5
 """Most names that an error lists."""
 
@@ -59,18 +60,17 @@ class _Gather:
             return ["dict", _keys(item), below]
         if isinstance(item, bytes):
             return ["link", item]
-        status = item.lstat()
-        node: list[Any] = ["file", None, bool(status.st_mode & stat.S_IXUSR)]
-        if status.st_size:
-            blobs.append((_blob(item, path, status), node))
+        node: list[Any] = ["file", None, bool(item.status.st_mode & stat.S_IXUSR)]
+        if item.status.st_size:
+            blobs.append((_blob(item, path), node))
         return node
 
 
-def _blob(file: Path, path: str, status: os.stat_result) -> Blob:
-    size = status.st_size
+def _blob(file: _File, path: str) -> Blob:
+    size = file.status.st_size
     if size > limits.MAX_BLOB_BYTES:
-        raise TooLarge(object=str(file), size=f"{size} bytes", limit=f"{limits.MAX_BLOB_BYTES} bytes")
-    source = FileSource(file, path, status)
+        raise TooLarge(object=str(file.path), size=f"{size} bytes", limit=f"{limits.MAX_BLOB_BYTES} bytes")
+    source = FileSource(file.path, path, file.status)
     return Blob(path, "bytes", size, source, source.cuts if size >= chunking.SMALL else None)
 
 
@@ -86,6 +86,13 @@ def _number(name: str, node: list[Any], blobs: list[tuple[Blob, list[Any]]]) -> 
     return FlatComponent(name, node, [], tuple(blob for blob, _ in blobs))
 
 
+class _File(NamedTuple):
+    """A regular file as the scan found it; from then on it must stay so."""
+
+    path: Path
+    status: os.stat_result
+
+
 class _Scan:
     """Looks through a path that is to be committed. Collects names that could never be checked out."""
 
@@ -93,7 +100,7 @@ class _Scan:
         self.unsafe: list[str] = []
 
     def item(self, path: Path, name: str, depth: int) -> Any:
-        """Nested dicts of names, with paths of regular files and targets of links (bytes).
+        """Nested dicts of names, with regular files (`_File`) and targets of links (bytes).
 
         Sorted, so that equal folders are equal trees.
 
@@ -105,7 +112,7 @@ class _Scan:
         try:
             status = path.lstat()
             if stat.S_ISREG(status.st_mode):
-                return path
+                return _File(path, status)
             if stat.S_ISLNK(status.st_mode):
                 return _target(path, depth)
             names = sorted(os.listdir(path)) if stat.S_ISDIR(status.st_mode) else None
@@ -130,7 +137,7 @@ _KINDS = {
 
 def _is_portable(name: str) -> bool:
     """Whether a checkout would ever write a file of this name."""
-    return "\\" not in name and name.casefold() != ".casckpt"
+    return "\\" not in name and name.casefold() != ".casckpt" and len(os.fsencode(name)) <= _NAME_BYTES_MAX
 
 
 def _target(path: Path, depth: int) -> bytes:
@@ -152,8 +159,8 @@ def _target(path: Path, depth: int) -> bytes:
         problem = "it is a symbolic link that leaves what is committed"
     elif b".." in steps[up:]:
         problem = "it is a symbolic link that goes up after it went down"
-    elif not 0 < len(target) <= LINK_MAX_BYTES:
-        problem = f"it is a symbolic link with a target of {len(target)} bytes"
+    elif not all(_is_portable(os.fsdecode(step)) for step in steps) or len(target) > LINK_MAX_BYTES:
+        problem = "it is a symbolic link that no checkout would make"
     if problem:
         raise UnsafeLink(path=str(path), problem=f"{problem}: {os.fsdecode(target)!r}")
     return target
@@ -172,7 +179,7 @@ def commit_paths(
         UnsafePath: a device, a pipe or a socket.
         UnsafeLink: a symbolic link that is absolute or leaves its path.
         UnsafeName: names that no checkout would write.
-        StateChanged: a file changed while it was read; nothing was committed.
+        FileChanged: a file changed while it was read; nothing was committed.
     """
     tree: dict[str, Any] = {}
     scan = _Scan()

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from casckpt.errors import (
+    FileChanged,
     FormatError,
     NotFoundError,
-    StateChanged,
     StateError,
     StorageError,
     UsageError,
@@ -74,7 +74,7 @@ class Candidate:
     def require_same(self) -> None:
         """Refuse it if a file of it was written to since it was listed."""
         if _entries(self.path, self.is_folder) != self.entries:
-            raise StateChanged(path=self.name)
+            raise FileChanged(path=self.name)
 
 
 def import_path(

@@ -162,19 +162,22 @@ class _Save:
             return None
         lengths, start = array("q"), 0
         for cut in blob.cuts():
-            # Of what is known to be zero the first chunk is stored, and one where pieces must say that a leaf ends.
-            if cut.is_zero and self._has_zeros and not cut.ends:
-                if lengths and lengths[-1] < 0:
-                    lengths[-1] -= 1
-                else:
-                    lengths.append(-1)
-                self._advance(chunking.CHUNK)
-            else:
-                # Not the file's own bytes, which may have changed: the id of zeros must not be used in vain.
-                read, private = (_zeros, True) if cut.is_zero else (blob.read, blob.private)
-                ends = cut.ends or cut.stop // PACK_BYTES != start // PACK_BYTES
+            read, private = blob.read, blob.private
+            crosses = cut.stop // PACK_BYTES != start // PACK_BYTES
+            if cut.is_zero:
+                # Of all zeros one chunk is stored, and one wherever a piece must say that a leaf ends. It is not read
+                # from the file, which may have changed: the id of zeros must not stand for what is not there.
+                read, private = _zeros, True
+                given = int(cut.ends or not self._has_zeros)
+                kept = (cut.stop - start) // chunking.CHUNK - given
+                if kept:
+                    lengths.append(-kept)
+                    self._advance(kept * chunking.CHUNK)
+                start += kept * chunking.CHUNK
+                self._has_zeros = True
+            if start < cut.stop:
+                ends = cut.ends or crosses
                 self._pipeline.add(Piece(read, start, cut.stop, element_code(cut.element), blob.path, private, ends))
-                self._has_zeros |= cut.is_zero
                 lengths.append(cut.stop - start)
             start = cut.stop
         return lengths

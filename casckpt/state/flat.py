@@ -81,12 +81,12 @@ class Source(Protocol):
 
 
 class Cut(NamedTuple):
-    """One chunk of a blob that says itself where it is cut: from the cut before, or the start, to `stop`.
+    """A chunk of a blob that says itself where it is cut: from the cut before, or the start, to `stop`.
 
     Args:
         element: one of `ELEMENTS`, of the bytes of this chunk.
         ends: whether a run of chunks ends here that belong together, as those of one tensor in a file.
-        is_zero: whether the chunk has 1 MiB and is known to be all zeros, so that nobody need read it.
+        is_zero: whether these are one or more chunks of 1 MiB that are known to be zeros: nobody need read them.
     """
 
     stop: int

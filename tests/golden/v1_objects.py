@@ -211,6 +211,19 @@ def _layouts(vectors: Any) -> None:
     chunks = [object_id(Kind.CHUNK, noise(f"piece {number}", length)) for number, length in enumerate(lengths)]
     _spanned(vectors, "file", "three chunks of unequal length", short, chunks, 3, lengths)
 
+    size = 300_000
+    folder = Structure(
+        ["dict", ["latest", "w.safetensors"], [["link", b"./w.safetensors"], ["file", 0, False]]],
+        (size,),
+        bytes([BYTES]),
+        (),
+        {0: {"cut": "content"}},
+    )
+    _object(vectors, "structure-folder.bin", "structure", "a folder with a file and a symbolic link", folder)
+    lengths = [200, 280_000, size - 280_200]
+    chunks = [object_id(Kind.CHUNK, noise(f"part {number}", length)) for number, length in enumerate(lengths)]
+    _spanned(vectors, "folder", "a header, a tensor, and the rest of a file", folder, chunks, 3, lengths)
+
     count = 2100
     names = [identity(f"chunk {number}") for number in range(count)]
     lengths = [900 + number % 211 for number in range(count)]

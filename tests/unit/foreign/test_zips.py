@@ -112,3 +112,91 @@ def test_a_mutated_archive_is_refused_or_its_members_lie_apart(at: int, new: byt
         assert member.offset >= end
         end = member.offset + member.stored
     assert end <= len(data)
+
+
+# ---- archives beyond 4 GiB, of which only the tables are there
+
+FULL = 0xFFFFFFFF
+SIZE = 5 << 30
+NAME, LAST = b"a/data/0", b"a/data/1"
+
+
+class Huge:
+    """An archive of one member of 5 GiB, all zeros, and one of 3 bytes behind it."""
+
+    name = "huge"
+
+    def __init__(
+        self,
+        *,
+        local: tuple[int, int] = (SIZE, SIZE),
+        central: tuple[int, int] = (SIZE, SIZE),
+        offset: int | None = None,
+        members: int = 2,
+        position: int = 0,
+    ) -> None:
+        wide = struct.pack("<2H2Q", 1, 16, *local)
+        first = struct.pack("<4s5H3I2H", b"PK\3\4", 45, 0, 0, 0, 0, 7, FULL, FULL, len(NAME), len(wide)) + NAME + wide
+        self.data_at = len(first)
+        start = len(first) + SIZE
+        second = struct.pack("<4s5H3I2H", b"PK\3\4", 45, 0, 0, 0, 0, 8, 3, 3, len(LAST), 0) + LAST + b"abc"
+        wide = struct.pack("<2H2Q", 1, 16, *central)
+        directory = _central(NAME, 7, FULL, FULL, 0, wide)
+        directory += _central(LAST, 8, 3, 3, FULL, struct.pack("<2HQ", 1, 8, start if offset is None else offset))
+        at = start + len(second)
+        end = struct.pack("<4sQ2H2I4Q", b"PK\6\6", 44, 45, 45, 0, 0, members, members, len(directory), at)
+        end += struct.pack("<4sIQI", b"PK\6\7", 0, at + len(directory) + position, 1)
+        end += struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 2, 2, len(directory), FULL, 0)
+        self.parts = {0: first, start: second + directory + end}
+        self.size = start + len(second) + len(directory) + len(end)
+
+    def read(self, offset: int, length: int) -> bytes:
+        for start, part in self.parts.items():
+            if start <= offset < start + len(part):
+                return part[offset - start : offset - start + length]
+        last = max(self.parts)
+        assert offset + length == self.size, "data was read"  # else it is the end record that is looked for
+        return bytes(last - offset) + self.parts[last]
+
+
+def _central(name: bytes, crc: int, stored: int, nbytes: int, start: int, extra: bytes) -> bytes:
+    lengths = (len(name), len(extra), 0)
+    head = struct.pack("<4s6H3I5H2I", b"PK\1\2", 45, 45, 0, 0, 0, 0, crc, stored, nbytes, *lengths, 0, 0, 0, start)
+    return head + name + extra
+
+
+def test_members_beyond_4_gib_are_found_without_a_look_at_their_bytes() -> None:
+    made = Huge()
+    first, second = read_members(made)
+    assert (first.name, first.offset, first.stored, first.nbytes) == ("a/data/0", made.data_at, SIZE, SIZE)
+    assert (second.name, second.offset - second.stored) == ("a/data/1", SIZE + made.data_at + 30 + len(LAST) - 3)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"local": (SIZE - 1, SIZE - 1)},
+        {"central": (SIZE, SIZE - 1)},
+        {"central": (SIZE + 1, SIZE + 1)},
+        {"central": (1 << 63, 1 << 63), "local": (1 << 63, 1 << 63)},
+        {"offset": (1 << 64) - 1},
+        {"offset": 0},
+        {"offset": 5 << 29},
+        {"members": 3},
+        {"members": 1},
+        {"members": 1 << 60},
+        {"position": 1},
+        {"position": -100},
+    ],
+    ids=str,
+)
+def test_lies_in_the_wide_fields_are_refused(lie: dict[str, Any]) -> None:
+    class Lying(Huge):
+        def read(self, offset: int, length: int) -> bytes:
+            try:
+                return super().read(offset, length)
+            except AssertionError:
+                return bytes(length)  # a place in the member of zeros
+
+    with pytest.raises(MalformedFile):
+        read_members(Lying(**lie))

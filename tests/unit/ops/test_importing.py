@@ -272,7 +272,7 @@ class TestTrouble:
 
         monkeypatch.setattr(importing, "_commit", change)
         report = store.import_path(tmp_path, form=form)
-        assert [one.code for one in report.checkpoints] == [None, "state.changed", None]
+        assert [one.code for one in report.checkpoints] == [None, "file.changed", None]
         assert [one.step for one in store.log("main")] == [3, 1]
         monkeypatch.undo()
         assert [one.skipped for one in store.import_path(tmp_path, form=form).checkpoints] == [True, False, True]

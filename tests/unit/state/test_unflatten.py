@@ -44,6 +44,7 @@ UNKNOWN = {
     "numbers": ["numbers", "int32", 1, 0],
     "file": ["file", 0, True],
     "file mode": ["file", 0, 1],
+    "link": ["link", b"target"],
     "torch dtype": ["tensor", "float3", [1], None, 0, 0, 0],
     "torch name": ["tensor", "load", [1], None, 0, 0, 0],
     "quantized": ["tensor", "qint8", [1], None, 0, 0, 0],

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 
 from casckpt import errors
 from casckpt.state.flatten import flatten
-from casckpt.state.walk import LeafInfo, walk
+from casckpt.state.walk import LeafInfo, contents, walk
 from tests.strategies import states
 
 
@@ -102,6 +102,22 @@ def test_files_are_named_with_their_mode():
         LeafInfo("run.sh", "file", blob=0, value=True),
         LeafInfo("empty", "file", value=False),
     ]
+
+
+def test_links_are_named_with_their_target():
+    node = ["dict", ["a", "b"], [["link", b"../\xff"], ["file", None, False]]]
+    assert next(walk("", node, [])) == LeafInfo("a", "link", value=b"../\xff")
+
+
+@pytest.mark.parametrize("target", [b"", b"x" * 4096, b"a\0b", "a", None, 1])
+def test_a_link_to_what_is_no_path_is_refused(target):
+    with pytest.raises(errors.IntegrityError):
+        list(walk("", ["link", target], []))
+
+
+def test_links_alone_make_a_state_of_files():
+    assert contents(["dict", ["a"], [["link", b"b"]]]).files
+    assert not contents(["dict", ["a"], [["bytes", 0]]]).files
 
 
 def test_unknown_nodes_are_a_format_error():

@@ -78,6 +78,7 @@ def test_leaves_and_metadata_follow_when_asked_for() -> None:
         LeafSummary("none", "none", None, None, None),
         LeafSummary("run.sh", "file", None, None, 10, True),
         LeafSummary("empty", "file", None, None, None, False),
+        LeafSummary("link", "link", None, None, None, b"../\xff\x1b"),
     ]
     metadata = {"config": {"lr": 1e-4, "net": {"width": 3, "empty": {}}, "list": [1, None]}, "code": "a\u202eb"}
     shown = list(view.show_lines(commit(), leaves, metadata, NOW))
@@ -89,13 +90,14 @@ def test_leaves_and_metadata_follow_when_asked_for() -> None:
         "  list       [1, null]",
         "code",
         '  "a\\u202eb"',
-        "tree     6 leaves, 1.1 MiB",
+        "tree     7 leaves, 1.1 MiB",
         "  model/w  bfloat16[768,768]  1.1 MiB",
         "  step     int                         7",
         "  note     str                         " + "'" + "x" * 56 + "...",
         "  none     none",
         "  run.sh   file                  10 B  executable",
         "  empty    file                   0 B",
+        "  link     link                        -> ../\\xff\\x1b",
     ]
     assert list(view.show_lines(commit(), [], {}, NOW))[-2:] == [
         "config   none was committed",
