@@ -48,7 +48,9 @@ def export(
     part, viewed = view_of(whole, path or "")
     wanted = _form(form, viewed, target)
     selection = select_state(repository.database, identity, select)
-    tree = find(grow([(one.loaded.name, one.node, one.values) for one in selection.chosen]), part)
+    if select is not None:
+        whole = grow([(one.loaded.name, one.node, one.values) for one in selection.chosen])
+    tree = find(whole, part)
     if tree is None:
         raise NotFoundError(thing=f"{part!r} in commit {loader.commit}")
     with written_aside(target, replace=replace) as out:

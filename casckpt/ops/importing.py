@@ -19,6 +19,7 @@ from casckpt.errors import (
     FileChanged,
     FormatError,
     NotFoundError,
+    PickledObjects,
     StateError,
     StorageError,
     UsageError,
@@ -144,14 +145,14 @@ def _import(
         record = {"name": one.name, "bytes": one.nbytes, "mtime_ns": one.mtime_ns, "content": content, "form": form}
         options = _options(one, run, record)
         one.require_same()
-        info = _commit(repository, one, options, form, _watched(one, advance), allow_pickle)
+        info, opaque = _commit(repository, one, options, form, _watched(one, advance), allow_pickle)
     except (UsageError, StateError, FormatError, NotFoundError) as error:
         return result(problem=error.message, code=error.code, exit_code=error.exit_code)
     except StorageError as error:
         if not str(error.facts.get("path", "")).startswith(str(one.path)):
             raise  # the store failed, not the checkpoint
         return result(problem=error.message, code=error.code, exit_code=error.exit_code)
-    return result(commit=info.id, added=info.added)
+    return result(commit=info.id, added=info.added, opaque=opaque)
 
 
 def _watched(one: Candidate, advance: Callable[[int, int], None]) -> Progress:
@@ -185,19 +186,25 @@ def _commit(
     form: str,
     progress: Progress,
     allow_pickle: bool,
-) -> CommitInfo:
+) -> tuple[CommitInfo, tuple[str, ...]]:
+    """The commit, and which files of a folder are in its state as bytes since they hold pickled objects."""
     if form == "files":
         # The files of a folder are committed without it: their paths then stay the same from step to step.
         paths = [one.path / name for name in sorted(os.listdir(one.path))] if one.is_folder else [one.path]
-        return commit_paths(repository, tuple(paths), options, progress=progress)
+        return commit_paths(repository, tuple(paths), options, progress=progress), ()
     spool = None if repository.storage.path is None else Path(repository.storage.path) / "tmp"
     read = partial(decode, spool=spool, allow_pickle=allow_pickle)
-    state = _folder_state(one, read) if one.is_folder else read(one.path, one.name)
-    return commit_state(repository, flatten(state), options, progress=progress)
+    opaque: list[str] = []
+    state = _folder_state(one, read, opaque) if one.is_folder else read(one.path, one.name)
+    return commit_state(repository, flatten(state), options, progress=progress), tuple(opaque)
 
 
-def _folder_state(one: Candidate, read: Callable[[Path, str], Any]) -> dict[str, Any]:
-    """The files of a folder by name: states where they can be decoded by their suffix, the others as bytes."""
+def _folder_state(one: Candidate, read: Callable[[Path, str], Any], opaque: list[str]) -> dict[str, Any]:
+    """The files of a folder by name: states where their suffix says how to decode them, the others as bytes.
+
+    A file with pickled objects stays bytes too, and its name joins `opaque`: trainers put one beside the tensors in
+    every folder, and the rest should not be lost for it.
+    """
     state: dict[str, Any] = {}
     for name, _, _ in one.entries:
         *folders, last = name.split("/")
@@ -205,8 +212,13 @@ def _folder_state(one: Candidate, read: Callable[[Path, str], Any]) -> dict[str,
         for folder in folders:
             place = place.setdefault(folder, {})
         path = one.path / name
-        is_known = path.suffix.lower() in DECODED
-        place[last] = read(path, f"{one.name}/{name}") if is_known else b"".join(_pieces(path))
+        if path.suffix.lower() in DECODED:
+            try:
+                place[last] = read(path, f"{one.name}/{name}")
+                continue
+            except PickledObjects:
+                opaque.append(name)
+        place[last] = b"".join(_pieces(path))
     return state
 
 

@@ -151,6 +151,8 @@ class ImportedCheckpoint:
     """Bytes it added to the store."""
     skipped: bool = False
     """The run has it already."""
+    opaque: tuple[str, ...] = ()
+    """Files of a folder that hold pickled objects, and are in its state as bytes."""
     problem: str | None = None
     """Why it was not imported, None if nothing is wrong."""
     code: str | None = None
@@ -167,6 +169,7 @@ class ImportedCheckpoint:
             "commit": self.commit,
             "bytes_added": self.added,
             "skipped": self.skipped,
+            "opaque": list(self.opaque),
             "problem": self.problem,
             "code": self.code,
         }

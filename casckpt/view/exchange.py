@@ -31,6 +31,11 @@ def import_lines(report: ImportReport, look: Look) -> Iterator[str]:
     parts += [f"{format_count(skipped)} already there"] if skipped else []
     parts += [look.paint(t.BAD, f"{format_count(len(failed))} failed")] if failed else []
     yield ", ".join(parts)
+    for one in report.checkpoints:
+        if one.opaque:
+            yield look.paint(
+                t.MUTED, f"- {safe(one.name)}: as bytes, for they are pickles: {safe(', '.join(one.opaque))}"
+            )
     for one in failed:
         yield look.paint(t.BAD, f"! {safe(one.name)}: {safe(one.problem or '')}")
 

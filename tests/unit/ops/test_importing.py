@@ -44,6 +44,7 @@ def trainer(folder: Path) -> None:
         inner.mkdir()
         safetensors.torch.save_file(weights(step), inner / "model.safetensors", metadata={"format": "pt"})
         torch.save({"state": {0: {"exp_avg": torch.ones(5)}}}, inner / "optimizer.pt")
+        torch.save({"args": Path("x")}, inner / "training_args.bin")
         (inner / "trainer_state.json").write_text(f'{{"global_step": {step}}}')
     safetensors.torch.save_file(weights(1000), folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text("{}")
@@ -91,7 +92,7 @@ class TestFolders:
         report = store.import_path(tmp_path, run="bert")
         assert steps(report) == [("checkpoint-500", 500), ("checkpoint-1000", 1000), ("model.safetensors", None)]
         assert {leaf.path for leaf in store.leaves("bert@step=500")} == {
-            "model.safetensors", "optimizer.pt", "trainer_state.json",
+            "model.safetensors", "optimizer.pt", "trainer_state.json", "training_args.bin",
         }  # fmt: skip
         # The final model is that of the last step: nearly nothing new is stored.
         assert (report.checkpoints[2].added or 0) < 10_000
@@ -198,8 +199,10 @@ class TestStates:
         trainer(tmp_path)
         (tmp_path / "checkpoint-500" / "sub").mkdir()
         np.savez(tmp_path / "checkpoint-500" / "sub" / "x.npz", a=np.ones(3))
-        store.import_path(tmp_path, run="r", form="state")
+        report = store.import_path(tmp_path, run="r", form="state")
+        assert [one.opaque for one in report.checkpoints] == [("training_args.bin",), ("training_args.bin",), ()]
         state = store.checkout("r@step=500")
+        assert state["training_args.bin"] == (tmp_path / "checkpoint-500" / "training_args.bin").read_bytes()
         assert torch.equal(state["model.safetensors"]["w"], weights(500)["w"])
         assert torch.equal(state["optimizer.pt"]["state"][0]["exp_avg"], torch.ones(5))
         assert state["trainer_state.json"] == b'{"global_step": 500}'

@@ -27,7 +27,7 @@ def test_an_import_is_a_line_a_checkpoint_a_sum_and_its_failures() -> None:
         False,
         (
             one("step_1.pt", step=1, commit="12" * 32, added=1024),
-            one("step_2.pt", step=2, epoch=0.5, commit="34" * 32, skipped=True),
+            one("step_2.pt", step=2, epoch=0.5, commit="34" * 32, skipped=True, opaque=("a.bin", "b\x1b.bin")),
             one("bad\n.pt", problem="it is bad\x07", code="file.malformed", exit_code=2),
         ),
     )
@@ -36,6 +36,7 @@ def test_an_import_is_a_line_a_checkpoint_a_sum_and_its_failures() -> None:
         "343434343434  step_2.pt  step 2, epoch 0.5  2.0 KiB            already there",
         "              bad\\n.pt                      2.0 KiB            failed",
         "1 checkpoint imported into gpt, 1 already there, 1 failed",
+        "- step_2.pt: as bytes, for they are pickles: a.bin, b\\x1b.bin",
         "! bad\\n.pt: it is bad\\x07",
     ]
     assert (report.ok, report.exit_code) == (False, 2)
