@@ -74,6 +74,7 @@ def write_h5(
     refuse(problems, "h5")
     with h5py.File(target, "w", track_order=True) as file:
         file.attrs[_VERSION] = 1
+        _bound_cache(file)
         written.root(file, tree)
     done = advance(sum(one.nbytes for _, one in written.places))
     # h5py has laid the datasets out by now; their bytes are put there without it, in pieces.
@@ -83,6 +84,15 @@ def write_h5(
             target.write(piece)
             done(len(piece))
     return len(found)
+
+
+def _bound_cache(file: Any) -> None:
+    """Keep at most 4 MiB of groups and headers in memory; HDF5 would let its cache grow to 32 MiB and more."""
+    settings = file.id.get_mdc_config()
+    settings.set_initial_size = True
+    settings.initial_size = settings.min_size = 1 << 20
+    settings.max_size = 4 << 20
+    file.id.set_mdc_config(settings)
 
 
 def _problems(selection: Selection, tree: Branch | Leaf) -> Iterator[tuple[str, str]]:
