@@ -22,7 +22,7 @@ import numpy as np
 
 from casckpt.state import params
 from casckpt.state.checks import expect, expect_count, expect_counts, inconsistent, unknown
-from casckpt.state.reduced import CannotReduce
+from casckpt.state.reduced import CannotReduce, ClassUnknown
 
 Dtype = np.dtype[Any]
 
@@ -51,7 +51,11 @@ def describe(dtype: Dtype) -> str:
 
 @functools.lru_cache(maxsize=256)
 def parse(text: str) -> Dtype:
-    """The dtype of a text; hostile input."""
+    """The dtype of a text; hostile input.
+
+    Raises:
+        ClassUnknown: it is of a library that is not imported.
+    """
     try:
         fields = params.read(text, "a numpy dtype") if text[:1] == "{" else text
         dtype = _build(fields, 0)
@@ -67,9 +71,14 @@ def is_plain(dtype: Dtype) -> bool:
     """Whether `dtype.str` says all of a dtype, on every platform."""
     if dtype.kind not in "biufcSUmMVO" or dtype.names is not None or dtype.subdtype is not None:
         return False
-    if dtype.itemsize > _LONGEST.get(dtype.kind, dtype.itemsize):
+    if is_foreign(dtype) or _is_long(dtype):
         return False
     return np.dtype(dtype.str) == dtype and (dtype.kind != "V" or dtype.type is np.void)
+
+
+def is_foreign(dtype: Dtype) -> bool:
+    """Whether a dtype is of another library, whatever kind it says it is."""
+    return dtype.isbuiltin == 2
 
 
 def is_string(dtype: Dtype) -> bool:
@@ -77,12 +86,16 @@ def is_string(dtype: Dtype) -> bool:
     return dtype.kind == "T"
 
 
+def _is_long(dtype: Dtype) -> bool:
+    return dtype.names is None and dtype.itemsize > _LONGEST.get(dtype.kind, dtype.itemsize)
+
+
 def _describe(dtype: Dtype, depth: int) -> Any:
     if depth > _DEPTH_MAX:
         raise CannotReduce(f"its dtype is nested more than {_DEPTH_MAX} levels deep")
     if is_plain(dtype):
         return dtype.str
-    if dtype.kind in _LONGEST and dtype.names is None:
+    if _is_long(dtype):
         return dtype.str + _platform()
     if is_string(dtype):
         return {"coerce": bool(getattr(dtype, "coerce", True)), "missing": _missing(dtype)}
@@ -92,7 +105,7 @@ def _describe(dtype: Dtype, depth: int) -> Any:
     if dtype.names is not None and dtype.type in (np.void, np.record):
         return _describe_record(dtype, depth)
     name = f"ml_dtypes.{dtype.name}"
-    if _foreign(dtype.name) == dtype:
+    if is_foreign(dtype) and _foreign(dtype.name) == dtype:
         return name
     raise CannotReduce(f"its dtype {str(dtype)[:80]} is of another library")
 
@@ -163,8 +176,8 @@ def _build_simple(text: str) -> Dtype:
     dtype = None if found is None else _foreign(found[1])
     if dtype is not None:
         return dtype
-    if found is not None and "ml_dtypes" not in sys.modules:
-        raise unknown(f"it holds {text} and ml_dtypes is not imported")
+    if found is not None and sys.modules.get("ml_dtypes") is None:
+        raise ClassUnknown("ml_dtypes is not imported")
     raise unknown(f"numpy dtype {text[:60]!r}")
 
 

@@ -100,9 +100,8 @@ def _reduce_dtype(array: Array) -> Reduced:
 
 def _raw(dtype: np.dtype[Any]) -> str:
     """The plain dtype of the same width under which an array's memory is stored."""
-    if dtype.kind not in "fc" and dtype.names is None:
-        return _RAW.get(dtype.itemsize, f"|V{dtype.itemsize}")
-    return f"|V{dtype.itemsize}"
+    usual = f"|V{dtype.itemsize}"
+    return _RAW.get(dtype.itemsize, usual) if array_dtypes.is_foreign(dtype) else usual
 
 
 def _reduce_elements(kind: str, described: list[str], array: Array, elements: Array) -> Reduced:

@@ -31,9 +31,12 @@ def find_class(name: str | None) -> type:
     module = sys.modules.get(module_name)
     if module is None:
         raise ClassUnknown(f"no module {module_name!r} is imported")
-    found: object = module
+    # Not `vars`: a lazy module is loaded by whatever asks it for its dictionary in the usual way.
+    space = object.__getattribute__(module, "__dict__")
+    found: object = None
     for part in path.split("."):
-        found = vars(found).get(part) if isinstance(found, type) or found is module else None
+        found = space.get(part)
+        space = type.__getattribute__(found, "__dict__") if isinstance(found, type) else {}
     if not isinstance(found, type):
         raise ClassUnknown(f"module {module_name!r} has no class {path!r}")
     return found

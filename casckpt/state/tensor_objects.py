@@ -1,15 +1,16 @@
 """Torch beyond plain tensors, as something simpler, and back: `reduce_tensor` and `reduce`.
 
-torch.Parameter, torch.requires_grad        the tensor without it, of one of the layouts below
-(layouts)                                   as in `tensor_layouts` and `quantized`
-torch.UninitializedParameter, -Buffer       nothing but the parameter
-torch.subclass                              a class that can be flattened: its tensors and context
-torch.dtype, .device, .layout, .memory_format, .Size, .Generator
+    torch.Parameter, torch.requires_grad        the tensor without it, of one of the layouts below
+    (layouts)                                   as in `tensor_layouts` and `quantized`
+    torch.UninitializedParameter, -Buffer       nothing but the parameter
+    torch.subclass                              a class that can be flattened: its tensors and context
+    torch.dtype, .device, .layout, .memory_format, .Size, .Generator
+
+Gradients are taken off first, so that a layout has to know nothing of them. Values come back on the CPU.
 """
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import torch
@@ -18,17 +19,17 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from casckpt import errors
 from casckpt.state import params, quantized, tensor_layouts, tensor_making
 from casckpt.state.checks import default_strides, expect, expect_counts, inconsistent, unknown
+from casckpt.state.classes import class_name, find_class
 from casckpt.state.flat import DIMS_MAX
+from casckpt.state.opaque import Opaque
 from casckpt.state.reduced import CannotReduce, ClassUnknown, IsDistributed, Make, Reduced
 from casckpt.state.tensor_making import dtype_name, find_dtype, making
 
 is_plain = tensor_making.is_plain
 
-trusted: set[type] = set()
-"""Classes of tensors that may be made again, besides those of torch and torchao."""
-
 _TRUSTED = ("torch", "torchao")
-_NAME_MAX = 512
+"""Packages of which classes are given parts of a store to make a tensor of; others have to be registered."""
+_STRANGE = ("torch.distributed.", "torch._subclasses.", "torch.nested.")
 _UNINITIALIZED = {kind.__name__: kind for kind in (UninitializedParameter, UninitializedBuffer)}
 _SUBCLASS = ("tensors", "context", "shape", "strides")
 _LAYOUT_MAKERS = {**tensor_layouts.MAKERS, **quantized.MAKERS}
@@ -130,10 +131,17 @@ def _make_parameter(param: str | None, inner: Any) -> Any:
 
 def _expect_exotic(inner: Any) -> None:
     """Refuse what is not a tensor without a gradient of a layout or class of its own."""
+    _expect_known(inner)
     if not isinstance(inner, torch.Tensor) or isinstance(inner, torch.nn.Parameter) or inner.requires_grad:
         raise inconsistent(f"a {type(inner).__name__} is to get a gradient")
     if type(inner) in _UNINITIALIZED.values() or is_plain(inner):
         raise inconsistent("a plain tensor is not stored so")
+
+
+def _expect_known(inner: Any) -> None:
+    """Refuse what is of a class that is not here: what it belongs to is not here either."""
+    if isinstance(inner, Opaque):
+        raise ClassUnknown(f"it is made of a {str(inner.param)[:80]}")
 
 
 def _make_uninitialized(name: str) -> Make:
@@ -149,9 +157,9 @@ def _make_uninitialized(name: str) -> Make:
 
 def _reduce_subclass(tensor: Any) -> Reduced:
     kind = type(tensor)
-    name = f"{kind.__module__}:{kind.__qualname__}"
-    if _find_class(name) is not kind:
-        raise CannotReduce(f"the class {name} is not registered, or is not found there")
+    name = class_name(kind)
+    if not _is_trusted(kind):
+        raise CannotReduce(f"the class {name} is neither registered nor one of torch or torchao")
     names, context = tensor.__tensor_flatten__()
     inner = {one: getattr(tensor, one) for one in names}
     if not all(type(one) is str and isinstance(part, torch.Tensor) for one, part in inner.items()):
@@ -161,12 +169,14 @@ def _reduce_subclass(tensor: Any) -> Reduced:
 
 
 def _make_subclass(param: str | None, inner: Any) -> Any:
-    kind = _find_class(expect(param, str, "the class of a tensor"))
-    if kind is None:
-        raise ClassUnknown(f"{str(param)[:80]} is not imported, or not of torch or torchao")
+    kind: Any = find_class(param)
+    if not _is_trusted(kind) or class_name(kind) != param:
+        raise ClassUnknown(f"{str(param)[:80]} is no class of torch or torchao that makes tensors of others")
     if type(inner) is not dict or tuple(inner) != _SUBCLASS:
         raise inconsistent(f"a tensor does not have the parts {', '.join(_SUBCLASS)}")
     tensors, context, *look = inner.values()
+    for part in tensors.values() if type(tensors) is dict else ():
+        _expect_known(part)
     shape, strides = (expect_counts(part, "the shape of a tensor") for part in look)
     if type(tensors) is not dict or not all(isinstance(part, torch.Tensor) for part in tensors.values()):
         raise inconsistent("the parts of a tensor are not tensors")
@@ -179,26 +189,10 @@ def _make_subclass(param: str | None, inner: Any) -> Any:
     return found
 
 
-def _find_class(name: str) -> Any:
-    """The class of a name, if it is imported, a tensor that can be unflattened, and trusted; else None."""
-    module, _, path = name.partition(":")
-    found: Any = sys.modules.get(module)
-    if len(name) > _NAME_MAX or found is None:
-        return None
-    # Read past what a module or class would do when asked: that may be to import something.
-    space = object.__getattribute__(found, "__dict__")
-    for part in path.split("."):
-        found = space.get(part)
-        if not isinstance(found, type):
-            return None
-        space = type.__getattribute__(found, "__dict__")
-    if not issubclass(found, torch.Tensor) or (found.__module__, found.__qualname__) != (module, path):
-        return None
-    if module.partition(".")[0] not in _TRUSTED and found not in trusted:
-        return None
-    if module.startswith(("torch.distributed.", "torch._subclasses.", "torch.nested.")):
-        return None
-    return found if hasattr(found, "__tensor_unflatten__") else None
+def _is_trusted(kind: type) -> bool:
+    """Whether a class can make a tensor of parts that anybody may have written."""
+    known = kind.__module__.partition(".")[0] in _TRUSTED and not kind.__module__.startswith(_STRANGE)
+    return known and issubclass(kind, torch.Tensor) and hasattr(kind, "__tensor_unflatten__")
 
 
 def _make_dtype(param: str | None, inner: Any) -> Any:

@@ -7,7 +7,7 @@ from tests.strategies_values import ROWS, STRATEGIES, assert_same, quiet, throug
 
 @pytest.mark.parametrize("row", ROWS)
 def test_every_row_of_the_table_comes_back_exactly(row):
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=50, deadline=None)
     @given(data=st.data())
     def run(data):
         with quiet():
