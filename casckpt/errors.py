@@ -265,6 +265,12 @@ class FormatError(CasckptError):
     hint = "pip install -U casckpt"
 
 
+class MissingLibrary(FormatError):
+    code = "library.missing"
+    what = "{purpose} needs {library}, which is not installed"
+    hint = "pip install {install}"
+
+
 class NewerFormat(FormatError):
     code = "store.newer-format"
     what = "this store needs a newer casckpt to {operation}"
@@ -326,6 +332,15 @@ class MalformedFile(UsageError):
     what = "{path} cannot be read as a {kind} file"
     why = "{problem}"
     hint = "casckpt commit keeps any file byte for byte, whatever is in it"
+
+
+class PickledObjects(UsageError):
+    code = "file.pickle"
+    what = "{path} holds pickled objects that are more than a plain state"
+    why = "{problem}; nothing was executed"
+    hint = (
+        "keep the file byte for byte (--as files), or, if you trust who wrote it, allow_pickle=True or --allow-pickle"
+    )
 
 
 class LinkRefused(UnsafePath):
@@ -416,6 +431,13 @@ class FileChanged(StateChanged):
     code = "file.changed"
     why = "somebody wrote to the file or replaced it; nothing was committed"
     hint = "commit when its writer has finished"
+
+
+class NotExportable(StateError):
+    code = "export.values"
+    what = "{shown} cannot be written as {format}"
+    why = "{problem}; nothing was written"
+    hint = "{way_out}"
 
 
 class SchemaWarning(UserWarning):

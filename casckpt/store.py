@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from casckpt.errors import OpaqueWarning, SchemaWarning, StoreNotFound
+from casckpt.exchange import Exchange
 from casckpt.odb.repository import Repository, initialize, writer_name
 from casckpt.ops import history
 from casckpt.ops.background import Background
@@ -26,19 +27,27 @@ if TYPE_CHECKING:
     from casckpt.odb.coder import Compress
     from casckpt.ops.commit import CommitWords
     from casckpt.ops.lazy import StoredState, StoredValue
-    from casckpt.ops.reports import CheckoutReport, Diff, FsckReport, LeafSummary
+    from casckpt.ops.reports import (
+        CheckoutReport,
+        Diff,
+        ExportReport,
+        FsckReport,
+        ImportedCheckpoint,
+        ImportReport,
+        LeafSummary,
+    )  # fmt: skip
     from casckpt.plan.schema import Schema, SchemaLike, migration
 
 # Operations are imported where they are called: `casckpt log` must not pay for commit, checkout and fsck.
 
 __all__ = [
-    "CheckoutReport", "CommitInfo", "Diff", "FsckReport", "LeafSummary", "Opaque", "OpaqueWarning", "PendingCommit",
-    "RunInfo", "Schema", "SchemaWarning", "Status", "Store", "StoredState", "StoredValue", "init", "memory",
-    "migration", "open", "register",
+    "CheckoutReport", "CommitInfo", "Diff", "ExportReport", "FsckReport", "ImportReport", "ImportedCheckpoint",
+    "LeafSummary", "Opaque", "OpaqueWarning", "PendingCommit", "RunInfo", "Schema", "SchemaWarning", "Status", "Store",
+    "StoredState", "StoredValue", "init", "memory", "migration", "open", "register",
 ]  # fmt: skip
 
 
-class Store:
+class Store(Exchange):
     """An open store. Safe to use from several threads and after fork; close it, or use it as a context manager.
 
     Several processes may have the same store open and commit to it at once.
@@ -208,18 +217,6 @@ class Store:
             run, step, epoch, kind, metrics=metrics or {}, message=message, author=author, best=best
         )  # fmt: skip
         return commit_paths(self._in_turn(), paths, options, check_policy(compress), progress)
-
-    def checkout_path(
-        self, revision: str, destination: str | os.PathLike[str], *, replace: bool = False, links: bool = False,
-        progress: Progress | None = None) -> CheckoutReport:  # fmt: skip
-        """Write the files of a commit, or of `REV:path`, to a path: whole, verified and durable, or not at all.
-
-        It is absent, or an empty folder where a folder is to come. With `replace` what is there stays until the new is
-        complete; then they swap. With `links` symbolic links that stay inside are made; else they are refused.
-        """
-        from casckpt.ops.checkout_path import checkout_path
-
-        return checkout_path(self._repository, revision, destination, replace=replace, links=links, progress=progress)
 
     def checkout(
         self,

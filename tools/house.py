@@ -23,6 +23,7 @@ FLOORS = (
     ("integrations",),
     ("train",),
     ("store",),
+    ("exchange",),
     ("view",),
     ("ops",),
     ("plan", "odb"),
@@ -45,7 +46,9 @@ DOORS: dict[str, tuple[str, ...]] = {
     "torch": (
         *("casckpt.state.tensors", "casckpt.state.tensor_making", "casckpt.state.tensor_objects"),
         *("casckpt.state.tensor_layouts", "casckpt.state.quantized", "casckpt.train", "casckpt.integrations"),
+        "casckpt.ops.torch_files",
     ),
+    "h5py": ("casckpt.ops.h5",),
     "click": ("casckpt.cli",),
     "rich": ("casckpt.cli.output",),
     "numpy": ("casckpt",),
@@ -63,6 +66,7 @@ NUMPY_AT_TOP = {
     "casckpt.format.plane_encode": "loaded only to encode numbers",
     "casckpt.format.words": "loaded only to code numbers",
     "casckpt.odb.pipeline": "loaded only to commit",
+    "casckpt.ops.h5": "loaded only for HDF5 files",
 }
 """Modules that are themselves loaded late and may import numpy at module level; all others do so inside functions."""
 

@@ -21,6 +21,10 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "commit": Entry("Commit files or folders."),
         "checkout": Entry("Write a commit to disk."),
     },
+    "Exchange": {
+        "import": Entry("Import checkpoints that other programs wrote, as one run.", "import_"),
+        "export": Entry("Write a state or a part of it as a file of another program."),
+    },
     "Look": {
         "log": Entry("Show the history, newest first."),
         "show": Entry("Show one commit in full."),

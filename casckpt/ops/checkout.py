@@ -43,6 +43,11 @@ def checkout_state(
     """
     selection = select_state(repository.database, identity, select)
     trust = agreed(selection.chosen, selection.loader.commit, strict=strict, allow_pickle=allow_pickle)
+    return read_state(repository, selection, trust, progress)
+
+
+def read_state(repository: Repository, selection: Selection, trust: Trust, progress: Progress | None = None) -> Any:
+    """What is selected, in fresh memory; errors and cost as of `checkout_state`."""
     targets: list[Target | GroupTarget] = []
     with paused():
         memories = [fresh_memory(targets, *own) for own in selection.own_blobs()]

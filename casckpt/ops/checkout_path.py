@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from casckpt.errors import UsageError
 from casckpt.odb.repository import Repository
+from casckpt.ops.export import checkout_view
 from casckpt.ops.history import require_tree, resolve
 from casckpt.ops.load import LoadedComponent, Loader
 from casckpt.ops.reports import CheckoutReport
@@ -47,6 +48,9 @@ def checkout_path(
 
     Cost: one read, one BLAKE3 pass and one write of what is asked for; memory is up to 8 MiB a thread.
     """
+    view = checkout_view(repository, revision, destination, replace=replace, progress=progress)
+    if view is not None:
+        return view
     name, path = split_path(revision)
     database = repository.database
     identity = resolve(database, name)

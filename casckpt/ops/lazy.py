@@ -13,11 +13,10 @@ from casckpt.odb.repository import Repository
 from casckpt.ops.checkout import build, fresh_memory, read_targets
 from casckpt.ops.consent import agreed
 from casckpt.ops.load import GroupTarget, Target
-from casckpt.ops.selection import Chosen, Selection, chosen_part, select_state
+from casckpt.ops.selection import Selection, select_state
 from casckpt.ops.slabs import Slabs
 from casckpt.state.checks import default_strides
 from casckpt.state.nodes import ArrayNode, TensorNode, parse
-from casckpt.state.select import subtree
 from casckpt.state.unflatten import Part, unflatten
 from casckpt.state.walk import LeafInfo
 
@@ -40,7 +39,7 @@ class StoredState:
         return sum(1 for _ in self)
 
     def __contains__(self, path: object) -> bool:
-        return isinstance(path, str) and self._find(path) is not None
+        return isinstance(path, str) and self._selection.at(path) is not None
 
     def __getitem__(self, path: str) -> StoredValue:
         """What lies at a path: a leaf, or a container with all below it.
@@ -48,21 +47,10 @@ class StoredState:
         Raises:
             NotFoundError: nothing does.
         """
-        found = self._find(path)
+        found = self._selection.at(path)
         if found is None:
             raise NotFoundError(thing=f"{path!r} in commit {self._selection.loader.commit}")
         return StoredValue(self._repository, Selection(self._selection.loader, [found], ()), path)
-
-    def _find(self, path: str) -> Chosen | None:
-        for one in reversed(self._selection.chosen):  # the root last: a component's name is an entry of it too
-            name = one.loaded.name
-            if not name or path == name or path.startswith(name + "/"):
-                # The root has a leaf or container of its own only where no component was taken out of it.
-                is_here = path or len(self._selection.chosen) == 1
-                found = subtree(name, one.node, one.values, path) if is_here else None
-                if found is not None:
-                    return chosen_part(one.loaded, *found)
-        return None
 
 
 class StoredValue:

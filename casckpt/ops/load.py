@@ -222,22 +222,25 @@ class Loader:
             end = span.offset + span.length
             yield Want(span.chunk, span.length, target.memory, span.offset, target, slack and end == size)
 
-    def pieces(self, loaded: LoadedComponent, blob: int) -> Iterator[bytes]:
-        """A blob in pieces of at most 1 MiB, every chunk compared with its id before it is handed out.
+    def pieces(self, loaded: LoadedComponent, blob: int, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        """Bytes `start` to `stop` of a blob, in pieces of at most 1 MiB; every chunk is compared with its id before.
 
         Raises:
             DamagedLeaf: names the leaves of the blob.
         """
-        place = loaded.places[blob]
+        place, stop = loaded.places[blob], loaded.structure.sizes[blob] if stop is None else stop
         if isinstance(place, Tiny):
-            yield loaded.component.tiny[place.offset : place.offset + loaded.structure.sizes[blob]]
+            yield loaded.component.tiny[place.offset + start : place.offset + stop]
             return
         try:
             for span in self.spans(loaded, blob):
+                low, high = max(start - span.offset, 0), min(stop - span.offset, span.length)
+                if low >= high:
+                    continue
                 if span.length == span.chunk_length:
-                    yield bytes(self._database.read(span.chunk, Kind.CHUNK))
+                    yield bytes(self._database.read(span.chunk, Kind.CHUNK)[low:high])
                 else:
-                    yield self._grouped(span)[span.start : span.start + span.length]
+                    yield self._grouped(span)[span.start + low : span.start + high]
         except DamagedObject as error:
             raise self._damage(", ".join(loaded.paths_of({blob})[:3]) or loaded.name, error) from error
 

@@ -114,6 +114,97 @@ class CheckoutReport:
 
 
 @dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What an export wrote. `part` is the path inside the commit, `nbytes` the length of the file."""
+
+    commit: str
+    part: str
+    path: str
+    format: str
+    """safetensors, pt, npz, json or h5; file for a committed file, which comes out as it is."""
+    leaves: int
+    nbytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "commit": self.commit,
+            "part": self.part,
+            "path": self.path,
+            "format": self.format,
+            "leaves": self.leaves,
+            "bytes": self.nbytes,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedCheckpoint:
+    """One checkpoint that an import looked at. `nbytes` counts the bytes of its files."""
+
+    name: str
+    step: int | None
+    epoch: int | float | None
+    metrics: Mapping[str, int | float]
+    nbytes: int
+    commit: str | None = None
+    """The commit it became, now or in an earlier import; None if it failed, or in a dry run."""
+    added: int | None = None
+    """Bytes it added to the store."""
+    skipped: bool = False
+    """The run has it already."""
+    opaque: tuple[str, ...] = ()
+    """Files of a folder that hold pickled objects, and are in its state as bytes."""
+    problem: str | None = None
+    """Why it was not imported, None if nothing is wrong."""
+    code: str | None = None
+    """The stable short name of that error."""
+    exit_code: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "step": self.step,
+            "epoch": self.epoch,
+            "metrics": {name: json_number(value) for name, value in self.metrics.items()},
+            "bytes": self.nbytes,
+            "commit": self.commit,
+            "bytes_added": self.added,
+            "skipped": self.skipped,
+            "opaque": list(self.opaque),
+            "problem": self.problem,
+            "code": self.code,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What an import did, checkpoint by checkpoint, oldest first."""
+
+    run: str
+    form: str
+    dry_run: bool
+    checkpoints: tuple[ImportedCheckpoint, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed."""
+        return self.exit_code == 0
+
+    @property
+    def exit_code(self) -> int:
+        """That of the first checkpoint that failed, 0 if none did."""
+        return next((one.exit_code for one in self.checkpoints if one.problem is not None), 0)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "run": self.run,
+            "form": self.form,
+            "dry_run": self.dry_run,
+            "ok": self.ok,
+            "checkpoints": [one.to_dict() for one in self.checkpoints],
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One thing fsck found. `severity` is damage (data is wrong or missing), notice (harmless, or already healed)."""
 

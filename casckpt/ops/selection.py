@@ -12,7 +12,7 @@ from casckpt.ops.history import require_tree
 from casckpt.ops.load import LoadedComponent, Loader
 from casckpt.state.collector import paused
 from casckpt.state.flat import Node
-from casckpt.state.select import compile_patterns, prune
+from casckpt.state.select import compile_patterns, prune, subtree
 from casckpt.state.unflatten import Part
 from casckpt.state.walk import LeafInfo, contents, walk
 
@@ -68,6 +68,18 @@ class Selection:
             memories: filled memory of the blobs of each component; blobs that are linked to an earlier one may miss.
         """
         return [_part(self.loader, chosen, found) for chosen, found in zip(self.chosen, memories, strict=True)]
+
+    def at(self, path: str) -> Chosen | None:
+        """The leaf or container at a path, None if there is none."""
+        for one in reversed(self.chosen):  # the root last: a component's name is an entry of it too
+            name = one.loaded.name
+            if not name or path == name or path.startswith(name + "/"):
+                # The root has a leaf or container of its own only where no component was taken out of it.
+                is_here = path or len(self.chosen) == 1
+                found = subtree(name, one.node, one.values, path) if is_here else None
+                if found is not None:
+                    return chosen_part(one.loaded, *found)
+        return None
 
     def own_blobs(self) -> Iterator[tuple[Chosen, Collection[int]]]:
         """Every component and its blobs, without those that are linked to an earlier one's."""

@@ -177,3 +177,27 @@ def is_ordered(live: Array, order: str) -> bool:
 def plain_bytes(node: ArrayNode) -> int:
     """Bytes of the elements of a stored array."""
     return math.prod(node.shape) * _parse_dtype(node.dtype).itemsize
+
+
+def item_bytes(dtype: str) -> int:
+    """Bytes of one element of a stored array; hostile input."""
+    return _parse_dtype(dtype).itemsize
+
+
+def number_name(dtype: str) -> str:
+    """The element type of the little-endian numbers of a stored array; `bytes` for every other dtype."""
+    found = _parse_dtype(dtype)
+    return _dtype_rules(found)[1] if found.kind not in "mM" else "bytes"
+
+
+def dtype_named(element: str) -> str | None:
+    """The dtype of numpy for an element type, as it is stored; None if numpy has none."""
+    return np.dtype(element).str if element in _NUMBERS else None
+
+
+_NUMBERS = frozenset(
+    (
+        *("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"),
+        *("float16", "float32", "float64", "complex64", "complex128"),
+    )
+)

@@ -131,6 +131,18 @@ def hostile(folder: Path) -> None:
         store.commit({f"v{evil}": evil, "ok": 2})
 
 
+def checkpoints(folder: Path) -> None:
+    """A store with two runs, and beside it a folder of checkpoints of which one is damaged."""
+    history(folder)
+    inner = folder / "ck"
+    (inner / "checkpoint-500").mkdir(parents=True)
+    np.savez(inner / "checkpoint-500" / "model.npz", **state(5)["model"])
+    for epoch in (0, 1):
+        np.savez(inner / f"{epoch}.npz", **state(epoch)["model"])
+        (inner / f"{epoch}.npz").rename(inner / f"epoch={epoch}-step={1000 * epoch}-val_loss=0.{5 - epoch}.npz")
+    (inner / "step_2000.safetensors").write_bytes(b"no safetensors")
+
+
 def schema(folder: Path) -> None:
     """A commit whose schema requires paths, and one that was made without the look for them."""
     with casckpt.init(folder / STORE) as store:
@@ -148,5 +160,6 @@ def append(repository: Repository, entry: Entry, objects: list[tuple[ObjectId, K
 
 
 SCENES: dict[str, Callable[[Path], object]] = {
-    scene.__name__: scene for scene in (empty, history, big, damaged, lost, newer, dropped, ambiguous, hostile, schema)
+    scene.__name__: scene
+    for scene in (empty, history, big, damaged, lost, newer, dropped, ambiguous, hostile, checkpoints, schema)
 }

@@ -35,7 +35,7 @@ TERMS = (
     "index", "journal", "kept", "leaf", "meta", "migration", "node", "object", "object database (odb)", "ordering law",
     "outline", "pack", "pack set", "page", "parent", "path", "record", "ref", "remote", "revision", "root component",
     "run", "salvage", "schema", "seal", "seq", "session", "slab", "snapshot", "staging", "state", "storage", "store",
-    "structure", "tag", "thinned", "tiny blob", "torn", "tree", "turn", "values", "verify",
+    "structure", "tag", "thinned", "tiny blob", "torn", "tree", "turn", "values", "verify", "view",
 )  # fmt: skip
 AVOIDED = re.compile(r"\b(?<!context )(managers?|handlers?|helpers?|object stores?)\b", re.IGNORECASE)
 
@@ -79,14 +79,15 @@ def test_the_table_of_errors_has_no_other_rows() -> None:
     assert sorted(table[2:]) == sorted(error.__name__ for error in ERRORS)
 
 
-METHODS = [name for name in vars(Store) if not name.startswith("_")]
+MEMBERS = {name: member for cls in Store.__mro__[:-1] for name, member in vars(cls).items()}
+METHODS = [name for name in MEMBERS if not name.startswith("_")]
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_of_store_is_documented_with_its_signature(name: str) -> None:
     heading = re.search(rf"^### `{name}(\(.*\))?`$", section(read("reference/api.md"), "## Store"), re.MULTILINE)
     assert heading, name
-    member = vars(Store)[name]
+    member = MEMBERS[name]
     if not isinstance(member, property):
         assert heading[1] == shown_signature(member, skip=1)
 

@@ -1,0 +1,57 @@
+"""casckpt import."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import click
+
+from casckpt.cli.call import Answer, Call
+from casckpt.cli.options import command
+
+
+@command(
+    "casckpt import runs/gpt/checkpoints -r gpt",
+    "casckpt import output/ -r bert --dry-run",
+    "casckpt import epoch=3-step=1000.ckpt --as state",
+)
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("-r", "--run", help="The run they become.  [default: CASCKPT_RUN, else main]")
+@click.option(
+    "--as",
+    "form",
+    type=click.Choice(["files", "state"]),
+    default="files",
+    help="Byte for byte, or decoded into tensors.  [default: files]",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be imported.")
+@click.option("--allow-pickle", is_flag=True, help="With --as state: unpickle anything; a file can then execute code.")
+def import_command(
+    call: Call,
+    paths: tuple[str, ...],
+    run: str | None,
+    form: Literal["files", "state"],
+    dry_run: bool,
+    allow_pickle: bool,
+) -> Answer:
+    """Import checkpoints that other programs wrote, as one run.
+
+    PATH is a checkpoint file, a checkpoint folder such as checkpoint-500, or a folder that holds some. Each becomes a
+    commit, oldest first, with the step, epoch and metrics that its name says. What the run has is skipped, so repeat it
+    to import what is new or to go on after an interrupt. Ends with the code of the first checkpoint that failed.
+    """
+    from casckpt.view.exchange import import_lines
+
+    call.outcome = "nothing was changed" if dry_run else "what was imported stays; repeat it to go on"
+    with call.open() as store, call.output.progress("import", wanted=not (call.quiet or call.json)) as progress:
+        report = store.import_path(
+            *paths,
+            run=run or call.environ.get("CASCKPT_RUN") or "main",
+            form=form,
+            dry_run=dry_run,
+            allow_pickle=allow_pickle,
+            progress=progress,
+        )
+    return Answer(
+        report.to_dict, lambda look: import_lines(report, look), report.exit_code, confirms=report.ok and not dry_run
+    )

@@ -1,0 +1,96 @@
+"""The part of `Store` that writes files, and reads those of other programs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from casckpt.odb.repository import Repository
+    from casckpt.ops.background import Background
+    from casckpt.ops.reports import CheckoutReport, ExportReport, ImportReport
+    from casckpt.ops.values import Progress
+
+
+class Exchange:
+    """Import, export and checkout to files, for `Store` alone; every method delegates to one operation."""
+
+    _repository: Repository
+    _background: Background
+
+    def import_path(
+        self,
+        *paths: str | os.PathLike[str],
+        run: str = "main",
+        form: Literal["files", "state"] = "files",
+        dry_run: bool = False,
+        allow_pickle: bool = False,
+        progress: Progress | None = None,
+    ) -> ImportReport:
+        """Import checkpoints that other programs wrote: a commit of one run for each, oldest first.
+
+        A checkpoint that cannot be read is in the report and the others are imported. What the run has is skipped, so
+        repeating an import takes what is new, and goes on with one that was interrupted.
+
+        Args:
+            paths: checkpoint files, checkpoint folders, and folders that hold such.
+            form: `files` keeps them byte for byte, `state` decodes them.
+            dry_run: commit nothing, only say what would be.
+            allow_pickle: with `state`: unpickle whatever a torch file holds, which may execute anything.
+
+        Raises:
+            NotFoundError: a path is absent, or a folder without checkpoints.
+        """
+        from casckpt.ops.importing import import_path
+
+        if not dry_run:
+            self._background.turn()
+        return import_path(self._repository, paths, run, form, progress, dry_run=dry_run, allow_pickle=allow_pickle)
+
+    def export(
+        self,
+        revision: str,
+        destination: str | os.PathLike[str],
+        *,
+        format: str | None = None,
+        select: str | Sequence[str] | None = None,
+        replace: bool = False,
+        progress: Progress | None = None,
+    ) -> ExportReport:
+        """Write a state, or the part at `REV:PATH`, to a file of another program; it is whole there, or not at all.
+
+        Args:
+            revision: `gpt/best`, `gpt/best:model`, or as a view with the format in its suffix, `gpt/best:model.npz`.
+            format: safetensors, pt, npz, json or h5; by default what the suffixes say.
+            select: as of `checkout`.
+            replace: a file that is there is replaced once the new one is whole.
+
+        Raises:
+            NotExportable: the format cannot hold a value; nothing was written.
+            TargetExists: the destination is there, and `replace` was not given.
+            MissingLibrary: the format needs a library that is not installed.
+            DamagedLeaf: stored bytes are wrong or missing; nothing is left behind.
+        """
+        from casckpt.ops.export import export
+
+        return export(self._repository, revision, destination, format, select, progress, replace=replace)
+
+    def checkout_path(
+        self,
+        revision: str,
+        destination: str | os.PathLike[str],
+        *,
+        replace: bool = False,
+        links: bool = False,
+        progress: Progress | None = None,
+    ) -> CheckoutReport:
+        """Write the files of a commit, or of `REV:path`, to a path: whole, verified and durable, or not at all.
+
+        It is absent, or an empty folder where a folder is to come. With `replace` what is there stays until the new is
+        complete; then they swap. With `links` symbolic links that stay inside are made; else they are refused. A path
+        with the suffix of a format, as in `gpt:model.npz`, is an export of that part, unless it is committed so.
+        """
+        from casckpt.ops.checkout_path import checkout_path
+
+        return checkout_path(self._repository, revision, destination, replace=replace, links=links, progress=progress)
