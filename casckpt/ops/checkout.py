@@ -71,7 +71,7 @@ def read_targets(
     begin: Callable[[Target], None] | None = None,
 ) -> None:
     """Fill targets, with progress; `begin` as of `Loader.fetch`."""
-    total = sum(len(target.memory) for target in targets)
+    total = sum(target.nbytes for target in targets)
     selection.loader.fetch(targets, threads, counted(progress, total), begin=begin)
 
 

@@ -62,6 +62,11 @@ class Target(NamedTuple):
     blob: int
     memory: memoryview
 
+    @property
+    def nbytes(self) -> int:
+        """Plain bytes of the blob."""
+        return self.loaded.structure.sizes[self.blob]
+
 
 class GroupTarget(NamedTuple):
     """A whole group of small blobs, and writable memory of exactly its length."""
@@ -69,6 +74,11 @@ class GroupTarget(NamedTuple):
     loaded: LoadedComponent
     entry: int
     memory: memoryview
+
+    @property
+    def nbytes(self) -> int:
+        """Plain bytes of the group."""
+        return len(self.memory)
 
 
 class Loader:

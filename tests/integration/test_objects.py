@@ -196,3 +196,12 @@ def test_tensors_without_strided_memory_replace_what_is_there(store):
     store.checkout(into=live)
     assert torch.equal(live["sparse"].to_dense(), torch.eye(3)) and live["meta"].is_meta
     assert live["w"] is weight and weight.sum() == 2
+
+
+@pytest.mark.parametrize("size", [70_001, 262_145, 1_048_577, 3_000_001])
+def test_the_progress_of_a_checkout_reaches_its_total(store, size):
+    store.commit({"w": torch.zeros(size, dtype=torch.uint8), "small": torch.ones(100), "text": "x" * 3000})
+    for words in ({}, {"into": {"w": torch.ones(size, dtype=torch.uint8), "small": torch.ones(100), "text": ""}}):
+        heard = []
+        store.checkout(progress=lambda done, total: heard.append((done, total)), **words)  # noqa: B023
+        assert heard[-1][0] == heard[-1][1] == size + 400 + 3000
