@@ -16,8 +16,8 @@ from casckpt.ops import history
 from casckpt.ops.background import Background
 from casckpt.ops.pending import PendingCommit
 from casckpt.ops.values import CommitInfo, Progress, RunInfo, Status, Verify, WhenBusy
-from casckpt.state.opaque import Opaque
-from casckpt.state.registry import register
+from casckpt.state.kinds.opaque import Opaque
+from casckpt.state.kinds.registry import register
 from casckpt.storage.base import Storage
 from casckpt.storage.local import LocalStorage
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import casckpt
 from casckpt.state import paths
-from casckpt.state.opaque import Opaque
+from casckpt.state.kinds.opaque import Opaque
 from tests.strategies import floats, keys, leaves, states
 
 

@@ -23,10 +23,10 @@ try:
 except ImportError:
     ml_dtypes = None
 
-from casckpt.state import array_objects, generators, tensor_objects
-from casckpt.state import quantized as quantized_tensors
 from casckpt.state.flatten import flatten
-from casckpt.state.reduced import Reduced
+from casckpt.state.kinds import array_objects, generators, tensor_objects
+from casckpt.state.kinds import quantized as quantized_tensors
+from casckpt.state.kinds.reduced import Reduced
 from casckpt.state.unflatten import unflatten
 from tests import strategies
 

@@ -44,8 +44,13 @@ DOORS: dict[str, tuple[str, ...]] = {
     "pyfastcdc": ("casckpt.foreign.content",),
     "obstore": ("casckpt.storage.object",),
     "torch": (
-        *("casckpt.state.tensors", "casckpt.state.tensor_making", "casckpt.state.tensor_objects"),
-        *("casckpt.state.tensor_layouts", "casckpt.state.quantized", "casckpt.train", "casckpt.integrations"),
+        *("casckpt.state.tensors", "casckpt.state.kinds.tensor_making", "casckpt.state.kinds.tensor_objects"),
+        *(
+            "casckpt.state.kinds.tensor_layouts",
+            "casckpt.state.kinds.quantized",
+            "casckpt.train",
+            "casckpt.integrations",
+        ),
         "casckpt.ops.torch_files",
     ),
     "h5py": ("casckpt.ops.h5",),
@@ -57,9 +62,9 @@ DOORS: dict[str, tuple[str, ...]] = {
 
 NUMPY_AT_TOP = {
     "casckpt.state.arrays": "its values are arrays",
-    "casckpt.state.array_dtypes": "loaded only when an array or a generator appears",
-    "casckpt.state.array_generators": "loaded only when an array or a generator appears",
-    "casckpt.state.array_objects": "loaded only when an array or a generator appears",
+    "casckpt.state.kinds.array_dtypes": "loaded only when an array or a generator appears",
+    "casckpt.state.kinds.array_generators": "loaded only when an array or a generator appears",
+    "casckpt.state.kinds.array_objects": "loaded only when an array or a generator appears",
     "casckpt.state.tensors": "loaded only when a tensor appears",
     "casckpt.format.finite": "loaded only where there are numbers",
     "casckpt.format.planes": "loaded only to decode numbers",
@@ -83,7 +88,7 @@ PURE_NAMES = {
     "random": {"Random", "SystemRandom"},
 }
 """Names of impure modules that pure rooms may use: paths that never touch a disk, types of generators."""
-VALUES_OF = {"casckpt.state.objects": "pathlib"}
+VALUES_OF = {"casckpt.state.kinds.objects": "pathlib"}
 """Modules that make values of a package's types, since states may hold them, and use nothing else of it."""
 
 SLOW_AT_START = ("numpy", "torch", "rich")

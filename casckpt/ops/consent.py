@@ -10,7 +10,7 @@ from casckpt.ops.selection import Chosen, Patterns
 from casckpt.plan.schema import Schema, SchemaLike
 from casckpt.state.flat import FlatState
 from casckpt.state.flatten import flatten
-from casckpt.state.pickled import KIND
+from casckpt.state.kinds.pickled import KIND
 from casckpt.state.select import compile_patterns
 from casckpt.state.trace import nothing
 from casckpt.state.unflatten import Trust

@@ -22,7 +22,7 @@ from casckpt.state import optimizers, paths
 from casckpt.state.checks import inconsistent
 from casckpt.state.flat import DEPTH_MAX, Node
 from casckpt.state.flatten import flatten
-from casckpt.state.kinds import is_stateful
+from casckpt.state.kinds.table import is_stateful
 from casckpt.state.nodes import (
     AnyNode,
     ArrayNode,
@@ -276,7 +276,7 @@ def _load(live: Any, state: Any) -> None:
 
 def _is_strided(value: Any) -> bool:
     """Whether a restored value is a tensor that was a tensor node."""
-    from casckpt.state import tensor_objects
+    from casckpt.state.kinds import tensor_objects
 
     return isinstance(value, sys.modules["torch"].Tensor) and tensor_objects.is_plain(value)
 

@@ -21,10 +21,11 @@ from itertools import compress
 from typing import Any, NoReturn
 
 from casckpt import errors
-from casckpt.state import kinds, paths, pickled, registry
+from casckpt.state import paths
 from casckpt.state.flat import DEPTH_MAX, INLINE_MAX_BYTES, LOOSE_MAX, PARTS_MAX
+from casckpt.state.kinds import pickled, registry, table
+from casckpt.state.kinds.reduced import CannotReduce, IsDistributed, Reduce, Reduced
 from casckpt.state.numbers import pack_numbers
-from casckpt.state.reduced import CannotReduce, IsDistributed, Reduce, Reduced
 from casckpt.state.values import encode_key, encode_value, type_name
 
 Selects = Callable[[str], bool]
@@ -124,13 +125,13 @@ class Trace:
             return Trace._array
         if numpy is not None and issubclass(kind, numpy.generic):
             return Trace._scalar
-        if kinds.is_stateful(kind):
+        if table.is_stateful(kind):
             return _HANDLERS[_Stateful]
-        reduce = kinds.reducer(kind)
+        reduce = table.reducer(kind)
         if reduce is not None:
             return _reducing(reduce)
         base = next((base.__name__ for base in CONTAINERS if issubclass(kind, base)), None)
-        problem = kinds.UNKNOWN if base is None else f"subclasses of {base} are not kept"
+        problem = table.UNKNOWN if base is None else f"subclasses of {base} are not kept"
         return lambda walk, value, key: walk._unsupported(value, key, problem)
 
     def _native(self, value: object, _key: object) -> None:
@@ -143,7 +144,7 @@ class Trace:
         self.tensors.append(value)
 
     def _tensor(self, value: Any, key: object) -> object:
-        from casckpt.state import tensor_objects
+        from casckpt.state.kinds import tensor_objects
 
         if not tensor_objects.is_plain(value):
             return self._reduce(tensor_objects.reduce_tensor, value, key)
@@ -151,7 +152,7 @@ class Trace:
         return None
 
     def _array(self, value: Any, key: object) -> object:
-        from casckpt.state import array_objects
+        from casckpt.state.kinds import array_objects
 
         try:
             reduced = array_objects.reduce_array(value)
@@ -163,7 +164,8 @@ class Trace:
         return None
 
     def _scalar(self, value: Any, key: object) -> object:
-        from casckpt.state import array_objects, arrays
+        from casckpt.state import arrays
+        from casckpt.state.kinds import array_objects
 
         entry, problem = arrays.describe_scalar(value)
         if not problem:

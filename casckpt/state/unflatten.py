@@ -14,7 +14,7 @@ from casckpt.state import paths
 from casckpt.state.checks import expect_count, inconsistent, unknown
 from casckpt.state.collector import paused
 from casckpt.state.flat import DEPTH_MAX, Node
-from casckpt.state.kinds import make
+from casckpt.state.kinds.table import make
 from casckpt.state.nodes import (
     ArrayNode,
     FileNode,
@@ -54,7 +54,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """How far the classes and pickles that a state names are trusted; see `kinds.make`."""
+    """How far the classes and pickles that a state names are trusted; see `table.make`."""
 
     strict: bool = False
     allow_pickle: bool = False

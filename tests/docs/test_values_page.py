@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from casckpt.state import array_objects, generators, tensor_objects
+from casckpt.state.kinds import array_objects, generators, tensor_objects
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "values.md"
 

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy import random
 
-from casckpt.state import params
 from casckpt.state.checks import inconsistent, unknown
-from casckpt.state.reduced import CannotReduce, Make, Reduced
+from casckpt.state.kinds import params
+from casckpt.state.kinds.reduced import CannotReduce, Make, Reduced
 
 _CLASSES: dict[str, Any] = {
     kind.__name__: kind for kind in (random.PCG64, random.PCG64DXSM, random.MT19937, random.Philox, random.SFC64)

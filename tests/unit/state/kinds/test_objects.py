@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 import casckpt
 from casckpt import errors
-from casckpt.state import kinds, objects, times
 from casckpt.state.flatten import flatten
-from casckpt.state.opaque import Opaque
+from casckpt.state.kinds import objects, table, times
+from casckpt.state.kinds.opaque import Opaque
 from casckpt.state.unflatten import Trust, unflatten
 from casckpt.state.walk import walk
 from tests import strategies_standard as standard
@@ -185,7 +185,7 @@ def test_what_others_wrote_is_made_or_refused(kind, param, inner):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", casckpt.OpaqueWarning)
         try:
-            kinds.make(kind, param, inner, strict=False, allow_pickle=False)
+            table.make(kind, param, inner, strict=False, allow_pickle=False)
         except (errors.FormatError, errors.IntegrityError):
             return
         except (TypeError, KeyError, AssertionError):
@@ -196,7 +196,7 @@ def test_what_others_wrote_is_made_or_refused(kind, param, inner):
 def test_times_and_fractions_that_would_cost_much_are_refused_at_once():
     for kind, inner in (("fraction", ("1", "1e999999999")), ("timedelta", 10**40), ("decimal", "1_0")):
         with pytest.raises(errors.IntegrityError):
-            kinds.make(kind, None, inner, strict=False, allow_pickle=False)
+            table.make(kind, None, inner, strict=False, allow_pickle=False)
 
 
 def test_entries_that_are_skipped_are_not_there():

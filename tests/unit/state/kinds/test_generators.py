@@ -3,8 +3,8 @@ import random
 import pytest
 
 from casckpt import errors
-from casckpt.state import generators
-from casckpt.state.reduced import CannotReduce
+from casckpt.state.kinds import generators
+from casckpt.state.kinds.reduced import CannotReduce
 from tests.strategies_values import through
 
 STATE = generators.reduce(random.Random(3)).inner

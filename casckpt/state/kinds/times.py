@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from casckpt.state.checks import expect, inconsistent, parsed, unknown
-from casckpt.state.reduced import CannotReduce, Make, Reduce, Reduced
+from casckpt.state.kinds.reduced import CannotReduce, Make, Reduce, Reduced
 
 _DAY_US = 86_400_000_000
 

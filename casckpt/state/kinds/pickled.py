@@ -10,7 +10,7 @@ import pickle
 from typing import Any
 
 from casckpt.state.checks import inconsistent
-from casckpt.state.reduced import CannotReduce, Reduced
+from casckpt.state.kinds.reduced import CannotReduce, Reduced
 
 KIND = "pickle"
 _PROTOCOL = 5

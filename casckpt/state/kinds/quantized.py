@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from casckpt.state import params
 from casckpt.state.checks import check_size, expect, expect_counts, inconsistent
-from casckpt.state.reduced import CannotReduce, Make, Reduced
-from casckpt.state.tensor_making import dtype_name, expect_plain, find_dtype, making
+from casckpt.state.kinds import params
+from casckpt.state.kinds.reduced import CannotReduce, Make, Reduced
+from casckpt.state.kinds.tensor_making import dtype_name, expect_plain, find_dtype, making
 
 _RAW = {torch.qint8: torch.int8, torch.quint8: torch.uint8, torch.qint32: torch.int32}
 _PACKED = {torch.quint4x2: 2, torch.quint2x4: 4}

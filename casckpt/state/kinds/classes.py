@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from casckpt.state.reduced import CannotReduce, ClassUnknown
+from casckpt.state.kinds.reduced import CannotReduce, ClassUnknown
 
 
 def class_name(kind: type) -> str:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from casckpt import errors
-from casckpt.state.reduced import ClassUnknown
+from casckpt.state.kinds.reduced import ClassUnknown
 from tests.strategies_values import MAKERS, ROWS, STRATEGIES, apart, quiet, together
 
 EXAMPLES = 60

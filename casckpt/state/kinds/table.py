@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from casckpt.errors import OpaqueWarning, UnknownType
-from casckpt.state import objects, pickled, registry
 from casckpt.state.checks import unknown
-from casckpt.state.opaque import Opaque
-from casckpt.state.reduced import CannotReduce, ClassUnknown, Make, Reduce, Reduced
+from casckpt.state.kinds import objects, pickled, registry
+from casckpt.state.kinds.opaque import Opaque
+from casckpt.state.kinds.reduced import CannotReduce, ClassUnknown, Make, Reduce, Reduced
 
 UNKNOWN = "its values have no form that is the same in every process"
 """Why a value is not kept of which nothing is known."""
@@ -30,15 +30,15 @@ def _library_reducer(kind: type) -> Reduce | None:
     """What reduces the smaller things of libraries: generators, dtypes, sizes, devices."""
     packages = {base.__module__.partition(".")[0] for base in kind.__mro__}
     if "random" in packages:
-        from casckpt.state import generators
+        from casckpt.state.kinds import generators
 
         return generators.reduce
     if "torch" in packages:
-        from casckpt.state import tensor_objects
+        from casckpt.state.kinds import tensor_objects
 
         return _known(tensor_objects.reduce)
     if "numpy" in packages:
-        from casckpt.state import array_objects
+        from casckpt.state.kinds import array_objects
 
         return _known(array_objects.reduce)
     return None
@@ -98,14 +98,14 @@ def _maker(kind: str) -> Make:
 def _library_makers(package: str) -> Mapping[str, Make]:
     if package == "torch":
         try:
-            from casckpt.state import tensor_objects
+            from casckpt.state.kinds import tensor_objects
         except ImportError as error:
             raise unknown("it holds values of torch, which is not installed: pip install casckpt[torch]") from error
         return tensor_objects.MAKERS
     if package == "numpy":
-        from casckpt.state import array_objects
+        from casckpt.state.kinds import array_objects
 
         return array_objects.MAKERS
-    from casckpt.state import generators
+    from casckpt.state.kinds import generators
 
     return generators.MAKERS

@@ -8,8 +8,8 @@ from typing import Any
 
 from casckpt.errors import UsageError
 from casckpt.state.checks import inconsistent
-from casckpt.state.classes import class_name, find_class
-from casckpt.state.reduced import ClassUnknown, Reduce, Reduced
+from casckpt.state.kinds.classes import class_name, find_class
+from casckpt.state.kinds.reduced import ClassUnknown, Reduce, Reduced
 
 KIND = "registered"
 

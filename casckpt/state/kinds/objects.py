@@ -30,10 +30,10 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
-from casckpt.state import times
 from casckpt.state.checks import expect, inconsistent, parsed, unknown
-from casckpt.state.classes import class_name, find_class
-from casckpt.state.reduced import CannotReduce, ClassUnknown, Make, Reduce, Reduced
+from casckpt.state.kinds import times
+from casckpt.state.kinds.classes import class_name, find_class
+from casckpt.state.kinds.reduced import CannotReduce, ClassUnknown, Make, Reduce, Reduced
 
 _FACTORIES: dict[str, Any] = {
     kind.__name__: kind

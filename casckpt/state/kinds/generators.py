@@ -5,9 +5,9 @@ from __future__ import annotations
 from random import Random, SystemRandom
 from typing import Any
 
-from casckpt.state import params
 from casckpt.state.checks import expect, inconsistent
-from casckpt.state.reduced import CannotReduce, Make, Reduced
+from casckpt.state.kinds import params
+from casckpt.state.kinds.reduced import CannotReduce, Make, Reduced
 
 _VERSION = 3
 _WORDS = 624

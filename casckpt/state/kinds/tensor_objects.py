@@ -17,13 +17,13 @@ import torch
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from casckpt import errors
-from casckpt.state import params, quantized, tensor_layouts, tensor_making
 from casckpt.state.checks import default_strides, expect, expect_counts, inconsistent, unknown
-from casckpt.state.classes import class_name, find_class
 from casckpt.state.flat import DIMS_MAX
-from casckpt.state.opaque import Opaque
-from casckpt.state.reduced import CannotReduce, ClassUnknown, IsDistributed, Make, Reduced
-from casckpt.state.tensor_making import dtype_name, find_dtype, making
+from casckpt.state.kinds import params, quantized, tensor_layouts, tensor_making
+from casckpt.state.kinds.classes import class_name, find_class
+from casckpt.state.kinds.opaque import Opaque
+from casckpt.state.kinds.reduced import CannotReduce, ClassUnknown, IsDistributed, Make, Reduced
+from casckpt.state.kinds.tensor_making import dtype_name, find_dtype, making
 
 is_plain = tensor_making.is_plain
 

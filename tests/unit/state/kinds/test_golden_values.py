@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from casckpt.state import kinds, objects
 from casckpt.state.flatten import flatten
+from casckpt.state.kinds import objects, table
 from casckpt.state.walk import walk
 from tests.golden.values import FILE, stored, values
 
@@ -31,4 +31,4 @@ def test_the_vectors_hold_every_kind_of_the_standard_library():
         *("numpy.Generator", "numpy.SeedSequence", "torch.sparse_coo", "torch.sparse_csr", "torch.quantized"),
         *("torch.nested", "torch.jagged", "torch.meta", "torch.Generator", "torch.dtype", "random.Random"),
     }
-    assert kinds.reducer(object) is None
+    assert table.reducer(object) is None

@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from casckpt.state import array_dtypes, array_generators, arrays, params
+from casckpt.state import arrays
 from casckpt.state.checks import check_size, expect, expect_counts, inconsistent
-from casckpt.state.reduced import CannotReduce, Make, Reduced
+from casckpt.state.kinds import array_dtypes, array_generators, params
+from casckpt.state.kinds.reduced import CannotReduce, Make, Reduced
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Masked = np.ma.MaskedArray[Any, Any]

@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 
-from casckpt.state import params
 from casckpt.state.checks import check_extent, check_size, expect, expect_count, expect_counts, inconsistent, unknown
 from casckpt.state.flat import DIMS_MAX
-from casckpt.state.reduced import CannotReduce, Make, Reduced
-from casckpt.state.tensor_making import dtype_name, expect_plain, find_dtype, making
+from casckpt.state.kinds import params
+from casckpt.state.kinds.reduced import CannotReduce, Make, Reduced
+from casckpt.state.kinds.tensor_making import dtype_name, expect_plain, find_dtype, making
 
 _INDICES = (torch.int64, torch.int32)
 _COMPRESSED = {

@@ -8,10 +8,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.testing._internal.two_tensor import TwoTensor
 
 from casckpt import errors
-from casckpt.state import tensor_objects
 from casckpt.state.flatten import flatten
-from casckpt.state.opaque import Opaque
-from casckpt.state.reduced import CannotReduce, ClassUnknown, IsDistributed
+from casckpt.state.kinds import tensor_objects
+from casckpt.state.kinds.opaque import Opaque
+from casckpt.state.kinds.reduced import CannotReduce, ClassUnknown, IsDistributed
 from tests.strategies_values import apart, assert_same, quiet, through, together
 
 ZEROS = torch.zeros

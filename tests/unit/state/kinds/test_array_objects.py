@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from casckpt import errors
-from casckpt.state import array_dtypes, array_objects, params
-from casckpt.state.reduced import CannotReduce, ClassUnknown
+from casckpt.state.kinds import array_dtypes, array_objects, params
+from casckpt.state.kinds.reduced import CannotReduce, ClassUnknown
 from tests.strategies_values import assert_same, reduced, through
 
 RECORD = np.dtype([("x", "<f4"), ("y", ">i2", (3,)), ("z", [("name", "<U2"), ("when", "<M8[s]")])])

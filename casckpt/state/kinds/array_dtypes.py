@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from casckpt.state import params
 from casckpt.state.checks import expect, expect_count, expect_counts, inconsistent, unknown
-from casckpt.state.reduced import CannotReduce, ClassUnknown
+from casckpt.state.kinds import params
+from casckpt.state.kinds.reduced import CannotReduce, ClassUnknown
 
 Dtype = np.dtype[Any]
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from casckpt import errors
-from casckpt.state import array_objects
-from casckpt.state.reduced import CannotReduce
+from casckpt.state.kinds import array_objects
+from casckpt.state.kinds.reduced import CannotReduce
 from tests.strategies_values import BIT_GENERATORS, apart, reduced, through, together
 
 SEED = np.random.SeedSequence(5)

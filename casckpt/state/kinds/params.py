@@ -6,7 +6,7 @@ import json
 from typing import Any, NoReturn
 
 from casckpt.state.checks import inconsistent
-from casckpt.state.reduced import CannotReduce
+from casckpt.state.kinds.reduced import CannotReduce
 
 TEXT_MAX = 1 << 18
 """Longest parameter; a structured dtype of 10 000 fields is shorter."""
