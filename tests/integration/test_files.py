@@ -10,6 +10,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pyarrow.parquet
 import pytest
 import safetensors.torch
 import torch
@@ -94,7 +95,8 @@ def test_files_of_every_kind_come_back_byte_for_byte(store: casckpt.Store, out: 
     np.savez_compressed(out / "packed.npz", **{name: tensor.numpy() for name, tensor in state.items()})
     np.save(out / "one.npy", state["layers.0.weight"].numpy())
     torch.save(state, out / "legacy.pt", _use_new_zipfile_serialization=False)
-    (out / "rows.parquet").write_bytes(b"PAR1" + noise("rows", 3 * MIB) + b"PAR1")
+    columns = {name: np.frombuffer(noise(name, MIB), np.int64) for name in ("a", "b", "c")}
+    pyarrow.parquet.write_table(pyarrow.table(columns), out / "rows.parquet")
     with zipfile.ZipFile(out / "mixed.zip", "w") as archive:
         archive.writestr("stored", noise("stored", MIB), zipfile.ZIP_STORED)
         archive.writestr("deflated", bytes(3 * MIB) + noise("deflated", MIB), zipfile.ZIP_DEFLATED)

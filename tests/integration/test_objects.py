@@ -205,3 +205,19 @@ def test_the_progress_of_a_checkout_reaches_its_total(store, size):
         heard = []
         store.checkout(progress=lambda done, total: heard.append((done, total)), **words)  # noqa: B023
         assert heard[-1][0] == heard[-1][1] == size + 400 + 3000
+
+
+def test_a_share_of_a_distributed_tensor_is_refused_by_path(store):
+    import torch.distributed as dist
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())
+    try:
+        sharded = distribute_tensor(torch.ones(4, 2), init_device_mesh("cpu", (1,)), [Shard(0)])
+        with pytest.raises(errors.DistributedState, match=r"model/w: .*DTensor.*full_tensor"):
+            store.commit({"model": {"w": sharded}})
+        store.commit({"model": {"w": sharded.full_tensor()}})
+    finally:
+        dist.destroy_process_group()
+    assert torch.equal(store.checkout()["model"]["w"], torch.ones(4, 2))
