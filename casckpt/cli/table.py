@@ -26,6 +26,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "export": Entry("Write a state or a part of it as a file of another program."),
     },
     "Look": {
+        "runs": Entry("List the runs, newest first."),
         "log": Entry("Show the history, newest first."),
         "show": Entry("Show one commit in full."),
         "diff": Entry("Show what differs between two commits."),
