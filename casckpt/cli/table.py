@@ -29,6 +29,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "runs": Entry("List the runs, newest first."),
         "log": Entry("Show the history, newest first."),
         "show": Entry("Show one commit in full."),
+        "ls": Entry("List what lies at a path of a commit."),
         "diff": Entry("Show what differs between two commits."),
     },
     "Names": {

@@ -40,6 +40,17 @@ class LeafSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class PathInfo(LeafSummary):
+    """A leaf of a committed state, or a container. `nbytes` of a container: of what its leaves lie in, each once."""
+
+    leaves: int | None = None
+    """How many leaves lie below a container; None for a leaf, which an empty container is too."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**LeafSummary.to_dict(self), "leaves": self.leaves}
+
+
+@dataclass(frozen=True, slots=True)
 class LeafChange:
     """A leaf that differs between two commits; `change` is added, removed, changed, or kind (other type or shape)."""
 

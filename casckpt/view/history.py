@@ -124,10 +124,11 @@ def show_lines(
     if leaves is not None:
         total = sum(leaf.nbytes or 0 for leaf in leaves)
         yield look.paint(t.LABEL, f"tree     {t.plural(len(leaves), 'leaf', 'leaves')}, {format_bytes(total)}")
-        yield from t.columns((_leaf_cells(leaf) for leaf in leaves), look, indent="  ")
+        yield from t.columns((leaf_cells(leaf) for leaf in leaves), look, indent="  ")
 
 
-def _leaf_cells(leaf: LeafSummary) -> list[Cell]:
+def leaf_cells(leaf: LeafSummary) -> list[Cell]:
+    """A leaf in one row: path, type, shape, size, and the value if the tree itself holds it."""
     what = leaf.kind
     if leaf.dtype is not None and leaf.shape is not None:
         what = f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"

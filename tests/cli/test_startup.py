@@ -30,7 +30,7 @@ def loaded_by(folder: Path, *words: str) -> set[str]:
     return set(done.stderr.split())
 
 
-@pytest.mark.parametrize("words", [["log", "-n", "20"], ["status"], ["show"], ["tag"], ["runs"]])
+@pytest.mark.parametrize("words", [["log", "-n", "20"], ["status"], ["show"], ["tag"], ["runs"], ["ls", "gpt:model"]])
 def test_looking_imports_no_arrays_and_no_commands_but_its_own(tmp_path: Path, words: list[str]) -> None:
     scenes.history(tmp_path)
     loaded = loaded_by(tmp_path, *words)

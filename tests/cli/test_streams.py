@@ -57,7 +57,15 @@ def test_the_first_of_option_and_variables_decides_on_colour(
 
 
 def test_colour_changes_no_text(history: Path) -> None:
-    for words in (["log"], ["show", "v1", "--tree"], ["diff", "gpt~1", "gpt"], ["status"], ["fsck"], ["runs"]):
+    for words in (
+        ["log"],
+        ["show", "v1", "--tree"],
+        ["diff", "gpt~1", "gpt"],
+        ["status"],
+        ["fsck"],
+        ["runs"],
+        ["ls", "gpt"],
+    ):
         plain, coloured = run(*words), run(*words, "--color", "always")
         assert "\x1b" not in plain.out
         assert "\x1b[" in coloured.out

@@ -63,5 +63,5 @@ def test_runs_in_aligned_lines_with_newest_and_best_commit() -> None:
     assert list(runs_lines(runs, NOW)) == [
         "wide\\x1b  71 commits  7693cc68abcd  step 99,900  val/loss 0.4172  3 min ago  "
         "best val/loss 0.3767 at step 97,800 (min)  recovery",
-        "base         1 commit  7693cc68abcd                               3 min ago",
+        "base        1 commit  7693cc68abcd                                3 min ago",
     ]
