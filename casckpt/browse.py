@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from casckpt.odb.repository import Repository
-    from casckpt.ops.reports import PathInfo
+    from casckpt.ops.reports import PathInfo, RefChange
 
 
 class Browse:
@@ -28,3 +28,41 @@ class Browse:
         from casckpt.ops.listing import listing
 
         return listing(self._repository.database, revision, recursive=recursive)
+
+    def entry(self, revision: str = "@") -> PathInfo:
+        """The leaf or container at `REV:PATH`; of a commit of a single file that file. Reads no tensor.
+
+        Raises:
+            NotFoundError: the commit has nothing at that path.
+        """
+        from casckpt.ops.listing import entry
+
+        return entry(self._repository.database, revision)
+
+    def pieces(self, revision: str) -> Iterator[bytes]:
+        """The bytes of a committed file, or of a text or bytes value, in pieces; each is verified before it is given.
+
+        Args:
+            revision: with a path, as `gpt/best:out/config.json`; a commit of a single file needs none.
+
+        Raises:
+            NotFoundError: the commit has nothing at that path.
+            UsageError: what lies there is no file, text or bytes.
+            DamagedLeaf: stored bytes are wrong or missing; the pieces before were right.
+        """
+        from casckpt.ops.listing import pieces
+
+        return pieces(self._repository.database, revision)
+
+    def reflog(self, ref: str | None = None, *, limit: int | None = None) -> Iterator[RefChange]:
+        """What a ref named before and from when on, newest first; without `ref` the changes of all.
+
+        Args:
+            ref: a run (its last commit), `gpt/best`, a tag, `@`, or a full name as `runs/gpt/last`.
+
+        Raises:
+            RevisionNotFound: no ref has or had that name.
+        """
+        from casckpt.ops.reflog import reflog
+
+        return reflog(self._repository.database, ref, limit)

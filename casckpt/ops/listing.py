@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
-from casckpt.errors import IntegrityError, NotFoundError
+from casckpt.errors import IntegrityError, NotFoundError, UsageError
 from casckpt.format.ids import CommitId
 from casckpt.odb.database import Database
 from casckpt.ops.history import require_tree, resolve
@@ -53,6 +54,12 @@ class Place:
                 component = self.components[leaf.value]
                 for inner in component.leaves():
                     yield component, inner
+
+    def sole_leaf(self) -> tuple[LoadedComponent, LeafInfo] | None:
+        """The leaf it is, or the file that all of the commit is; None for every other container."""
+        (loaded, leaf), *others = islice(self.owned_leaves(), 2)
+        is_file = not self.path and leaf.kind == "file"
+        return None if others or (leaf.path != self.path and not is_file) else (loaded, leaf)
 
     def kinds(self) -> dict[str, str]:
         """The kinds of what lies one level below, by path; of small values the empty text. A leaf has none."""
@@ -136,6 +143,41 @@ def size_of(loaded: LoadedComponent, leaf: LeafInfo) -> int | None:
 def info(loaded: LoadedComponent, leaf: LeafInfo) -> PathInfo:
     """A leaf as users see it."""
     return PathInfo(leaf.path, leaf.kind, leaf.dtype, leaf.shape, size_of(loaded, leaf), leaf.value)
+
+
+def entry(database: Database, target: str) -> PathInfo:
+    """The leaf or container that `REV:PATH` names, or the file that all of a commit is. Reads no chunk."""
+    place = place_of(database, target)
+    sole = place.sole_leaf()
+    if sole is not None:
+        return info(*sole)
+    folder = _Folder(place.path, "" if place.node is None else place.node[0])
+    for loaded, leaf in place.owned_leaves():
+        folder.take(loaded, leaf)
+    return folder.info()
+
+
+def pieces(database: Database, target: str) -> Iterator[bytes]:
+    """The bytes of a file, text or bytes value, in pieces of at most 1 MiB; each is verified before it is given.
+
+    Raises:
+        NotFoundError: the commit has nothing at that path.
+        UsageError: what lies there is something else.
+        DamagedLeaf: stored bytes are wrong or missing; what came before them was right.
+    """
+    place = place_of(database, target)
+    sole = place.sole_leaf()
+    if sole is None or sole[1].kind not in ("file", "str", "bytes", "bytearray"):
+        what = "a container" if sole is None else f"of the kind {sole[1].kind}"
+        raise UsageError(problem=f"{paths.shown(place.path)} is {what}: it is no file, text or bytes")
+    loaded, leaf = sole
+    if leaf.blob is not None:
+        size_of(loaded, leaf)
+        yield from place.loader.pieces(loaded, leaf.blob)
+    elif isinstance(leaf.value, str):
+        yield leaf.value.encode("utf-8", "surrogatepass")
+    elif isinstance(leaf.value, bytes | bytearray):
+        yield bytes(leaf.value)
 
 
 def listing(database: Database, target: str, *, recursive: bool) -> Iterator[PathInfo]:

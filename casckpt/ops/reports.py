@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from casckpt.ops.values import CommitInfo
-from casckpt.units import json_number
+from casckpt.units import json_number, rfc3339
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,35 @@ class PathInfo(LeafSummary):
 
     def to_dict(self) -> dict[str, Any]:
         return {**LeafSummary.to_dict(self), "leaves": self.leaves}
+
+
+@dataclass(frozen=True, slots=True)
+class RefChange:
+    """One change of a ref, as the journal has it. Ids are 64 hex digits."""
+
+    ref: str
+    """Full name, as `runs/gpt/last`."""
+    old: str | None
+    """The commit it named before, None if it was not there or that is not known any more."""
+    new: str | None
+    """The commit it named from then on, None if it was removed."""
+    time_ns: int
+    reason: str
+    """What was done: commit, tag, repair; snapshot if the journal before that is gone."""
+    note: str
+    by: str
+    """Host and process that did it."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "ref": self.ref,
+            "old": self.old,
+            "new": self.new,
+            "time": rfc3339(self.time_ns),
+            "reason": self.reason,
+            "note": self.note,
+            "by": self.by,
+        }
 
 
 @dataclass(frozen=True, slots=True)

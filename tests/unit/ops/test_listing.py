@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 import casckpt
-from casckpt.errors import CommitDropped, IntegrityError, NotFoundError
+from casckpt.errors import CommitDropped, IntegrityError, NotFoundError, UsageError
 from casckpt.format.entry import Drop, Entry
 from casckpt.format.ids import CommitId, ObjectId
 from casckpt.ops.listing import place_of, size_of
@@ -109,6 +109,59 @@ def test_files_are_listed_like_states(store: casckpt.Store, tmp_path: Path) -> N
     store.commit_path(tmp_path / "out")
     assert listed(store, "@:out") == {"out/a.bin": ("file", 5000, None), "out/sub": ("dict", 0, 1)}
     assert set(listed(store, "@:out/sub/100%")) == {"out/sub/100%25"}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("short", b"short"),
+        ("\ud800\u00e9", b"\xed\xa0\x80\xc3\xa9"),
+        ("long" * 1_000_000, b"long" * 1_000_000),
+        (b"\xff\n", b"\xff\n"),
+        (bytearray(b"\x00" * 5000), b"\x00" * 5000),
+        (b"", b""),
+    ],
+)
+def test_the_bytes_of_a_text_come_in_pieces(store: casckpt.Store, value: object, expected: bytes) -> None:
+    store.commit({"deep": {"v": value}, "n": 1})
+    found = list(store.pieces("@:deep/v"))
+    assert b"".join(found) == expected
+    assert max(map(len, found)) <= 1 << 20
+
+
+def test_the_bytes_of_a_file_come_in_pieces(store: casckpt.Store, tmp_path: Path) -> None:
+    content = np.random.default_rng(0).bytes(3_000_000)
+    (tmp_path / "out").mkdir()
+    for name, data in (("large", content), ("small", b"small"), ("empty", b"")):
+        (tmp_path / "out" / name).write_bytes(data)
+    store.commit_path(tmp_path / "out")
+    for name, data in (("large", content), ("small", b"small"), ("empty", b"")):
+        found = list(store.pieces(f"@:out/{name}"))
+        assert b"".join(found) == data
+        assert all(len(piece) <= 1 << 20 for piece in found)
+    store.commit_path(tmp_path / "out" / "small", run="single")
+    assert b"".join(store.pieces("single")) == b"small"
+    assert store.entry("single").path == "small"
+
+
+def test_what_is_no_text_has_no_pieces(store: casckpt.Store) -> None:
+    store.commit({"w": np.zeros(3), "n": 1, "deep": {"t": "text"}})
+    for target, what in (("@:w", "array"), ("@:n", "int"), ("@:deep", "container"), ("@", "the state is a container")):
+        with pytest.raises(UsageError, match=what):
+            list(store.pieces(target))
+
+
+def test_an_entry_says_what_lies_at_a_path(store: casckpt.Store) -> None:
+    store.commit({"model": {"w": np.zeros(3), "more": [1, 2]}, "class": {3}, "n": 1})
+    found = {path: store.entry(f"@:{path}") for path in ("", "model", "model/more", "model/w", "class", "n")}
+    assert {path: (one.path, one.kind, one.nbytes, one.leaves) for path, one in found.items()} == {
+        "": ("", "dict", 24, 6),
+        "model": ("model", "dict", 24, 3),
+        "model/more": ("model/more", "list", 0, 2),
+        "model/w": ("model/w", "array", 24, None),
+        "class": ("class", "set", 0, 1),
+        "n": ("n", "int", None, None),
+    }
 
 
 def test_of_a_component_nothing_else_is_read(store: casckpt.Store, monkeypatch: pytest.MonkeyPatch) -> None:
