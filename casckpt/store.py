@@ -29,13 +29,8 @@ if TYPE_CHECKING:
     from casckpt.ops.commit import CommitWords
     from casckpt.ops.lazy import StoredState, StoredValue
     from casckpt.ops.reports import (
-        CheckoutReport,
-        Diff,
-        ExportReport,
-        FsckReport,
-        ImportedCheckpoint,
-        ImportReport,
-        LeafSummary,
+        CheckoutReport, Diff, ExportReport, FsckReport, ImportedCheckpoint, ImportReport, LeafSummary, PathInfo,
+        RefChange,
     )  # fmt: skip
     from casckpt.plan.schema import Schema, SchemaLike, migration
 
@@ -43,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CheckoutReport", "CommitInfo", "Diff", "ExportReport", "FsckReport", "ImportReport", "ImportedCheckpoint",
-    "LeafSummary", "Opaque", "OpaqueWarning", "PendingCommit", "RunInfo", "Schema", "SchemaWarning", "Status", "Store",
+    "LeafSummary", "Opaque", "OpaqueWarning", "PathInfo", "PendingCommit", "RefChange", "RunInfo", "Schema", "SchemaWarning", "Status", "Store",
     "StoredState", "StoredValue", "init", "memory", "migration", "open", "register",
 ]  # fmt: skip
 

@@ -149,7 +149,7 @@ def _value(leaf: LeafSummary) -> str:
         return safe(f"-> {leaf.value.decode(errors='backslashreplace')}")
     if leaf.nbytes is not None or leaf.value is None:
         return ""
-    shown = safe(repr(leaf.value))
+    shown = safe(t.value(leaf.value))
     return shown if len(shown) <= VALUE_WIDTH else shown[: VALUE_WIDTH - 3] + "..."
 
 

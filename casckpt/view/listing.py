@@ -44,7 +44,7 @@ def value_text(found: PathInfo) -> str | None:
         order = ">" if found.dtype.startswith(">") else "<"
         is_number = code and struct.calcsize(order + code) == len(value)
         return repr(struct.unpack(order + code, value)[0]) if is_number else None
-    return repr(value) if found.kind in ("none", "bool", "int", "float", "complex") else None
+    return t.value(value) if found.kind in ("none", "bool", "int", "float", "complex") else None
 
 
 def text_pieces(pieces: Iterable[bytes]) -> Iterator[str]:

@@ -35,6 +35,7 @@ def test_containers_end_with_a_slash_and_say_how_much_they_hold() -> None:
     ("found", "text"),
     [
         (leaf("int", value=7), "7"),
+        (leaf("int", value=-(1 << 20_000)), f"-0x1{'0' * 5000}"),
         (leaf("none"), "None"),
         (leaf("bool", value=True), "True"),
         (leaf("float", value=float("nan")), "nan"),
