@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from casckpt.odb.repository import Repository
-    from casckpt.ops.reports import PathInfo, RefChange
+    from casckpt.ops.reports import LeafSummary, PathInfo, RefChange
 
 
 class Browse:
     """Looking around, for `Store` alone; every method delegates to one operation."""
 
     _repository: Repository
+
+    def leaves(self, revision: str = "@") -> Iterator[LeafSummary]:
+        """Every leaf of a commit's state with its type, shape and size; reads no tensor."""
+        from casckpt.ops.history import resolve
+        from casckpt.ops.inspect import leaves
+
+        database = self._repository.database
+        return leaves(database, resolve(database, revision))
+
+    def metadata(self, revision: str = "@") -> dict[str, Any]:
+        """The config, environment, code and data values a commit was made with."""
+        from casckpt.ops.history import resolve
+        from casckpt.ops.inspect import metadata
+
+        database = self._repository.database
+        return metadata(database, resolve(database, revision))
 
     def ls(self, revision: str = "@", *, recursive: bool = False) -> Iterator[PathInfo]:
         """What lies one level below a commit or a path in it, in order; reads no tensor.

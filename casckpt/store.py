@@ -29,7 +29,14 @@ if TYPE_CHECKING:
     from casckpt.ops.commit import CommitWords
     from casckpt.ops.lazy import StoredState, StoredValue
     from casckpt.ops.reports import (
-        CheckoutReport, Diff, ExportReport, FsckReport, ImportedCheckpoint, ImportReport, LeafSummary, PathInfo,
+        CheckoutReport,
+        Diff,
+        ExportReport,
+        FsckReport,
+        ImportedCheckpoint,
+        ImportReport,
+        LeafSummary,
+        PathInfo,
         RefChange,
     )  # fmt: skip
     from casckpt.plan.schema import Schema, SchemaLike, migration
@@ -38,8 +45,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CheckoutReport", "CommitInfo", "Diff", "ExportReport", "FsckReport", "ImportReport", "ImportedCheckpoint",
-    "LeafSummary", "Opaque", "OpaqueWarning", "PathInfo", "PendingCommit", "RefChange", "RunInfo", "Schema", "SchemaWarning", "Status", "Store",
-    "StoredState", "StoredValue", "init", "memory", "migration", "open", "register",
+    "LeafSummary", "Opaque", "OpaqueWarning", "PathInfo", "PendingCommit", "RefChange", "RunInfo",
+    "Schema", "SchemaWarning", "Status", "Store", "StoredState", "StoredValue", "init", "memory", "migration", "open", "register",
 ]  # fmt: skip
 
 
@@ -294,18 +301,6 @@ class Store(Exchange, Browse):
     def show(self, revision: str = "@") -> CommitInfo:
         """One commit."""
         return history.describe(self._repository.database, self._resolve(revision))
-
-    def leaves(self, revision: str = "@") -> Iterator[LeafSummary]:
-        """Every leaf of a commit's state with its type, shape and size; reads no tensor."""
-        from casckpt.ops.inspect import leaves
-
-        return leaves(self._repository.database, self._resolve(revision))
-
-    def metadata(self, revision: str = "@") -> dict[str, Any]:
-        """The config, environment, code and data values a commit was made with."""
-        from casckpt.ops.inspect import metadata
-
-        return metadata(self._repository.database, self._resolve(revision))
 
     def diff(self, before: str, after: str) -> Diff:
         """What differs between two commits, by path; compares large tensors by their ids, without reading them."""
