@@ -1,0 +1,140 @@
+"""What a revision asks of a store beyond its refs: earlier values of a ref, the best by a metric, and what is near."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from itertools import islice, pairwise
+
+from casckpt.format.entry import Entry
+from casckpt.format.ids import CommitId
+from casckpt.odb.database import Database
+from casckpt.plan.graph import ancestors
+from casckpt.plan.names import head_ref
+from casckpt.plan.revision import id_prefix
+from casckpt.units import format_count
+
+_SEARCH = 1_000_000
+"""How many commits are looked at for one step or epoch."""
+_LISTED = 5
+
+
+def values_of_ref(database: Database, ref: str) -> Iterator[CommitId]:
+    """What a ref named, the newest value first, as far back as the journal goes.
+
+    Cost: a journal file of at most 1 000 entries at a time, and no more of them than the caller takes values from.
+    """
+    last, origin = None, None
+    for number in reversed(database.journal.files()):
+        for placed in reversed(database.journal.read_file(number).frames):
+            entry = Entry.decode(placed.frame.payload)
+            # A snapshot restates what the files before it say.
+            moves = () if entry.op == "snapshot" else entry.refs
+            for move in moves:
+                if move.name == ref:
+                    origin = move.old
+                    if move.new is not None and move.new != last:
+                        last = move.new
+                        yield last
+    if origin is not None:  # older files are gone, but the move away from the value that they set is not
+        yield origin
+
+
+def best_commit(database: Database, run: str, metric: str, mode: str) -> CommitId | None:
+    """The best commit of a run by a metric, as the ref `best` would name it: completed, never NaN, the older of equals.
+
+    Dropped commits do not count, as they have no state. Cost: all commits of the store are looked at.
+    """
+    found: tuple[float, int, CommitId] | None = None
+    for identity, commit in database.commits():
+        value = commit.metrics.get(metric)
+        if commit.run != run or commit.status != "completed" or value is None or math.isnan(value):
+            continue
+        candidate = (value if mode == "min" else -value, commit.time_ns, identity)
+        if (found is None or candidate < found) and not _is_dropped(database, identity):
+            found = candidate
+    return None if found is None else found[2]
+
+
+def metrics_of(database: Database, run: str) -> set[str]:
+    """The names of all metrics of a run."""
+    return {name for _, commit in database.commits() if commit.run == run for name in commit.metrics}
+
+
+def commits_by_prefix(database: Database, base: str) -> list[CommitId]:
+    """The commits whose id starts with a base, the newest first; none if it cannot be the prefix of an id."""
+    prefix = id_prefix(base)
+    if prefix is None:
+        return []
+    whole, half = prefix
+    found = [
+        (-commit.time_ns, identity)
+        for identity, commit in database.commits(whole)
+        if not half or identity.hex()[len(whole) * 2] == half
+    ]
+    return [identity for _, identity in sorted(found)]
+
+
+def listed(database: Database, identities: list[CommitId]) -> str:
+    """Commits with run and step to choose from, with as many digits of their ids as tell them apart."""
+    known = sorted(identity.hex() for identity in identities)
+    digits = max([12, *(_shared(a, b) + 1 for a, b in pairwise(known))])
+    shown = []
+    for identity in identities[:_LISTED]:
+        commit = database.commit(identity)
+        words = [] if commit is None else [commit.run] if commit.step is None else [commit.run, f"step {commit.step}"]
+        words += ["dropped"] if _is_dropped(database, identity) else []
+        shown.append(" ".join([identity.hex()[:digits], *words]))
+    rest = len(identities) - len(shown)
+    return ", ".join(shown) + (f" and {format_count(rest)} more" if rest else "")
+
+
+def at(database: Database, start: CommitId, key: str, number: int | float) -> CommitId | str:
+    """The newest ancestor whose step or epoch is a number; if none is, the nearest ones in words."""
+    near: dict[int | float, CommitId] = {}
+    for identity, commit in islice(ancestors([start], database.commit), _SEARCH):
+        value: int | float | None = commit.step if key == "step" else commit.epoch
+        if value == number:
+            return identity
+        if value is not None:
+            near.setdefault(value, identity)
+    closest = sorted(sorted(near, key=lambda value: abs(value - number))[:2])
+    words = " and ".join(f"{value} ({near[value].hex()[:12]})" for value in closest)
+    return f"nearest are {words}" if len(closest) > 1 else f"the nearest is {words}" if closest else ""
+
+
+def close_names(name: str, known: Iterable[str]) -> list[str]:
+    """At most three of the known names that are spelled like one, whatever their case, the closest first."""
+    import difflib  # slow to import, and needed by errors only
+
+    folded: dict[str, str] = {}
+    for one in sorted(known):
+        folded.setdefault(one.casefold(), one)
+    return [folded[one] for one in difflib.get_close_matches(name.casefold(), folded, 3)]
+
+
+def did_you_mean(names: list[str]) -> str:
+    """A question with names, empty without any."""
+    return f"did you mean {' or '.join(map(repr, names))}?" if names else ""
+
+
+def no_best(database: Database, run: str, metric: str) -> str:
+    """Why a run has no best commit by a metric."""
+    if database.ref(head_ref(run, "last")) is None:
+        return f"there is no run {run!r}"
+    known = metrics_of(database, run)
+    if metric in known:
+        return f"no completed commit of run {run!r} that is not dropped has a number for {metric!r}"
+    names = sorted(known)[:_LISTED]
+    question = did_you_mean(close_names(metric, known)) or (f"it has {', '.join(names)}" if names else "it has none")
+    return f"run {run!r} has no metric {metric!r}; {question}"
+
+
+def _is_dropped(database: Database, identity: CommitId) -> bool:
+    drop = database.drop(identity)
+    return drop is not None and drop.parts is None
+
+
+def _shared(left: str, right: str) -> int:
+    """How many characters two texts share from their start."""
+    return next((at for at, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
