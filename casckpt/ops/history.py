@@ -20,9 +20,9 @@ from casckpt.odb.database import Database
 from casckpt.odb.journal import file_name
 from casckpt.ops import lookup
 from casckpt.ops.values import CommitInfo, RunInfo, Status
-from casckpt.plan.graph import ancestors, newest_common, nth_ancestor
+from casckpt.plan.graph import ancestors, between, newest_common, nth_ancestor
 from casckpt.plan.names import HEADS, head_ref, is_text, run_of, tag_ref
-from casckpt.plan.revision import Best, Fork, Revision, Suffix, parse_revision
+from casckpt.plan.revision import Best, Fork, Revision, Suffix, parse_range, parse_revision
 from casckpt.units import rfc3339
 
 
@@ -38,6 +38,16 @@ def resolve(database: Database, text: str) -> CommitId:
     if not is_text(text):
         raise RevisionNotFound(text=ascii(text), problem="no name has such characters")
     return _find(database, parse_revision(text), text)
+
+
+def _line(database: Database, text: str) -> Iterator[tuple[CommitId, Commit]]:
+    """The commits that a range or the history of a revision consists of, newest first."""
+    found = parse_range(text) if is_text(text) else None
+    if found is None:
+        return ancestors([resolve(database, text)], database.commit)
+    database.refresh()
+    left, right = (_find(database, side, str(side)) for side in (found.left, found.right))
+    return between(left, right, database.commit, symmetric=found.symmetric)
 
 
 def _find(database: Database, revision: Revision, text: str) -> CommitId:
@@ -228,7 +238,7 @@ def refs_by_commit(database: Database) -> dict[CommitId, list[str]]:
 
 
 def log(database: Database, revision: str | None = None, limit: int | None = None) -> Iterator[CommitInfo]:
-    """Commits newest first: the ancestors of a revision, or of every ref.
+    """Commits newest first: those of a range, the ancestors of a revision, or of every ref.
 
     Cost: one index look-up a commit and parent; nothing is read ahead of what the caller takes.
     """
@@ -236,11 +246,11 @@ def log(database: Database, revision: str | None = None, limit: int | None = Non
         raise UsageError(problem=f"limit must be 0 or more, not {limit}")
     if revision is None:
         database.refresh()
-        starts = list(dict.fromkeys(database.refs().values()))
+        line = ancestors(list(dict.fromkeys(database.refs().values())), database.commit)
     else:
-        starts = [resolve(database, revision)]
+        line = _line(database, revision)
     refs = refs_by_commit(database)
-    for identity, _ in islice(ancestors(starts, database.commit), limit):
+    for identity, _ in islice(line, limit):
         yield describe(database, identity, refs)
 
 

@@ -8,7 +8,7 @@ from casckpt.cli.call import Answer, Call
 from casckpt.cli.options import command
 
 
-@command("casckpt log -n 20", "casckpt log gpt/best --oneline", "casckpt log -r gpt --json", "casckpt log --all")
+@command("casckpt log -n 20", "casckpt log gpt/best --oneline", "casckpt log gpt..wide", "casckpt log -r gpt --json")
 @click.argument("rev", required=False)
 @click.option("-r", "--run", help="The history of a run.")
 @click.option("--all", "every", is_flag=True, help="All commits that a run or tag leads to.")
@@ -17,7 +17,8 @@ from casckpt.cli.options import command
 def log_command(call: Call, rev: str | None, run: str | None, every: bool, limit: int | None, oneline: bool) -> Answer:
     """Show the history, newest first.
 
-    The commits that lead to REV; without it those of the run with the newest commit.
+    The commits that lead to REV; without it those of the run with the newest commit. A..B are those that lead to B
+    and not to A, A...B those that lead to one of them and not to both.
     """
     from casckpt.view.history import log_lines
 
@@ -29,7 +30,7 @@ def log_command(call: Call, rev: str | None, run: str | None, every: bool, limit
         is_empty = revision == "@" and rev is None and not store.runs()
         commits = [] if is_empty else list(store.log(revision, limit=limit))
     if not commits:
-        call.note("no commits yet: casckpt commit PATH makes the first")
+        call.note("no commits yet: casckpt commit PATH makes the first" if rev is None else f"no commits in {rev}")
     return Answer(
         lambda: {"commits": [commit.to_dict() for commit in commits]},
         lambda look: log_lines(commits, look, oneline=oneline),

@@ -105,6 +105,31 @@ def test_the_log_of_a_revision_is_its_ancestors_and_of_nothing_is_everything(sto
     assert next(iter(store.log())).refs == ("last",)
 
 
+def test_the_log_of_a_range_is_what_one_side_has_and_the_other_has_not(store: casckpt.Store) -> None:
+    base = line(store, 4, "base")
+    wide = [store.commit({}, run="wide", parents=("base~2",)).id, store.commit({}, run="wide").id]
+    for text, expected in {
+        "base..wide": wide[::-1], "wide..base": base[:1:-1], "base...wide": wide[::-1] + base[:1:-1],
+        "base..": wide[::-1], "base..base": [], "wide~..@": wide[1:], "base~3..fork(base,wide)": base[1:2],
+    }.items():  # fmt: skip
+        assert [info.id for info in store.log(text)] == expected, text
+    assert [info.id for info in store.log("base...wide", limit=1)] == wide[1:]
+
+
+@pytest.mark.parametrize("text", ["main..wide", "mian..main"])
+def test_a_range_of_a_name_that_is_not_there_says_which(store: casckpt.Store, text: str) -> None:
+    line(store, 2)
+    with pytest.raises(RevisionNotFound) as raised:
+        list(store.log(text))
+    assert raised.value.facts["text"] in ("wide", "mian")
+
+
+def test_only_a_log_takes_a_range(store: casckpt.Store) -> None:
+    line(store, 2)
+    with pytest.raises(InvalidRevision, match="range"):
+        store.show("main~..main")
+
+
 def test_a_merge_is_logged_once(store: casckpt.Store) -> None:
     a, b = line(store, 2, "a"), line(store, 2, "b")
     merged = store.commit({}, run="a", parents=("a", "b"))
