@@ -237,8 +237,13 @@ def refs_by_commit(database: Database) -> dict[CommitId, list[str]]:
     return found
 
 
-def log(database: Database, revision: str | None = None, limit: int | None = None) -> Iterator[CommitInfo]:
+def log(
+    database: Database, revision: str | None = None, limit: int | None = None, where: str | None = None
+) -> Iterator[CommitInfo]:
     """Commits newest first: those of a range, the ancestors of a revision, or of every ref.
+
+    Args:
+        where: only those that a filter wants; they count towards the limit.
 
     Cost: one index look-up a commit and parent; nothing is read ahead of what the caller takes.
     """
@@ -249,6 +254,10 @@ def log(database: Database, revision: str | None = None, limit: int | None = Non
         line = ancestors(list(dict.fromkeys(database.refs().values())), database.commit)
     else:
         line = _line(database, revision)
+    if where is not None:
+        from casckpt.plan.filters import parse_filter  # a plain log starts without it
+
+        line = lookup.matching(line, parse_filter(where))
     refs = refs_by_commit(database)
     for identity, _ in islice(line, limit):
         yield describe(database, identity, refs)

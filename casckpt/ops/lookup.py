@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from itertools import islice, pairwise
+from typing import TYPE_CHECKING
 
+from casckpt.errors import MetricNotFound
+from casckpt.format.commit import Commit
 from casckpt.format.entry import Entry
 from casckpt.format.ids import CommitId
 from casckpt.odb.database import Database
@@ -13,6 +16,9 @@ from casckpt.plan.graph import ancestors
 from casckpt.plan.names import head_ref
 from casckpt.plan.revision import id_prefix
 from casckpt.units import format_count
+
+if TYPE_CHECKING:
+    from casckpt.plan.filters import Filter
 
 _SEARCH = 1_000_000
 """How many commits are looked at for one step or epoch."""
@@ -89,6 +95,27 @@ def listed(database: Database, identities: list[CommitId]) -> str:
     return ", ".join(shown) + (f" and {format_count(rest)} more" if rest else "")
 
 
+def matching(line: Iterable[tuple[CommitId, Commit]], wanted: Filter) -> Iterator[tuple[CommitId, Commit]]:
+    """The commits of a line that a filter wants, one by one.
+
+    Raises:
+        MetricNotFound: there were commits and none was wanted, and no one had a metric that the filter compares: more
+            likely a slip than an answer.
+    """
+    metrics: set[str] = set()
+    found, looked = False, False
+    for identity, commit in line:
+        looked = True
+        metrics |= commit.metrics.keys()
+        if wanted.matches(commit):
+            found = True
+            yield identity, commit
+    if looked and not found:
+        for key in wanted.compared():
+            if key.is_metric and key.name not in metrics:
+                raise MetricNotFound(metric=key.name, problem=_those_there_are(key.name, metrics))
+
+
 def at(database: Database, start: CommitId, key: str, number: int | float) -> CommitId | str:
     """The newest ancestor whose step or epoch is a number; if none is, the nearest ones in words."""
     near: dict[int | float, CommitId] = {}
@@ -125,9 +152,13 @@ def no_best(database: Database, run: str, metric: str) -> str:
     known = metrics_of(database, run)
     if metric in known:
         return f"no completed commit of run {run!r} that is not dropped has a number for {metric!r}"
-    names = sorted(known)[:_LISTED]
-    question = did_you_mean(close_names(metric, known)) or (f"it has {', '.join(names)}" if names else "it has none")
-    return f"run {run!r} has no metric {metric!r}; {question}"
+    return f"run {run!r} has no metric {metric!r}; {_those_there_are(metric, known)}"
+
+
+def _those_there_are(metric: str, known: set[str]) -> str:
+    """Metrics that a missing one may have been meant for, else some of those there are."""
+    names = ", ".join(sorted(known)[:_LISTED]) + (", ..." if len(known) > _LISTED else "")
+    return did_you_mean(close_names(metric, known)) or (f"there are {names}" if names else "there is none")
 
 
 def _is_dropped(database: Database, identity: CommitId) -> bool:

@@ -30,7 +30,9 @@ def loaded_by(folder: Path, *words: str) -> set[str]:
     return set(done.stderr.split())
 
 
-@pytest.mark.parametrize("words", [["log", "-n", "20"], ["status"], ["show"], ["tag"]])
+@pytest.mark.parametrize(
+    "words", [["log", "-n", "20"], ["log", "gpt~2..gpt", "-w", "step > 1"], ["status"], ["show"], ["tag"]]
+)
 def test_looking_imports_no_arrays_and_no_commands_but_its_own(tmp_path: Path, words: list[str]) -> None:
     scenes.history(tmp_path)
     loaded = loaded_by(tmp_path, *words)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import casckpt
-from casckpt.errors import AmbiguousRevision, InvalidRevision, RevisionNotFound
+from casckpt.errors import AmbiguousRevision, InvalidFilter, InvalidRevision, MetricNotFound, RevisionNotFound
 from casckpt.format.entry import Drop, Entry
 from casckpt.format.ids import CommitId, ObjectId
 from casckpt.odb import journal
@@ -105,10 +105,10 @@ def test_best_without_a_mode_follows_the_rule_of_the_run(store: casckpt.Store) -
     ("text", "hint"),
     [
         ("main/best(lss,min)", "run 'main' has no metric 'lss'; did you mean 'loss'?"),
-        ("main/best(accuracy,min)", "run 'main' has no metric 'accuracy'; it has loss"),
+        ("main/best(accuracy,min)", "run 'main' has no metric 'accuracy'; there are loss"),
         ("mian/best(loss,min)", "there is no run 'mian'"),
         ("sick/best(loss,min)", "no completed commit of run 'sick' that is not dropped has a number for 'loss'"),
-        ("bare/best(loss,max)", "run 'bare' has no metric 'loss'; it has none"),
+        ("bare/best(loss,max)", "run 'bare' has no metric 'loss'; there is none"),
     ],
 )
 def test_a_metric_that_has_no_best_is_said_with_those_there_are(store: casckpt.Store, text: str, hint: str) -> None:
@@ -162,3 +162,40 @@ def test_an_unknown_step_names_the_nearest_with_their_commits(store: casckpt.Sto
     assert why(store, "@step=190") == f"no commit at step 190; nearest are 100 ({ids[0]}) and 200 ({ids[3]})"
     assert why(store, "@~3@step=1") == f"no commit at step 1; the nearest is 100 ({ids[0]})"
     assert why(store, "@epoch=1") == "no commit at epoch 1"
+
+
+def test_a_log_gives_what_its_filter_wants_up_to_the_limit(store: casckpt.Store) -> None:
+    ids = losses(store, [5, 4, 3, NAN, None, 1])
+    assert [info.id for info in store.log(where="loss < 5")] == [ids[5], ids[2], ids[1]]
+    assert [info.id for info in store.log(where="loss < 5", limit=2)] == [ids[5], ids[2]]
+    assert [info.id for info in store.log("@~3..@", where="not has loss or loss = nan")] == [ids[4], ids[3]]
+    assert list(store.log("main", where="step > 9")) == []
+
+
+def test_a_filter_is_applied_while_the_log_is_read(store: casckpt.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses(store, [1.0] * 50)
+    asked: list[CommitId] = []
+    commit = store._repository.database.commit
+    monkeypatch.setattr(
+        store._repository.database, "commit", lambda identity: asked.append(identity) or commit(identity)
+    )
+    next(store.log("main", where="loss = 1"))
+    assert len(asked) < 10
+
+
+def test_a_metric_that_no_commit_has_is_a_slip_unless_something_was_found(store: casckpt.Store) -> None:
+    losses(store, [5, 4])
+    with pytest.raises(MetricNotFound) as raised:
+        list(store.log(where="lss < 5 and step > 0"))
+    assert raised.value.facts["metric"] == "lss"
+    assert raised.value.reason == "did you mean 'loss'?"
+    with pytest.raises(MetricNotFound, match="there are loss"):
+        list(store.log(where="accuracy > 0.5"))
+    assert list(store.log(where="has accuracy")) == []
+    assert len(list(store.log(where="accuracy > 0.5 or loss < 9"))) == 2
+    assert list(store.log("@..@", where="accuracy > 0.5")) == []
+
+
+def test_a_filter_that_cannot_be_read_is_refused_in_an_empty_store_too(store: casckpt.Store) -> None:
+    with pytest.raises(InvalidFilter):
+        list(store.log(where="loss <"))
