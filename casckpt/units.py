@@ -43,9 +43,12 @@ def format_age(seconds: float) -> str:
 
 
 def parse_int(text: str) -> int | None:
-    """The decimal integer written in `text`, None if it is anything else (no `_`, no spaces, at most 18 digits)."""
+    """The decimal integer of 64 bits written in `text`, None if it is anything else (no `_`, no spaces)."""
     digits = text[1:] if text[:1] == "-" else text
-    return int(text) if digits.isascii() and digits.isdigit() and len(digits) <= 18 else None
+    if not digits.isascii() or not digits.isdigit() or len(digits) > 19:
+        return None
+    number = int(text)
+    return number if -(1 << 63) <= number < 1 << 63 else None
 
 
 def rfc3339(time_ns: int) -> str:
