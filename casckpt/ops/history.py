@@ -67,8 +67,8 @@ def _find(database: Database, revision: Revision, text: str) -> CommitId:
 
 def _best(database: Database, best: Best, text: str) -> CommitId:
     run = current_run(database) if best.run is None else best.run
-    if run is None:
-        raise _not_found(database, text, _suggest(database, text))
+    if run is None or database.ref(head_ref(run, "last")) is None:
+        raise _not_found(database, text, _suggest(database, run or ""))
     mode = best.mode
     if mode is None:
         rule = database.run_settings(run).get("best")

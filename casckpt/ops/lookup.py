@@ -13,7 +13,6 @@ from casckpt.format.entry import Entry
 from casckpt.format.ids import CommitId
 from casckpt.odb.database import Database
 from casckpt.plan.graph import ancestors
-from casckpt.plan.names import head_ref
 from casckpt.plan.revision import id_prefix
 from casckpt.units import format_count
 
@@ -147,8 +146,6 @@ def did_you_mean(names: list[str]) -> str:
 
 def no_best(database: Database, run: str, metric: str) -> str:
     """Why a run has no best commit by a metric."""
-    if database.ref(head_ref(run, "last")) is None:
-        return f"there is no run {run!r}"
     known = metrics_of(database, run)
     if metric in known:
         return f"no completed commit of run {run!r} that is not dropped has a number for {metric!r}"

@@ -59,7 +59,8 @@ class Best(NamedTuple):
     mode: str | None
 
     def __str__(self) -> str:
-        run = "" if self.run is None else f"{self.run}/"
+        # A run that is itself called like a call would be read as one.
+        run = "" if self.run is None else f"runs/{self.run}/" if _call(self.run) else f"{self.run}/"
         return f"{run}best({self.metric},{self.mode})" if self.mode else f"{run}best({self.metric})"
 
 

@@ -106,7 +106,8 @@ def test_best_without_a_mode_follows_the_rule_of_the_run(store: casckpt.Store) -
     [
         ("main/best(lss,min)", "run 'main' has no metric 'lss'; did you mean 'loss'?"),
         ("main/best(accuracy,min)", "run 'main' has no metric 'accuracy'; there are loss"),
-        ("mian/best(loss,min)", "there is no run 'mian'"),
+        ("mian/best(loss,min)", "did you mean 'main'?"),
+        ("mian/best(loss)", "did you mean 'main'?"),
         ("sick/best(loss,min)", "no completed commit of run 'sick' that is not dropped has a number for 'loss'"),
         ("bare/best(loss,max)", "run 'bare' has no metric 'loss'; there is none"),
     ],
@@ -116,6 +117,18 @@ def test_a_metric_that_has_no_best_is_said_with_those_there_are(store: casckpt.S
     losses(store, [NAN], "sick")
     store.commit({}, run="bare")
     assert why(store, text) == hint
+
+
+def test_in_an_empty_store_nothing_is_best(store: casckpt.Store) -> None:
+    assert why(store, "best(loss,min)") == "the store has no commits yet"
+
+
+def test_a_run_that_is_called_like_a_call_is_named_in_full(store: casckpt.Store) -> None:
+    ids = losses(store, [1, 2], "best(loss,max)")
+    losses(store, [3])
+    assert store.show("runs/best(loss,max)").id == ids[1]
+    assert store.show("runs/best(loss,max)/best(loss,min)").id == ids[0]
+    assert store.show("best(loss,max)").run == "main"
 
 
 def test_a_dropped_commit_is_not_the_best_by_a_metric(store: casckpt.Store) -> None:

@@ -32,13 +32,14 @@ BASES = st.one_of(
     st.builds("id:{}".format, st.text("0123456789abcdef", min_size=4, max_size=64)),
     st.just("@"),
 )
-BESTS = st.builds(Best, st.none() | PLAIN, METRICS, st.sampled_from([None, "min", "max"])).filter(
+CALLED = st.none() | PLAIN | st.sampled_from(["best(x,min)", "fork(a", "a(b)"])
+BESTS = st.builds(Best, CALLED, METRICS, st.sampled_from([None, "min", "max"])).filter(
     lambda best: best.mode is not None or not best.metric.endswith((",min", ",max"))
 )
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 SUFFIXES = st.one_of(
     st.builds(Suffix, st.sampled_from(["back", "parent"]), st.integers(0, 1 << 32)),
-    st.builds(Suffix, st.just("step"), st.integers(1 - 10**18, 10**18 - 1)),
+    st.builds(Suffix, st.just("step"), st.integers(-(1 << 63), (1 << 63) - 1)),
     st.builds(Suffix, st.just("epoch"), st.integers(0, 1 << 40) | FINITE),
 )
 LINES = st.lists(SUFFIXES, max_size=3).map(tuple)
@@ -50,7 +51,8 @@ def with_forks(sides: st.SearchStrategy[Revision]) -> st.SearchStrategy[Revision
 
 
 # Within fork(,) a name has no comma or parenthesis of its own.
-SIDES = st.recursive(st.builds(Revision, PLAIN | BESTS, LINES), with_forks, max_leaves=4)
+INNER = PLAIN | BESTS.filter(lambda best: best.run is None or "(" not in best.run)
+SIDES = st.recursive(st.builds(Revision, INNER, LINES), with_forks, max_leaves=4)
 REVISIONS = st.one_of(
     st.builds(Revision, BASES | BESTS, LINES),
     st.builds(
