@@ -34,7 +34,7 @@ _SUFFIX = re.compile(
     r"|@(?P<key>step|epoch)=(?P<value>[0-9.eE+-]+)"
 )
 _NAME = re.compile(r"[^~^@]+|@")
-_CALL = re.compile(r"(?P<fork>fork)\(|best\(|(?:runs/)?(?P<run>[^~^@:/]+)/best\(")
+_CALL = re.compile(r"(?P<fork>fork)\(|best\(|(?:runs/)?(?P<run>(?:(?!\.\.)[^~^@:/])+)/best\(")
 _ID = "id:"
 _MAX_COUNT = 1 << 32
 _MAX_NESTING = 16

@@ -167,6 +167,8 @@ def test_text_outside_of_the_grammar_is_refused_with_its_place(text: str) -> Non
         ("a@epoch=1...b", "a@epoch=1", "b", True),
         ("best(x..y,min)..fork(a,b)", "best(x..y,min)", "fork(a,b)", False),
         ("@..@{1}", "@", "@@{1}", False),
+        ("a..b/best(x,min)", "a", "b/best(x,min)", False),
+        ("a...runs/best(x)", "a", "runs/best(x)", True),
     ],
 )
 def test_two_or_three_dots_make_a_range(text: str, left: str, right: str, symmetric: bool) -> None:
