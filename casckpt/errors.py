@@ -103,6 +103,13 @@ class AmbiguousRevision(UsageError):
     hint = "give more digits of the id"
 
 
+class InvalidFilter(UsageError):
+    code = "filter.syntax"
+    what = "cannot read {text!r} as a filter"
+    why = "at character {column}: {problem}"
+    hint = "casckpt log --help"
+
+
 class TooLarge(UsageError):
     code = "usage.too-large"
     what = "{object} is too large"
@@ -155,6 +162,13 @@ class RevisionNotFound(NotFoundError):
     what = "no revision named {text!r}"
     why = "{problem}"
     hint = "casckpt log --all lists the commits"
+
+
+class MetricNotFound(NotFoundError):
+    code = "metric.unknown"
+    what = "none of these commits has the metric {metric!r}"
+    why = "{problem}"
+    hint = "casckpt log shows the metrics of each commit"
 
 
 class CommitDropped(NotFoundError):

@@ -295,9 +295,11 @@ class Store(Exchange, Browse):
 
         return StoredState(self._repository, self._resolve(revision))
 
-    def log(self, revision: str | None = None, *, limit: int | None = None) -> Iterator[CommitInfo]:
-        """Commits newest first: the ancestors of a revision (a run's name is its last commit), or of all refs."""
-        return history.log(self._repository.database, revision, limit)
+    def log(
+        self, revision: str | None = None, *, limit: int | None = None, where: str | None = None
+    ) -> Iterator[CommitInfo]:
+        """Commits newest first: the ancestors of a revision (a run's name is its last commit), of a range, or all."""
+        return history.log(self._repository.database, revision, limit, where)
 
     def show(self, revision: str = "@") -> CommitInfo:
         """One commit."""

@@ -6,18 +6,24 @@ import os
 from collections.abc import Iterator
 from itertools import islice
 
-from casckpt.errors import AmbiguousRevision, CommitDropped, CommitThinned, RevisionNotFound, UsageError
+from casckpt.errors import (
+    AmbiguousRevision,
+    CommitDropped,
+    CommitThinned,
+    InvalidRevision,
+    RevisionNotFound,
+    UsageError,
+)
 from casckpt.format.commit import Commit
 from casckpt.format.ids import CommitId
 from casckpt.odb.database import Database
 from casckpt.odb.journal import file_name
+from casckpt.ops import lookup
 from casckpt.ops.values import CommitInfo, RunInfo, Status
-from casckpt.plan.graph import ancestors, nth_ancestor
+from casckpt.plan.graph import ancestors, between, newest_common, nth_ancestor
 from casckpt.plan.names import HEADS, head_ref, is_text, run_of, tag_ref
-from casckpt.plan.revision import Revision, Suffix, id_prefix, parse_revision
+from casckpt.plan.revision import Best, Fork, Revision, Suffix, parse_range, parse_revision
 from casckpt.units import rfc3339
-
-_STEP_SEARCH = 1_000_000
 
 
 def resolve(database: Database, text: str) -> CommitId:
@@ -31,15 +37,73 @@ def resolve(database: Database, text: str) -> CommitId:
     database.refresh()
     if not is_text(text):
         raise RevisionNotFound(text=ascii(text), problem="no name has such characters")
-    revision = parse_revision(text)
-    identity = _base(database, revision, text)
-    for suffix in revision.suffixes:
+    return _find(database, parse_revision(text), text)
+
+
+def _line(database: Database, text: str) -> Iterator[tuple[CommitId, Commit]]:
+    """The commits that a range or the history of a revision consists of, newest first."""
+    found = parse_range(text) if is_text(text) else None
+    if found is None:
+        return ancestors([resolve(database, text)], database.commit)
+    database.refresh()
+    left, right = (_find(database, side, str(side)) for side in (found.left, found.right))
+    return between(left, right, database.commit, symmetric=found.symmetric)
+
+
+def _find(database: Database, revision: Revision, text: str) -> CommitId:
+    base, suffixes = revision
+    if isinstance(base, Best):
+        identity = _best(database, base, text)
+    elif isinstance(base, Fork):
+        identity = _fork(database, base, text)
+    elif suffixes and suffixes[0].kind == "earlier":
+        identity, suffixes = _earlier(database, base, int(suffixes[0].number), text), suffixes[1:]
+    else:
+        identity = _base(database, base, text)
+    for suffix in suffixes:
         identity = _step(database, identity, suffix, text)
     return identity
 
 
-def _base(database: Database, revision: Revision, text: str) -> CommitId:
-    base = revision.base
+def _best(database: Database, best: Best, text: str) -> CommitId:
+    run = current_run(database) if best.run is None else best.run
+    if run is None or database.ref(head_ref(run, "last")) is None:
+        raise _not_found(database, text, _suggest(database, run or ""))
+    mode = best.mode
+    if mode is None:
+        rule = database.run_settings(run).get("best")
+        if type(rule) is not list or len(rule) != 2 or rule[0] != best.metric or rule[1] not in ("min", "max"):
+            problem = f"run {run!r} has no rule for {best.metric!r}: say best({best.metric},min) or ({best.metric},max)"
+            raise InvalidRevision(text=text, problem=problem)
+        mode = rule[1]
+    found = lookup.best_commit(database, run, best.metric, mode)
+    if found is None:
+        raise _not_found(database, text, lookup.no_best(database, run, best.metric))
+    return found
+
+
+def _fork(database: Database, fork: Fork, text: str) -> CommitId:
+    left, right = (_find(database, side, str(side)) for side in fork)
+    found = newest_common(left, right, database.commit)
+    if found is None:
+        raise _not_found(database, text, f"{fork.left} and {fork.right} have no common ancestor")
+    return found
+
+
+def _earlier(database: Database, base: str, number: int, text: str) -> CommitId:
+    ref = next((name for name in _ref_names(database, base) if database.ref(name) is not None), None)
+    if ref is None:
+        _base(database, base, text)
+        raise _not_found(database, text, f"{base!r} is no run, head or tag, and only those have earlier values")
+    values = 0
+    for identity in lookup.values_of_ref(database, ref):
+        if values == number:
+            return _present(database, identity, text)
+        values += 1
+    raise _not_found(database, text, f"the journal has {values} {'value' if values == 1 else 'values'} of {ref}")
+
+
+def _base(database: Database, base: str, text: str) -> CommitId:
     for name in _ref_names(database, base):
         found = database.ref(name)
         if found is not None:
@@ -49,19 +113,11 @@ def _base(database: Database, revision: Revision, text: str) -> CommitId:
         last = database.ref(head_ref(run, "last"))
         if last is not None:
             return list(ancestors([last], database.commit))[-1][0]
-    prefix = id_prefix(base)
-    if prefix is not None:
-        whole, half = prefix
-        matches = [
-            identity
-            for identity, _ in database.commits(whole)
-            if identity.hex()[len(whole) * 2 :][:1] == half or not half
-        ]
-        if len(matches) == 1:
-            return matches[0]
-        if matches:
-            listed = ", ".join(sorted(identity.hex()[:16] for identity in matches)[:5])
-            raise AmbiguousRevision(text=text, count=len(matches), candidates=listed)
+    matches = lookup.commits_by_prefix(database, base)
+    if len(matches) > 1:
+        raise AmbiguousRevision(text=text, count=len(matches), candidates=lookup.listed(database, matches))
+    if matches:
+        return matches[0]
     raise _not_found(database, text, _suggest(database, base))
 
 
@@ -116,14 +172,12 @@ def current_run(database: Database) -> str | None:
 def _suggest(database: Database, base: str) -> str:
     names = {name.split("/", 1)[1] for name in database.refs()}
     run, _, head = base.rpartition("/")
+    run = run.removeprefix("runs/") or current_run(database) or ""
     if head == "best" and head_ref(run, "last") in database.refs(f"runs/{run}/"):
         return f"run {run!r} has no rule for best; commit with best='METRIC:min' to give it one"
     names |= {name.removesuffix("/last") for name in names}
-    import difflib  # slow to import, and needed by errors only
-
-    close = difflib.get_close_matches(base, sorted(names), 3)
-    known = f"did you mean {' or '.join(map(repr, close))}?" if close else "not a run, tag, ref or commit id here"
-    return known if names else "the store has no commits yet"
+    close = lookup.did_you_mean(lookup.close_names(base, names))
+    return (close or "not a run, tag, ref or commit id here") if names else "the store has no commits yet"
 
 
 def _step(database: Database, identity: CommitId, suffix: Suffix, text: str) -> CommitId:
@@ -138,19 +192,20 @@ def _step(database: Database, identity: CommitId, suffix: Suffix, text: str) -> 
         found = identity if number == 0 else parents[number - 1] if number <= len(parents) else None
         problem = f"{identity.hex()[:12]} has {len(parents)} parents"
     else:
-        near: list[int | float] = []
-        for ancestor, commit in islice(ancestors([identity], database.commit), _STEP_SEARCH):
-            value = getattr(commit, suffix.kind)
-            if value == suffix.number:
-                return ancestor
-            if value is not None:
-                near.append(value)
-        near.sort(key=lambda value: abs(value - suffix.number))
-        listed = " and ".join(str(value) for value in sorted(near[:2]))
-        problem = f"no commit at {suffix.kind} {suffix.number}" + (f"; nearest are {listed}" if listed else "")
-    if found is None or database.commit(found) is None:
+        answer = lookup.at(database, identity, suffix.kind, suffix.number)
+        if not isinstance(answer, str):
+            return answer
+        problem = f"no commit at {suffix.kind} {suffix.number}" + (f"; {answer}" if answer else "")
+    if found is None:
         raise _not_found(database, text, problem)
-    return found
+    return _present(database, found, text)
+
+
+def _present(database: Database, identity: CommitId, text: str) -> CommitId:
+    """A commit that something names, if the store has it."""
+    if database.commit(identity) is None:
+        raise _not_found(database, text, f"the store has no commit {identity.hex()[:12]}")
+    return identity
 
 
 def describe(database: Database, identity: CommitId, refs: dict[CommitId, list[str]] | None = None) -> CommitInfo:
@@ -196,8 +251,13 @@ def refs_by_commit(database: Database) -> dict[CommitId, list[str]]:
     return found
 
 
-def log(database: Database, revision: str | None = None, limit: int | None = None) -> Iterator[CommitInfo]:
-    """Commits newest first: the ancestors of a revision, or of every ref.
+def log(
+    database: Database, revision: str | None = None, limit: int | None = None, where: str | None = None
+) -> Iterator[CommitInfo]:
+    """Commits newest first: those of a range, the ancestors of a revision, or of every ref.
+
+    Args:
+        where: only those that a filter wants; they count towards the limit.
 
     Cost: one index look-up a commit and parent; nothing is read ahead of what the caller takes.
     """
@@ -205,11 +265,15 @@ def log(database: Database, revision: str | None = None, limit: int | None = Non
         raise UsageError(problem=f"limit must be 0 or more, not {limit}")
     if revision is None:
         database.refresh()
-        starts = list(dict.fromkeys(database.refs().values()))
+        line = ancestors(list(dict.fromkeys(database.refs().values())), database.commit)
     else:
-        starts = [resolve(database, revision)]
+        line = _line(database, revision)
+    if where is not None:
+        from casckpt.plan.filters import parse_filter  # a plain log starts without it
+
+        line = lookup.matching(line, parse_filter(where))
     refs = refs_by_commit(database)
-    for identity, _ in islice(ancestors(starts, database.commit), limit):
+    for identity, _ in islice(line, limit):
         yield describe(database, identity, refs)
 
 

@@ -34,6 +34,7 @@ def loaded_by(folder: Path, *words: str) -> set[str]:
     "words",
     [
         ["log", "-n", "20"],
+        ["log", "gpt~2..gpt", "-w", "step > 1"],
         ["status"],
         ["show"],
         ["tag"],

@@ -56,10 +56,12 @@ def test_an_empty_store_has_nothing_and_says_so(store: casckpt.Store, text: str,
     ("text", "hint"),
     [
         ("mian", "did you mean 'main'?"),
+        ("MAIN~2", "did you mean 'main'"),
+        ("best", "best="),
         ("main~5", "fewer than 5"),
         ("main^2", "1 parents"),
-        ("main@step=11", "nearest are 10 and 20"),
-        ("main@epoch=7", "nearest are 1.5 and 2.0"),
+        ("main@step=11", "nearest are 10 ("),
+        ("main@epoch=7", "nearest are 1.5 ("),
         ("main/best", "best="),
         ("other/last", ""),
         ("other/first", ""),
@@ -101,6 +103,31 @@ def test_the_log_of_a_revision_is_its_ancestors_and_of_nothing_is_everything(sto
     assert [info.id for info in store.log(limit=2)] == b[::-1]
     assert list(store.log(limit=0)) == []
     assert next(iter(store.log())).refs == ("last",)
+
+
+def test_the_log_of_a_range_is_what_one_side_has_and_the_other_has_not(store: casckpt.Store) -> None:
+    base = line(store, 4, "base")
+    wide = [store.commit({}, run="wide", parents=("base~2",)).id, store.commit({}, run="wide").id]
+    for text, expected in {
+        "base..wide": wide[::-1], "wide..base": base[:1:-1], "base...wide": wide[::-1] + base[:1:-1],
+        "base..": wide[::-1], "base..base": [], "wide~..@": wide[1:], "base~3..fork(base,wide)": base[1:2],
+    }.items():  # fmt: skip
+        assert [info.id for info in store.log(text)] == expected, text
+    assert [info.id for info in store.log("base...wide", limit=1)] == wide[1:]
+
+
+@pytest.mark.parametrize("text", ["main..wide", "mian..main"])
+def test_a_range_of_a_name_that_is_not_there_says_which(store: casckpt.Store, text: str) -> None:
+    line(store, 2)
+    with pytest.raises(RevisionNotFound) as raised:
+        list(store.log(text))
+    assert raised.value.facts["text"] in ("wide", "mian")
+
+
+def test_only_a_log_takes_a_range(store: casckpt.Store) -> None:
+    line(store, 2)
+    with pytest.raises(InvalidRevision, match="range"):
+        store.show("main~..main")
 
 
 def test_a_merge_is_logged_once(store: casckpt.Store) -> None:

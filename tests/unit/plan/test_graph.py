@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from casckpt.format.commit import Commit
 from casckpt.format.ids import CommitId, ObjectId, TreeId
-from casckpt.plan.graph import ancestors, nth_ancestor
+from casckpt.plan.graph import ancestors, between, newest_common, nth_ancestor
 
 TREE = TreeId(ObjectId(bytes(32)))
 
@@ -26,6 +26,18 @@ def numbers(found: object) -> list[int]:
     return [int.from_bytes(identity, "big") for identity, _ in found]  # type: ignore[attr-defined]
 
 
+def lineage(parents: list[list[int]], start: int) -> set[int]:
+    """A commit and its ancestors."""
+    reachable: set[int] = set()
+    waiting = [start]
+    while waiting:
+        number = waiting.pop()
+        if number not in reachable:
+            reachable.add(number)
+            waiting += parents[number]
+    return reachable
+
+
 @given(st.data())
 def test_every_ancestor_comes_once_newest_first_and_children_before_parents(data: st.DataObject) -> None:
     size = data.draw(st.integers(1, 12))
@@ -33,14 +45,40 @@ def test_every_ancestor_comes_once_newest_first_and_children_before_parents(data
     commits = history(parents)
     starts = data.draw(st.lists(st.integers(0, size - 1), max_size=4))
     found = numbers(ancestors(map(commit_id, starts), commits.get))
-    reachable: set[int] = set()
-    waiting = list(starts)
-    while waiting:
-        number = waiting.pop()
-        if number not in reachable:
-            reachable.add(number)
-            waiting += parents[number]
+    reachable = set[int]().union(*(lineage(parents, start) for start in starts))
     assert found == sorted(reachable, reverse=True)
+
+
+@given(st.data())
+def test_ranges_and_common_ancestors_are_those_of_the_sets_of_ancestors(data: st.DataObject) -> None:
+    size = data.draw(st.integers(1, 12))
+    parents = [data.draw(st.lists(st.integers(0, n - 1), max_size=3, unique=True)) if n else [] for n in range(size)]
+    commits = history(parents)
+    a, b = data.draw(st.integers(0, size - 1)), data.draw(st.integers(0, size - 1))
+    left, right = lineage(parents, a), lineage(parents, b)
+    sides = commit_id(a), commit_id(b)
+    assert numbers(between(*sides, commits.get)) == sorted(right - left, reverse=True)
+    assert numbers(between(*sides, commits.get, symmetric=True)) == sorted(left ^ right, reverse=True)
+    expected = max(left & right, default=None)
+    assert newest_common(*sides, commits.get) == (None if expected is None else commit_id(expected))
+
+
+def test_a_range_is_walked_no_further_than_where_its_sides_have_joined() -> None:
+    commits = history([[n - 1] if n else [] for n in range(10_000)])
+    asked: list[CommitId] = []
+
+    def lookup(identity: CommitId) -> Commit | None:
+        asked.append(identity)
+        return commits.get(identity)
+
+    assert numbers(between(commit_id(9_990), commit_id(9_999), lookup)) == list(range(9_999, 9_990, -1))
+    assert len(asked) <= 12
+
+
+def test_a_range_ends_in_a_cycle_too() -> None:
+    commits = history([[1], [0], [2]])
+    assert sorted(numbers(between(commit_id(2), commit_id(0), commits.get))) == [0, 1]
+    assert newest_common(commit_id(2), commit_id(0), commits.get) is None
 
 
 def test_commits_of_one_time_come_by_id() -> None:

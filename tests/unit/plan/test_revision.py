@@ -1,37 +1,99 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from casckpt.errors import InvalidRevision
-from casckpt.plan.revision import Revision, Suffix, id_prefix, parse_revision, split_path
+from casckpt.plan.revision import (
+    Best,
+    Fork,
+    Range,
+    Revision,
+    Suffix,
+    id_prefix,
+    parse_range,
+    parse_revision,
+    split_path,
+)
 
-BASES = st.text(st.characters(exclude_characters="~^@", exclude_categories=("Cs",)), min_size=1) | st.just("@")
+# Names as runs and tags have them, which never begin like a call; metrics may be spelled in any way that is balanced.
+NAMES = st.from_regex(r"[a-z0-9(),+_-]{1,8}(\.[a-z0-9]{1,3})?", fullmatch=True).filter(
+    lambda name: not name.startswith(("best(", "fork("))
+)
+PLAIN = st.from_regex(r"[a-z0-9_-]{1,8}", fullmatch=True)
+METRICS = st.from_regex(r"[a-z/:~^@{}.,]{1,6}(\([a-z,]{0,3}\)[a-z]{0,3})?", fullmatch=True)
+BASES = st.one_of(
+    NAMES,
+    st.builds("{}/{}".format, NAMES, st.sampled_from(["last", "best", "recovery", "first"])),
+    st.builds("{}/{}".format, st.sampled_from(["runs", "tags"]), NAMES | st.just("best(x)")),
+    st.builds("id:{}".format, st.text("0123456789abcdef", min_size=4, max_size=64)),
+    st.just("@"),
+)
+CALLED = st.none() | PLAIN | st.sampled_from(["best(x,min)", "fork(a", "a(b)"])
+BESTS = st.builds(Best, CALLED, METRICS, st.sampled_from([None, "min", "max"])).filter(
+    lambda best: best.mode is not None or not best.metric.endswith((",min", ",max"))
+)
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 SUFFIXES = st.one_of(
     st.builds(Suffix, st.sampled_from(["back", "parent"]), st.integers(0, 1 << 32)),
-    st.builds(Suffix, st.just("step"), st.integers(1 - 10**18, 10**18 - 1)),
+    st.builds(Suffix, st.just("step"), st.integers(-(1 << 63), (1 << 63) - 1)),
     st.builds(Suffix, st.just("epoch"), st.integers(0, 1 << 40) | FINITE),
 )
+LINES = st.lists(SUFFIXES, max_size=3).map(tuple)
+EARLIER = st.builds(Suffix, st.just("earlier"), st.integers(0, 1 << 32))
 
 
-@given(BASES, st.lists(SUFFIXES, max_size=4))
-def test_the_text_of_a_revision_is_parsed_back_to_it(base: str, suffixes: list[Suffix]) -> None:
-    revision = Revision(base, tuple(suffixes))
+def with_forks(sides: st.SearchStrategy[Revision]) -> st.SearchStrategy[Revision]:
+    return st.builds(Revision, st.builds(Fork, sides, sides), LINES)
+
+
+# Within fork(,) a name has no comma or parenthesis of its own.
+INNER = PLAIN | BESTS.filter(lambda best: best.run is None or "(" not in best.run)
+SIDES = st.recursive(st.builds(Revision, INNER, LINES), with_forks, max_leaves=4)
+REVISIONS = st.one_of(
+    st.builds(Revision, BASES | BESTS, LINES),
+    st.builds(
+        lambda base, earlier, rest: Revision(base, (earlier, *rest)),
+        BASES.filter(lambda base: not base.startswith("id:")), EARLIER, LINES,
+    ),
+    SIDES,
+)  # fmt: skip
+
+
+@given(REVISIONS)
+@example(Revision(Fork(Revision(Best("a", "x..y", "min")), Revision("b", (Suffix("earlier", 2),)))))
+def test_the_text_of_a_revision_is_parsed_back_to_it(revision: Revision) -> None:
     assert parse_revision(str(revision)) == revision
+    assert parse_range(str(revision)) is None
 
 
-@given(st.text(st.sampled_from("ab/~^@=.-+0123456789ste:po\n ")))
+@given(st.builds(Range, REVISIONS, REVISIONS, st.booleans()))
+def test_the_text_of_a_range_is_parsed_back_to_it(found: Range) -> None:
+    assert parse_range(str(found)) == found
+    with pytest.raises(InvalidRevision, match="range"):
+        parse_revision(str(found))
+
+
+@given(
+    st.text(st.sampled_from("ab/~^@=.-+0123456789ste:po\n {}(),")) | st.from_regex(r"(fork\(|best\(|[a-c,.)~]){1,12}")
+)
 @example("@")
 @example("@step=3")
 @example("~")
-def test_any_text_is_a_revision_that_says_itself_or_is_refused(text: str) -> None:
-    try:
-        revision = parse_revision(text)
-    except InvalidRevision:
-        return
-    assert parse_revision(str(revision)) == revision
+@example("@{1}")
+@example("best(x,min,max)")
+@example("fork(a,fork(b,c))..")
+def test_any_text_is_a_revision_or_range_that_says_itself_or_is_refused(text: str) -> None:
+    parse: list[Callable[[str], object]] = [parse_revision, parse_range]
+    for one in parse:
+        try:
+            found = one(text)
+        except InvalidRevision:
+            continue
+        assert found is None or one(str(found)) == found
 
 
 @pytest.mark.parametrize(
@@ -51,9 +113,21 @@ def test_any_text_is_a_revision_that_says_itself_or_is_refused(text: str) -> Non
         ("run@step=-1", "run", [("step", -1)]),
         ("0123abcd~~", "0123abcd", [("back", 1), ("back", 1)]),
         ("x^0", "x", [("parent", 0)]),
+        ("a@{1}", "a", [("earlier", 1)]),
+        ("a/best@{0}~2", "a/best", [("earlier", 0), ("back", 2)]),
+        ("@{3}", "@", [("earlier", 3)]),
+        ("@@{3}", "@", [("earlier", 3)]),
+        ("best(val/loss,min)", Best(None, "val/loss", "min"), []),
+        ("best( val/loss )~", Best(None, "val/loss", None), [("back", 1)]),
+        ("a(1)/best(f(x, y), max)", Best("a(1)", "f(x, y)", "max"), []),
+        ("runs/a/best(x)", Best("a", "x", None), []),
+        ("runs/best(x)", "runs/best(x)", []),
+        ("tags/fork(a,b)", "tags/fork(a,b)", []),
+        ("fork(a, b~2)^", Fork(Revision("a"), Revision("b", (Suffix("back", 2),))), [("parent", 1)]),
+        ("fork(a/best(x,min),@)", Fork(Revision(Best("a", "x", "min")), Revision("@")), []),
     ],
 )
-def test_the_grammar(text: str, base: str, suffixes: list[tuple[str, int | float]]) -> None:
+def test_the_grammar(text: str, base: str | Best | Fork, suffixes: list[tuple[str, int | float]]) -> None:
     assert parse_revision(text) == Revision(base, tuple(Suffix(*suffix) for suffix in suffixes))
 
 
@@ -61,13 +135,52 @@ def test_the_grammar(text: str, base: str, suffixes: list[tuple[str, int | float
     "text",
     [
         *("", "~", "^2", "~3", "a@", "a@2", "a@step", "a@step=", "a@step=x", "a@step=1.5", "a@epoch=..", "a~b"),
-        *("a^2x", "a@step=1_0", "a~4294967297", "a@{1}", "@@", "a@lost=3", "@x"),
+        *("a^2x", "a@step=1_0", "a~4294967297", "@@", "a@lost=3", "@x"),
+        *(
+            "a@{}",
+            "a@{-1}",
+            "a@{x}",
+            "a~@{1}",
+            "a@{1}@{1}",
+            "id:face@{1}",
+            "best(x)@{1}",
+            "fork(a,b)@{1}",
+            "a@{4294967297}",
+        ),
+        *("best()", "best(", "best(,min)", "a/best(x", "best(x)y", "fork(a)", "fork(a,b,c)", "fork(,b)", "fork(a,b"),
+        *("a..b", "..", "fork(a..b,c)", "fork(" * 17 + "a" + ",a)" * 17),
     ],
 )
 def test_text_outside_of_the_grammar_is_refused_with_its_place(text: str) -> None:
     with pytest.raises(InvalidRevision) as raised:
         parse_revision(text)
     assert repr(text) in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "left", "right", "symmetric"),
+    [
+        ("a..b", "a", "b", False),
+        ("a...b", "a", "b", True),
+        ("a~2..", "a~2", "@", False),
+        ("lr-1.5..best~2", "lr-1.5", "best~2", False),
+        ("a@epoch=1...b", "a@epoch=1", "b", True),
+        ("best(x..y,min)..fork(a,b)", "best(x..y,min)", "fork(a,b)", False),
+        ("@..@{1}", "@", "@@{1}", False),
+        ("a..b/best(x,min)", "a", "b/best(x,min)", False),
+        ("a...runs/best(x)", "a", "runs/best(x)", True),
+    ],
+)
+def test_two_or_three_dots_make_a_range(text: str, left: str, right: str, symmetric: bool) -> None:
+    found = parse_range(text)
+    assert found is not None
+    assert (str(found.left), str(found.right), found.symmetric) == (left, right, symmetric)
+
+
+@pytest.mark.parametrize("text", ["..b", "...b", "a...", "..", "a..b..c", "~..b"])
+def test_a_range_without_its_sides_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRevision):
+        parse_range(text)
 
 
 @pytest.mark.parametrize("text", ["a~" + "9" * 5000, "a@step=" + "9" * 5000])
@@ -119,6 +232,9 @@ def test_what_can_be_the_prefix_of_an_id(base: str, prefix: tuple[bytes, str] | 
         ("@:", "@", ""),
         (":weight", "", "weight"),
         ("id:face:", "id:face", ""),
+        ("best(a:b,min):c:d", "best(a:b,min)", "c:d"),
+        ("fork(id:face,b):w", "fork(id:face,b)", "w"),
+        ("fork(a,b", "fork(a,b", None),
     ],
 )
 def test_a_path_follows_after_the_first_colon_that_is_not_that_of_an_id(
@@ -127,10 +243,7 @@ def test_a_path_follows_after_the_first_colon_that_is_not_that_of_an_id(
     assert split_path(text) == (revision, path)
 
 
-NAMES = BASES.filter(lambda base: ":" not in base and base != "id")
-
-
-@given(st.builds(Revision, NAMES, st.lists(SUFFIXES, max_size=3).map(tuple)))
+@given(REVISIONS.filter(lambda revision: not str(revision.base).startswith("id/") and revision.base != "id"))
 def test_every_revision_can_be_given_any_path(revision: Revision) -> None:
     for path in ("", "model/weight", "id:face", ":meta"):
         assert split_path(f"{revision}:{path}") == (str(revision), path)

@@ -67,3 +67,10 @@ def test_an_error_says_the_same_in_both_forms() -> None:
         "  try: casckpt log --all lists the commits",
     ]
     assert list(failure_lines(Failure("usage", 2, "no\n"), Look(0))) == ["error: no\\n"]
+
+
+def test_an_error_about_a_place_in_a_text_points_at_it_as_it_is_shown() -> None:
+    found = Failure.of(errors.InvalidFilter(text="run = '\x1b字' !", column=12, problem="'!' means nothing here"))
+    lines = list(failure_lines(found, Look(0)))
+    assert lines[1:3] == [r"    run = '\x1b字' !", "    " + " " * 15 + "^"]
+    assert failure(found)["error"]["details"]["column"] == 12

@@ -1,0 +1,264 @@
+"""Filters: text that says which commits of a history are wanted, parsed into conditions; nothing of it is executed.
+
+    filter    = and { "or" and }
+    and       = not { "and" not }
+    not       = [ "not" ] ( condition | "(" filter ")" )
+    condition = key operator value | "has" key
+    operator  = "<" | "<=" | ">" | ">=" | "=" | "!=" | "~"
+    key       = "step" | "epoch" | "run" | "kind" | "status" | "message" | "author" | metric
+    value     = number | text
+
+A metric, and a text, is a word or stands in quotes, in which a backslash takes the next character as it is. A quoted
+key is always a metric, so one that is called `step` or `or` can be asked for too. What a commit does not have
+fulfils no comparison, not even `!=`.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+from casckpt.errors import InvalidFilter
+from casckpt.format.commit import Commit
+from casckpt.units import parse_int
+
+NUMBERS = ("step", "epoch")
+TEXTS = ("run", "kind", "status", "message", "author")
+_RESERVED = ("and", "or", "not", "has")
+_MAX_NESTING = 32
+_TOKEN = re.compile(
+    r"""\s*(?:(?P<operator><=|>=|!=|[<>=~])|(?P<paren>[()])|(?P<quoted>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
+    r"""|(?P<word>[^\s<>=!~()"']+)|(?P<end>\Z))""",
+    re.DOTALL,
+)
+_SPACE = re.compile(r"\s*")
+_NUMBER = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|inf)|nan", re.ASCII)
+_ORDERS: dict[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "=": operator.eq, "!=": operator.ne,
+}  # fmt: skip
+
+
+class Key(NamedTuple):
+    """What a commit is asked for: a field of it, or a metric."""
+
+    name: str
+    is_metric: bool
+
+    def __str__(self) -> str:
+        word = _TOKEN.fullmatch(self.name)
+        is_bare = word is not None and word["word"] == self.name and _NUMBER.fullmatch(self.name) is None
+        if not self.is_metric or (is_bare and self.name not in (*_RESERVED, *NUMBERS, *TEXTS)):
+            return self.name
+        return _quoted(self.name)
+
+    def value(self, commit: Commit) -> int | float | str | None:
+        """Its value in a commit, None if there is none."""
+        return commit.metrics.get(self.name) if self.is_metric else getattr(commit, self.name)
+
+
+class Condition(NamedTuple):
+    """A comparison with a number or a text."""
+
+    key: Key
+    operator: str
+    value: int | float | str
+
+    def __str__(self) -> str:
+        return f"{self.key} {self.operator} {_quoted(self.value) if isinstance(self.value, str) else repr(self.value)}"
+
+    def matches(self, commit: Commit) -> bool:
+        found = self.key.value(commit)
+        if found is None:
+            return False
+        if self.operator == "~":
+            return fnmatchcase(str(found), str(self.value))
+        if self.value != self.value:  # NaN equals nothing, but who asks for it wants those that are
+            return (self.operator, math.isnan(float(found))) in (("=", True), ("!=", False))
+        return _ORDERS[self.operator](found, self.value)
+
+    def compared(self) -> Iterator[Key]:
+        yield self.key
+
+
+class Has(NamedTuple):
+    """Whether there is a value; an empty text is none."""
+
+    key: Key
+
+    def __str__(self) -> str:
+        return f"has {self.key}"
+
+    def matches(self, commit: Commit) -> bool:
+        return self.key.value(commit) not in (None, "")
+
+    def compared(self) -> Iterator[Key]:
+        yield from ()
+
+
+class Not(NamedTuple):
+    """The opposite."""
+
+    part: Filter
+
+    def __str__(self) -> str:
+        return f"not {self.part}" if isinstance(self.part, Condition | Has) else f"not ({self.part})"
+
+    def matches(self, commit: Commit) -> bool:
+        return not self.part.matches(commit)
+
+    def compared(self) -> Iterator[Key]:
+        return self.part.compared()
+
+
+class Several(NamedTuple):
+    """All of two or more filters (`and`) or any of them (`or`)."""
+
+    word: str
+    parts: tuple[Filter, ...]
+
+    def __str__(self) -> str:
+        return f" {self.word} ".join(map(self._shown, self.parts))
+
+    def _shown(self, part: Filter) -> str:
+        """A part in parentheses if they change the meaning: `and` binds closer than `or`."""
+        return f"({part})" if isinstance(part, Several) and (self.word, part.word) != ("or", "and") else str(part)
+
+    def matches(self, commit: Commit) -> bool:
+        found = (part.matches(commit) for part in self.parts)
+        return all(found) if self.word == "and" else any(found)
+
+    def compared(self) -> Iterator[Key]:
+        """The keys that are compared with a value, in the order of the text."""
+        for part in self.parts:
+            yield from part.compared()
+
+
+Filter = Condition | Has | Not | Several
+
+
+def parse_filter(text: str) -> Filter:
+    """The meaning of a filter.
+
+    Raises:
+        InvalidFilter: the text does not follow the grammar, or compares what cannot be; with the place.
+    """
+    return _Parser(text).whole()
+
+
+class _Token(NamedTuple):
+    kind: str
+    text: str
+    at: int
+
+
+class _Parser:
+    """One descent through the tokens of a filter; every rule leaves `_next` behind what it took."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._tokens: list[_Token] = []
+        position = 0
+        while not self._tokens or self._tokens[-1].kind != "end":
+            found = _TOKEN.match(text, position)
+            if found is None:
+                at = _SPACE.match(text, position).end()  # type: ignore[union-attr]
+                problem = "the quote is not closed" if text[at] in "\"'" else f"{text[at]!r} means nothing here"
+                raise self._error(at, problem)
+            kind = str(found.lastgroup)
+            self._tokens.append(_Token(kind, found[kind], found.start(kind)))
+            position = found.end()
+        self._next = 0
+
+    def whole(self) -> Filter:
+        found = self._several("or", _MAX_NESTING)
+        token = self._tokens[self._next]
+        if token.kind != "end":
+            is_stray = token.text == ")"
+            raise self._error(token.at, "this ')' closes nothing" if is_stray else "expected 'and', 'or' or the end")
+        return found
+
+    def _several(self, word: str, nesting: int) -> Filter:
+        found: list[Filter] = []
+        while not found or self._take("word", word):
+            found.append(self._several("and", nesting) if word == "or" else self._not(nesting))
+        return found[0] if len(found) == 1 else Several(word, tuple(found))
+
+    def _not(self, nesting: int) -> Filter:
+        if self._take("word", "not"):
+            return Not(self._single(nesting))
+        return self._single(nesting)
+
+    def _single(self, nesting: int) -> Filter:
+        opening = self._tokens[self._next]
+        if self._take("paren", "("):
+            if not nesting:
+                raise self._error(opening.at, f"parentheses are nested more than {_MAX_NESTING} deep")
+            found = self._several("or", nesting - 1)
+            if not self._take("paren", ")"):
+                at = self._tokens[self._next].at
+                raise self._error(at, f"expected 'and', 'or' or the ')' of the '(' at character {opening.at + 1}")
+            return found
+        if self._take("word", "has"):
+            return Has(self._key())
+        return self._condition()
+
+    def _key(self) -> Key:
+        token = self._tokens[self._next]
+        is_name = token.kind == "quoted" or (
+            token.kind == "word" and token.text not in _RESERVED and _NUMBER.fullmatch(token.text) is None
+        )
+        if not is_name:
+            raise self._error(token.at, f"expected a metric or one of {', '.join((*NUMBERS, *TEXTS))}")
+        self._next += 1
+        if token.kind == "quoted":
+            return Key(_unquoted(token.text), is_metric=True)
+        return Key(token.text, token.text not in (*NUMBERS, *TEXTS))
+
+    def _condition(self) -> Condition:
+        key = self._key()
+        is_text = not key.is_metric and key.name in TEXTS
+        sign = self._tokens[self._next]
+        if sign.kind != "operator":
+            raise self._error(sign.at, f"expected one of {' '.join(_ORDERS)} ~ after {key}")
+        if is_text and sign.text not in ("=", "!=", "~"):
+            raise self._error(sign.at, f"{key} is a text, which is compared with = != or ~")
+        if not is_text and sign.text == "~":
+            raise self._error(sign.at, f"{key} is a number, and ~ compares texts: {', '.join(TEXTS)}")
+        value = self._tokens[self._next + 1]
+        if value.kind not in ("word", "quoted"):
+            doubled = " ('=' is written once)" if sign.text == value.text == "=" else ""
+            raise self._error(value.at, f"expected a {'text' if is_text else 'number'} after {sign.text}{doubled}")
+        self._next += 2
+        if is_text:
+            return Condition(key, sign.text, _unquoted(value.text) if value.kind == "quoted" else value.text)
+        return Condition(key, sign.text, self._number(key, value))
+
+    def _number(self, key: Key, token: _Token) -> int | float:
+        if token.kind != "word" or _NUMBER.fullmatch(token.text) is None:
+            texts = f" (texts are {', '.join(TEXTS)})" if key.is_metric else ""
+            raise self._error(token.at, f"{token.text} is no number, which {key} is compared with{texts}")
+        if token.text == "nan":
+            return math.nan
+        whole = parse_int(token.text)
+        return float(token.text) if whole is None else whole
+
+    def _take(self, kind: str, text: str) -> bool:
+        token = self._tokens[self._next]
+        is_it = token.kind == kind and token.text == text
+        self._next += is_it
+        return is_it
+
+    def _error(self, at: int, problem: str) -> InvalidFilter:
+        return InvalidFilter(text=self._text, column=at + 1, problem=problem)
+
+
+def _quoted(text: str) -> str:
+    return "'" + re.sub(r"(['\\])", r"\\\1", text) + "'"
+
+
+def _unquoted(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
