@@ -19,6 +19,7 @@ from casckpt.ops.stored_leaves import Chunks, Run, StoredLeaf
 from casckpt.state.checks import check_extent, check_size, default_strides, inconsistent
 from casckpt.state.memory import StridedSource
 from casckpt.state.nodes import ArrayNode, NumbersNode, TensorNode
+from casckpt.storage.pages import pages
 
 RUN_BYTES = 1 << 20
 GATHERED_BYTES = 16 << 20
@@ -152,7 +153,12 @@ class Gathered:
         import numpy as np
 
         among = Numbers(found.leaf, _BYTES, (found.reach,), (1,), found.low, found.reach, found.low)
-        owner = np.frombuffer(InOrder(among, chunks).read(0, found.reach), np.uint8)
+        # Mapped, since the allocator might keep so much memory after it is given back.
+        memory, scattered = memoryview(pages(found.reach)), InOrder(among, chunks)
+        for start in range(0, found.reach, RUN_BYTES):
+            stop = min(start + RUN_BYTES, found.reach)
+            memory[start:stop] = scattered.read(start, stop)
+        owner = np.frombuffer(memory, np.uint8)
         self._item = found.form.itemsize
         address = owner.ctypes.data + found.first - found.low
         self._source = StridedSource(owner, address, found.shape, found.strides, self._item)
