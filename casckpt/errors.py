@@ -420,6 +420,13 @@ class StateMismatch(StateError):
     hint = "check out without into=, or only what fits with select="
 
 
+class StateRefused(StateError):
+    code = "state.refused"
+    what = "a live {type} did not load its stored state"
+    why = "{problem}; what comes before it in the state was overwritten"
+    hint = "make the object as it was when the state was committed, or check out without into= and load by hand"
+
+
 class StateChanged(StateError):
     code = "state.changed"
     what = "{path}: changed while it was being committed"

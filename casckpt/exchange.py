@@ -74,6 +74,7 @@ class Exchange:
         """
         from casckpt.ops.export import export
 
+        self._background.raise_failure()
         return export(self._repository, revision, destination, format, select, progress, replace=replace)
 
     def checkout_path(

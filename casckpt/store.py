@@ -9,6 +9,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
+from casckpt.browse import Browse
 from casckpt.errors import OpaqueWarning, SchemaWarning, StoreNotFound
 from casckpt.exchange import Exchange
 from casckpt.odb.repository import Repository, initialize, writer_name
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
         ImportedCheckpoint,
         ImportReport,
         LeafSummary,
+        PathInfo,
+        RefChange,
     )  # fmt: skip
     from casckpt.plan.schema import Schema, SchemaLike, migration
 
@@ -43,12 +46,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CheckoutReport", "CommitInfo", "Diff", "ExportReport", "FsckReport", "ImportReport", "ImportedCheckpoint",
-    "LeafSummary", "Opaque", "OpaqueWarning", "PendingCommit", "RunInfo", "Schema", "SchemaWarning", "Status", "Store",
-    "StoredState", "StoredValue", "init", "memory", "migration", "open", "register",
+    "LeafSummary", "Opaque", "OpaqueWarning", "PathInfo", "PendingCommit", "RefChange", "RunInfo",
+    "Schema", "SchemaWarning", "Status", "Store", "StoredState", "StoredValue", "init", "memory", "migration",
+    "open", "register",
 ]  # fmt: skip
 
 
-class Store(Exchange):
+class Store(Exchange, Browse):
     """An open store. Safe to use from several threads and after fork; close it, or use it as a context manager.
 
     Several processes may have the same store open and commit to it at once.
@@ -299,18 +303,6 @@ class Store(Exchange):
     def show(self, revision: str = "@") -> CommitInfo:
         """One commit."""
         return history.describe(self._repository.database, self._resolve(revision))
-
-    def leaves(self, revision: str = "@") -> Iterator[LeafSummary]:
-        """Every leaf of a commit's state with its type, shape and size; reads no tensor."""
-        from casckpt.ops.inspect import leaves
-
-        return leaves(self._repository.database, self._resolve(revision))
-
-    def metadata(self, revision: str = "@") -> dict[str, Any]:
-        """The config, environment, code and data values a commit was made with."""
-        from casckpt.ops.inspect import metadata
-
-        return metadata(self._repository.database, self._resolve(revision))
 
     def diff(self, before: str, after: str, *, values: bool = False, **words: Unpack[DiffWords]) -> Diff:
         """What differs, by path; large tensors are compared by their ids, and read only to measure `values`."""

@@ -9,6 +9,9 @@ KiB = 1 << 10
 MiB = 1 << 20
 GiB = 1 << 30
 
+DECIMAL_BITS_MAX = 14_000
+"""Longest ints that are written in decimal: Python refuses 4300 digits, for the time grows with their square."""
+
 _BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -43,9 +46,12 @@ def format_age(seconds: float) -> str:
 
 
 def parse_int(text: str) -> int | None:
-    """The decimal integer written in `text`, None if it is anything else (no `_`, no spaces, at most 18 digits)."""
+    """The decimal integer of 64 bits written in `text`, None if it is anything else (no `_`, no spaces)."""
     digits = text[1:] if text[:1] == "-" else text
-    return int(text) if digits.isascii() and digits.isdigit() and len(digits) <= 18 else None
+    if not digits.isascii() or not digits.isdigit() or len(digits) > 19:
+        return None
+    number = int(text)
+    return number if -(1 << 63) <= number < 1 << 63 else None
 
 
 def rfc3339(time_ns: int) -> str:
@@ -58,7 +64,9 @@ def rfc3339(time_ns: int) -> str:
 
 
 def json_number(value: int | float) -> int | float | str:
-    """A number JSON can hold: non-finite ones become "NaN", "Infinity" and "-Infinity"."""
+    """A number JSON can hold: non-finite ones become "NaN", "Infinity" and "-Infinity", very long ints hexadecimal."""
+    if isinstance(value, int) and value.bit_length() > DECIMAL_BITS_MAX:
+        return hex(value)
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value

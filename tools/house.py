@@ -23,7 +23,7 @@ FLOORS = (
     ("integrations",),
     ("train",),
     ("store",),
-    ("exchange",),
+    ("exchange", "browse"),
     ("view",),
     ("ops",),
     ("plan", "odb"),

@@ -78,6 +78,15 @@ class Output:
         """Write lines to stdout."""
         self.stdout.writelines(f"{line}\n" for line in lines)
 
+    def raw(self, pieces: Iterable[bytes]) -> None:
+        """Write bytes to stdout as they are; BrokenPipeError if its reader is gone."""
+        self.stdout.flush()
+        self.stdout.buffer.writelines(pieces)
+
+    def text(self, pieces: Iterable[str]) -> None:
+        """Write text that ends its lines itself to stdout."""
+        self.stdout.writelines(pieces)
+
     def errors(self, lines: Iterable[str]) -> None:
         """Write lines to stderr, after the answer so far."""
         with contextlib.suppress(OSError):

@@ -26,11 +26,15 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "export": Entry("Write a state or a part of it as a file of another program."),
     },
     "Look": {
+        "runs": Entry("List the runs, newest first."),
         "log": Entry("Show the history, newest first."),
         "show": Entry("Show one commit in full."),
+        "ls": Entry("List what lies at a path of a commit."),
+        "cat": Entry("Print a file or a value of a commit."),
         "diff": Entry("Show what differs between two commits."),
     },
     "Names": {
+        "reflog": Entry("Show what names meant before, newest first."),
         "tag": Entry("Give a commit a name that never moves, or list the tags."),
     },
     "Care": {

@@ -89,6 +89,20 @@ def _ref_names(database: Database, base: str) -> Iterator[str]:
             yield head_ref(current, "last" if base == "@" else base)
 
 
+def refs_named(database: Database, text: str) -> tuple[str, ...]:
+    """The ref that a name means, or all that it could mean if it means none now."""
+    database.refresh()
+    if not is_text(text):
+        raise RevisionNotFound(text=ascii(text), problem="no name has such characters")
+    names = tuple(_ref_names(database, text))
+    return next(((name,) for name in names if database.ref(name) is not None), names)
+
+
+def no_such_ref(database: Database, text: str) -> RevisionNotFound:
+    """The error for a name that no ref has or had."""
+    return _not_found(database, text, _suggest(database, text))
+
+
 def current_run(database: Database) -> str | None:
     """The run whose last commit is the newest, None in an empty store."""
     newest: tuple[int, str] | None = None

@@ -8,7 +8,7 @@ from typing import Any
 
 from casckpt.ops.value_reports import ValueDiff
 from casckpt.ops.values import CommitInfo
-from casckpt.units import json_number
+from casckpt.units import json_number, rfc3339
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,46 @@ class LeafSummary:
             "shape": None if self.shape is None else list(self.shape),
             "bytes": self.nbytes,
             "value": value,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class PathInfo(LeafSummary):
+    """A leaf of a committed state, or a container. `nbytes` of a container: of what its leaves lie in, each once."""
+
+    leaves: int | None = None
+    """How many leaves lie below a container; None for a leaf, which an empty container is too."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**LeafSummary.to_dict(self), "leaves": self.leaves}
+
+
+@dataclass(frozen=True, slots=True)
+class RefChange:
+    """One change of a ref, as the journal has it. Ids are 64 hex digits."""
+
+    ref: str
+    """Full name, as `runs/gpt/last`."""
+    old: str | None
+    """The commit it named before, None if it was not there or that is not known any more."""
+    new: str | None
+    """The commit it named from then on, None if it was removed."""
+    time_ns: int
+    reason: str
+    """What was done: commit, tag, repair; snapshot if the journal before that is gone."""
+    note: str
+    by: str
+    """Host and process that did it."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "ref": self.ref,
+            "old": self.old,
+            "new": self.new,
+            "time": rfc3339(self.time_ns),
+            "reason": self.reason,
+            "note": self.note,
+            "by": self.by,
         }
 
 

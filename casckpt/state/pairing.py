@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from operator import is_
 from typing import Any
 
-from casckpt.errors import StateError, UnsupportedKey
+from casckpt.errors import StateError, StateRefused, UnsupportedKey
 from casckpt.state import optimizers, paths
 from casckpt.state.checks import inconsistent
 from casckpt.state.flat import DEPTH_MAX, Node
@@ -264,14 +264,17 @@ def _where(value: Any) -> int | None:
 def _load(live: Any, state: Any) -> None:
     """Let an object load its state dict."""
     own = _own_state(live) if all(map(_is_strided, state.values())) else None
-    if own is None:
-        live.load_state_dict(state)
-        return
-    put(own, state)
-    # What it must have is known. It may have more than it gives: models leave frozen parts out of their state dicts.
-    torch = sys.modules["torch"]
-    plain = type(live).load_state_dict is torch.nn.Module.load_state_dict
-    live.load_state_dict(own, **({"strict": False} if plain else {}))
+    options = {}
+    if own is not None:
+        put(own, state)
+        state, torch = own, sys.modules["torch"]
+        # What it must have is known. It may have more than it gives: models leave frozen parts out of the dict.
+        if type(live).load_state_dict is torch.nn.Module.load_state_dict:
+            options = {"strict": False}
+    try:
+        live.load_state_dict(state, **options)
+    except Exception as error:  # the object's own code
+        raise StateRefused(type=type_name(type(live)), problem=f"{type(error).__name__}: {error}") from error
 
 
 def _is_strided(value: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from casckpt.ops.values import CommitInfo
@@ -13,7 +13,7 @@ from casckpt.view.json import plain
 from casckpt.view.text import Cell, Look, safe
 
 if TYPE_CHECKING:
-    from casckpt.ops.reports import CheckoutReport, LeafSummary
+    from casckpt.ops.reports import CheckoutReport, LeafSummary, RefChange
 
 METRICS_SHOWN = 4
 VALUE_WIDTH = 60
@@ -124,10 +124,11 @@ def show_lines(
     if leaves is not None:
         total = sum(leaf.nbytes or 0 for leaf in leaves)
         yield look.paint(t.LABEL, f"tree     {t.plural(len(leaves), 'leaf', 'leaves')}, {format_bytes(total)}")
-        yield from t.columns((_leaf_cells(leaf) for leaf in leaves), look, indent="  ")
+        yield from t.columns((leaf_cells(leaf) for leaf in leaves), look, indent="  ")
 
 
-def _leaf_cells(leaf: LeafSummary) -> list[Cell]:
+def leaf_cells(leaf: LeafSummary) -> list[Cell]:
+    """A leaf in one row: path, type, shape, size, and the value if the tree itself holds it."""
     what = leaf.kind
     if leaf.dtype is not None and leaf.shape is not None:
         what = f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
@@ -148,7 +149,7 @@ def _value(leaf: LeafSummary) -> str:
         return safe(f"-> {leaf.value.decode(errors='backslashreplace')}")
     if leaf.nbytes is not None or leaf.value is None:
         return ""
-    shown = safe(repr(leaf.value))
+    shown = safe(t.value(leaf.value))
     return shown if len(shown) <= VALUE_WIDTH else shown[: VALUE_WIDTH - 3] + "..."
 
 
@@ -168,6 +169,24 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flat(item, f"{path}.{key}" if path else str(key))
     else:
         yield path, plain(value)
+
+
+def reflog_lines(changes: Iterable[RefChange], look: Look) -> Iterator[str]:
+    """A line a change: what the ref named then, why and since when, and what it named before."""
+    yield from t.columns((_change_cells(change, look) for change in changes), look)
+
+
+def _change_cells(change: RefChange, look: Look) -> list[Cell]:
+    name = change.ref.removeprefix("runs/")
+    tag = change.ref.removeprefix("tags/")
+    return [
+        Cell("removed", t.BAD) if change.new is None else Cell(change.new[:12], t.ID),
+        Cell(safe(name if tag == change.ref else f"tag: {tag}"), t.REF),
+        Cell(safe(change.reason)),
+        Cell(look.when(change.time_ns), t.MUTED),
+        Cell("" if change.old is None else f"was {change.old[:12]}"),
+        Cell(safe(change.note), t.MUTED),
+    ]
 
 
 def tag_lines(tags: Mapping[str, CommitInfo], look: Look) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from casckpt.ops.values import RunInfo, Status
 from casckpt.units import format_bytes, format_ratio
@@ -31,6 +31,12 @@ def status_lines(status: Status, look: Look) -> Iterator[str]:
     yield from _section("Look", [look.paint(t.BAD, f"! {line}") for line in attention(status)], look)
     if not status.runs:
         yield look.paint(t.MUTED, "no commits yet: casckpt commit PATH makes the first")
+
+
+def runs_lines(runs: Sequence[RunInfo], look: Look) -> Iterator[str]:
+    """A line a run: how many commits, its newest one, its best and what best means."""
+    rows = ([*cells[:2], Cell(run.last.short, t.ID), *cells[2:]] for run in runs for cells in [_run_cells(run, look)])
+    yield from t.columns(rows, look)
 
 
 def _section(title: str, lines: list[str], look: Look) -> Iterator[str]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from casckpt.units import format_age, format_bytes, format_count, rfc3339
+from casckpt.units import DECIMAL_BITS_MAX, format_age, format_bytes, format_count, rfc3339
 
 PLAIN, ID, REF, LABEL, MUTED, GOOD, BAD, ADDED, REMOVED, CHANGED = (
     "", "id", "ref", "label", "muted", "good", "bad", "added", "removed", "changed",
@@ -113,6 +113,11 @@ def number(value: int | float | None) -> str:
     if value is None:
         return "-"
     return format_count(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+def value(found: object) -> str:
+    """A small value as Python writes it, a very long int in hexadecimal."""
+    return hex(found) if isinstance(found, int) and found.bit_length() > DECIMAL_BITS_MAX else repr(found)
 
 
 def metrics(values: Mapping[str, int | float], limit: int | None = None) -> str:

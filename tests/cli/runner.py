@@ -72,5 +72,5 @@ class Normal:
             return [self._json(item, key) for item in value]
         if key == "elapsed_s" or (key.startswith("bytes_") and isinstance(value, int)):
             return 0
-        fixed = {"version": "VERSION", "text": self(f"'{value}'")[1:-1]} if isinstance(value, str) else {}
+        fixed = {"version": "VERSION", "by": "BY", "text": self(f"'{value}'")[1:-1]} if isinstance(value, str) else {}
         return fixed.get(key, self(value) if isinstance(value, str) else value)

@@ -30,7 +30,20 @@ def loaded_by(folder: Path, *words: str) -> set[str]:
     return set(done.stderr.split())
 
 
-@pytest.mark.parametrize("words", [["log", "-n", "20"], ["status"], ["show"], ["tag"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["log", "-n", "20"],
+        ["status"],
+        ["show"],
+        ["tag"],
+        ["runs"],
+        ["reflog"],
+        ["ls", "gpt:model"],
+        ["cat", "gpt:name"],
+        ["cat", "gpt:model/weight"],
+    ],
+)
 def test_looking_imports_no_arrays_and_no_commands_but_its_own(tmp_path: Path, words: list[str]) -> None:
     scenes.history(tmp_path)
     loaded = loaded_by(tmp_path, *words)
@@ -45,3 +58,10 @@ def test_help_and_version_import_no_store(tmp_path: Path, word: str) -> None:
     assert "casckpt.cli.app" in loaded
     assert not {name for name in loaded if name.startswith(("casckpt.cli.commands.", "casckpt.store", "casckpt.odb"))}
     assert not loaded & {"lmdb", "msgpack", "zstandard", "numpy", "torch", "rich"}
+
+
+def test_printing_a_file_imports_no_arrays(tmp_path: Path) -> None:
+    scenes.empty(tmp_path)
+    loaded_by(tmp_path, "init")
+    loaded_by(tmp_path, "commit", "out/sub/notes.txt")
+    assert not loaded_by(tmp_path, "cat", "@") & {"numpy", "torch", "casckpt.ops.commit"}

@@ -6,10 +6,12 @@ import pty
 import subprocess
 import sys
 from collections.abc import Mapping
+from hashlib import shake_256
 from pathlib import Path
 
 import pytest
 
+import casckpt
 from casckpt.cli.output import ERASE, Output, Progress, wants_color
 from tests.cli import scenes
 from tests.cli.runner import run
@@ -57,7 +59,15 @@ def test_the_first_of_option_and_variables_decides_on_colour(
 
 
 def test_colour_changes_no_text(history: Path) -> None:
-    for words in (["log"], ["show", "v1", "--tree"], ["diff", "gpt~1", "gpt"], ["status"], ["fsck"]):
+    for words in (
+        ["log"],
+        ["show", "v1", "--tree"],
+        ["diff", "gpt~1", "gpt"],
+        ["status"],
+        ["fsck"],
+        ["runs"],
+        ["ls", "gpt"],
+    ):
         plain, coloured = run(*words), run(*words, "--color", "always")
         assert "\x1b" not in plain.out
         assert "\x1b[" in coloured.out
@@ -139,3 +149,51 @@ def test_progress_needs_a_terminal_that_can_erase(stream: io.StringIO, term: str
     progress(1, 2)
     assert stream.getvalue() == ""
     assert (progress.done, progress.total) == (1, 2)
+
+
+def committed_file(folder: Path) -> tuple[Path, bytes]:
+    """A store with a file of 4 MiB in a pack of its own; the pack and the content."""
+    content = shake_256(b"file").digest(4 << 20)
+    (folder / "large.bin").write_bytes(content)
+    with casckpt.init(folder / scenes.STORE) as store:
+        store.commit_path(folder / "large.bin", compress="off")
+    [pack] = (folder / scenes.STORE / "packs").rglob("*.pack")
+    return pack, content
+
+
+def test_a_file_is_printed_byte_for_byte(tmp_path: Path) -> None:
+    _, content = committed_file(tmp_path)
+    done = subprocess.run(
+        [*COMMAND, "cat", "main:large.bin"], cwd=tmp_path, env=environ(), capture_output=True, check=True
+    )
+    assert done.stdout == content
+    assert done.stderr == b""
+    found = run("cat", "main", "--json", "-C", str(tmp_path)).envelope
+    assert found["data"]["base64"] is None
+    assert [warning["code"] for warning in found["warnings"]] == ["cat.too-large"]
+
+
+def test_a_reader_of_a_file_that_went_away_is_exit_141(tmp_path: Path) -> None:
+    committed_file(tmp_path)
+    with subprocess.Popen(
+        [*COMMAND, "cat", "main"], cwd=tmp_path, env=environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert len(process.stdout.read(1000)) == 1000
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+def test_of_a_damaged_file_only_what_is_right_is_printed(tmp_path: Path) -> None:
+    pack, content = committed_file(tmp_path)
+    data = bytearray(pack.read_bytes())
+    data[data.index(content[-1000:])] ^= 1
+    pack.chmod(0o600)
+    pack.write_bytes(data)
+    done = subprocess.run([*COMMAND, "cat", "main"], cwd=tmp_path, env=environ(), capture_output=True, check=False)
+    assert done.returncode == 4
+    assert 0 < len(done.stdout) < len(content)
+    assert content.startswith(done.stdout)
+    assert done.stderr.startswith(b"error: large.bin of commit ")

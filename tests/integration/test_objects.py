@@ -109,6 +109,19 @@ def test_a_module_with_other_state_loads_it_by_itself(store):
     assert live["m"].seen == 5 and torch.equal(live["m"].weight, model.weight)
 
 
+def test_an_object_that_refuses_its_state_is_a_typed_error(store):
+    class Picky:
+        def state_dict(self):
+            return {"a": 1}
+
+        def load_state_dict(self, state):
+            raise KeyError("b")
+
+    store.commit({"p": Picky()})
+    with pytest.raises(errors.StateRefused, match=r"Picky.*KeyError.*'b'"):
+        store.checkout(into={"p": Picky()})
+
+
 def test_values_of_classes_are_put_into_a_live_state(store):
     day = datetime.date(2024, 2, 29)
     counts = defaultdict(list, a=[1])

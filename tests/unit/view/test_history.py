@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from casckpt.ops.reports import CheckoutReport, LeafSummary
+from casckpt.ops.reports import CheckoutReport, LeafSummary, RefChange
 from casckpt.ops.values import CommitInfo
 from casckpt.view import history as view
 from casckpt.view.text import Look
@@ -126,4 +126,18 @@ def test_tags_come_by_name() -> None:
     assert list(view.tag_lines(tags, NOW)) == [
         "v1  7693cc68abcd  gpt",
         "v2  7693cc68abcd  gpt  step 99,900  val/loss 0.4172",
+    ]
+
+
+def test_changes_of_refs_say_what_they_named_and_named_before() -> None:
+    then = NOW.now_ns - 180 * 10**9
+    changes = [
+        RefChange("tags/v\x1b", "a" * 64, None, then, "un\x1btag", "a\nnote", "host:1"),
+        RefChange("runs/gpt/last", "a" * 64, "b" * 64, then, "commit", "", "host:1"),
+        RefChange("runs/gpt/last", None, "a" * 64, then, "commit", "", "host:1"),
+    ]
+    assert list(view.reflog_lines(changes, NOW)) == [
+        "removed       tag: v\\x1b  un\\x1btag  3 min ago  was aaaaaaaaaaaa  a\\nnote",
+        "bbbbbbbbbbbb  gpt/last    commit     3 min ago  was aaaaaaaaaaaa",
+        "aaaaaaaaaaaa  gpt/last    commit     3 min ago",
     ]

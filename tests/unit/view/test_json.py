@@ -32,6 +32,10 @@ def test_what_json_does_not_know_is_written_as_text() -> None:
     assert found == {"1": ["NaN", "Infinity", "-Infinity"], "b": "ff", "c": "0000", "d": [3], "e": True}
 
 
+def test_ints_that_python_does_not_write_in_decimal_are_hexadecimal_texts() -> None:
+    assert json.loads(dumps(plain({"a": -(1 << 20_000), "b": 10**4000}))) == {"a": f"-0x1{'0' * 5000}", "b": 10**4000}
+
+
 @pytest.mark.parametrize(("code", "ok"), [(0, True), (1, True), (4, False)])
 def test_an_answer_is_ok_unless_something_needs_care(code: int, ok: bool) -> None:
     found = success(

@@ -3,7 +3,7 @@
 from typing import Any
 
 from casckpt.ops.values import RunInfo, Status
-from casckpt.view.stores import attention, status_lines
+from casckpt.view.stores import attention, runs_lines, status_lines
 from tests.unit.view.test_history import NOW, commit
 
 
@@ -52,3 +52,16 @@ def test_attention_is_drawn_to_space_numbers_and_failures() -> None:
     ]
     assert list(status_lines(found, NOW))[4].startswith("Look   ! 1.0 MiB free")
     assert attention(status()) == []
+
+
+def test_runs_in_aligned_lines_with_newest_and_best_commit() -> None:
+    best = commit(step=97_800, metrics={"val/loss": 0.3767})
+    runs = [
+        RunInfo("wide\x1b", 71, commit(run="wide", kind="recovery"), best, "val/loss:min"),
+        RunInfo("base", 1, commit(run="base", step=None, metrics={}), None, None),
+    ]
+    assert list(runs_lines(runs, NOW)) == [
+        "wide\\x1b  71 commits  7693cc68abcd  step 99,900  val/loss 0.4172  3 min ago  "
+        "best val/loss 0.3767 at step 97,800 (min)  recovery",
+        "base        1 commit  7693cc68abcd                                3 min ago",
+    ]
