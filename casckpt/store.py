@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from casckpt.odb.coder import Compress
     from casckpt.ops.commit import CommitWords
+    from casckpt.ops.diff import DiffWords
     from casckpt.ops.lazy import StoredState, StoredValue
     from casckpt.ops.reports import (
         CheckoutReport,
@@ -305,11 +306,12 @@ class Store(Exchange, Browse):
         """One commit."""
         return history.describe(self._repository.database, self._resolve(revision))
 
-    def diff(self, before: str, after: str) -> Diff:
-        """What differs between two commits, by path; compares large tensors by their ids, without reading them."""
+    def diff(self, before: str, after: str, *, values: bool = False, **words: Unpack[DiffWords]) -> Diff:
+        """What differs, by path; large tensors are compared by their ids, and read only to measure `values`."""
         from casckpt.ops.diff import diff_commits
 
-        return diff_commits(self._repository.database, self._resolve(before), self._resolve(after))
+        commits = self._resolve(before), self._resolve(after)
+        return diff_commits(self._repository.database, *commits, values, self._repository.threads, **words)
 
     def tag(self, name: str, revision: str = "@") -> CommitInfo:
         """Give a commit a name that never moves."""

@@ -68,10 +68,12 @@ NUMPY_AT_TOP = {
     "casckpt.state.tensors": "loaded only when a tensor appears",
     "casckpt.format.finite": "loaded only where there are numbers",
     "casckpt.format.planes": "loaded only to decode numbers",
+    "casckpt.format.widening": "loaded only to measure numbers",
     "casckpt.format.plane_encode": "loaded only to encode numbers",
     "casckpt.format.words": "loaded only to code numbers",
     "casckpt.odb.pipeline": "loaded only to commit",
     "casckpt.ops.h5": "loaded only for HDF5 files",
+    "casckpt.ops.measures": "loaded only to measure numbers",
 }
 """Modules that are themselves loaded late and may import numpy at module level; all others do so inside functions."""
 

@@ -1,79 +1,89 @@
 """diff: what differs between two commits, by path, reading as little as possible.
 
 Leaves with equal ids are equal and never read. Small leaves share chunks with their neighbours, so a leaf in a chunk
-that changed is compared by its bytes; large leaves are compared chunk by chunk, by id alone.
+that changed is compared by its bytes; large leaves are compared chunk by chunk, by id alone, unless their values are
+asked for (`diff_values`).
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
+from typing import TypedDict, Unpack
 
+from casckpt.errors import UsageError
 from casckpt.format.ids import CommitId
-from casckpt.format.layout import Grouped, Tiny
 from casckpt.odb.database import Database
-from casckpt.ops.history import describe, require_tree
-from casckpt.ops.load import LoadedComponent, Loader
+from casckpt.ops.history import describe
+from casckpt.ops.renames import renamed
 from casckpt.ops.reports import Diff, LeafChange
-from casckpt.state.walk import LeafInfo
-
-_Span = tuple[bytes, int, int]
-"""(chunk, start in it, length)"""
-
-
-@dataclass(frozen=True, slots=True)
-class _Leaf:
-    """A leaf, what it says inside the tree, and where its blob's bytes are."""
-
-    info: LeafInfo
-    inside: tuple[Any, ...]
-    spans: tuple[_Span, ...]
-    nbytes: int
-    loader: Loader
-    loaded: LoadedComponent
-
-    @property
-    def is_grouped(self) -> bool:
-        return self.info.blob is not None and isinstance(self.loaded.places[self.info.blob], Grouped)
-
-    def read(self) -> bytes:
-        """The bytes of a small leaf's blob."""
-        assert self.info.blob is not None
-        return bytes(self.loader.memory(self.loaded, self.info.blob))
-
-    def equals(self, other: _Leaf) -> bool:
-        if self.inside != other.inside or self.nbytes != other.nbytes:
-            return False
-        if self.spans == other.spans:
-            return True
-        return self.is_grouped and other.is_grouped and self.read() == other.read()
+from casckpt.ops.stored_leaves import Chunks, Run, StoredLeaf, stored_leaves
+from casckpt.ops.value_reports import ValueDiff
+from casckpt.ops.values import Progress
 
 
-def diff_commits(database: Database, before: CommitId, after: CommitId) -> Diff:
-    """Compare two commits by path.
+class DiffWords(TypedDict, total=False):
+    """What a diff takes besides, for its `values`."""
+
+    top: int | None
+    """Only the leaves that differ most, None: all."""
+    by: int | None
+    """Also groups by so many elements of the paths."""
+    exact: bool
+    """Read leaves that changed whole, also where few of their chunks did."""
+    progress: Progress | None
+    """Called with the plain bytes done and in all."""
+
+
+def diff_commits(
+    database: Database,
+    before: CommitId,
+    after: CommitId,
+    values: bool = False,
+    threads: int = 1,
+    **words: Unpack[DiffWords],
+) -> Diff:
+    """Compare two commits by path, and by their numbers if `values` are asked for.
+
+    Raises:
+        UsageError: a count in `words` is none, or there are words and no values.
+        DamagedLeaf: what has to be read is wrong or missing.
 
     Cost: reads both trees, the pages of large tensors, and the chunks of small leaves that changed or have a changed
-    neighbour; grows with the number of leaves.
+    neighbour; grows with the number of leaves. With values also what the two do not share of large leaves.
     """
-    old, new = _leaves(database, before), _leaves(database, after)
-    changes, equal, equal_bytes, total = [], 0, 0, 0
-    counted: set[_Span] = set()
-    known = {span for leaf in old.values() for span in leaf.spans}
-    for path, leaf in new.items():
-        other = old.get(path)
-        same = other is not None and leaf.equals(other)
-        if same:
-            equal += 1
-        else:
-            changes.append(_change(path, other, leaf))
-        for span in leaf.spans:
-            if span not in counted:
-                counted.add(span)
-                total += span[2]
-                equal_bytes += span[2] if same or span in known else 0
+    _check(words, values=values)
+    old, new = stored_leaves(database, before), stored_leaves(database, after)
+    chunks = Chunks()
+    comparison = None
+    if values:
+        from casckpt.ops.diff_values import ValueComparison  # and numpy, which a diff by path does not need
+
+        comparison = ValueComparison(chunks, exact=words.get("exact", False))
+    changes, equal = [], []
+    # In the order of the paths, in which small leaves lie in their chunks.
+    for path in sorted(new):
+        leaf, other = new[path], old.get(path)
+        if other is not None and leaf.equals(other, chunks):
+            equal.append(path)
+            continue
+        change = _change(path, other, leaf)
+        if comparison is not None and other is not None:
+            change = replace(change, change=comparison.add(path, change.change, other, leaf))
+        changes.append(change)
     changes += [_change(path, leaf, None) for path, leaf in old.items() if path not in new]
+    measured = None
+    if comparison is not None:
+        changes = _with_renamed(changes, old, new, chunks)
+        comparison.run(threads, words.get("progress"))
+        depth = words.get("by")
+        measured = ValueDiff(
+            leaves=tuple(comparison.leaves(_text, words.get("top"))),
+            groups=() if depth is None else tuple(comparison.groups(equal, depth)),
+            compared=comparison.compared,
+            unmeasured=tuple(comparison.unmeasured),
+            read_bytes=chunks.read_bytes,
+            total_bytes=_total(old) + _total(new),
+        )
     first, second = describe(database, before), describe(database, after)
     names = sorted({*first.metrics, *second.metrics})
     return Diff(
@@ -81,58 +91,63 @@ def diff_commits(database: Database, before: CommitId, after: CommitId) -> Diff:
         after=second,
         metrics={name: (first.metrics.get(name), second.metrics.get(name)) for name in names},
         leaves=tuple(sorted(changes, key=lambda change: (-change.differing, change.path))),
-        equal=equal,
-        equal_bytes=equal_bytes,
-        total_bytes=total,
+        equal=len(equal),
+        equal_bytes=_equal_bytes(old, new, equal),
+        total_bytes=_total(new),
+        values=measured,
     )
 
 
-def _leaves(database: Database, identity: CommitId) -> dict[str, _Leaf]:
-    loader = Loader(database, identity, require_tree(database, identity))
-    return {
-        leaf.info.path: leaf
-        for loaded in loader.components(loader.tree())
-        for leaf in _component_leaves(loader, loaded)
-        if leaf.info.kind != "part"
-    }
+def _check(words: DiffWords, *, values: bool) -> None:
+    if words and not values:
+        raise UsageError(problem=f"{', '.join(words)} of a diff need values=True")
+    for name, least in (("top", 0), ("by", 1)):
+        count = words.get(name)
+        if count is not None and (type(count) is not int or count < least):
+            raise UsageError(problem=f"{name} must be {least} or more, not {count!r}")
 
 
-def _component_leaves(loader: Loader, loaded: LoadedComponent) -> Iterator[_Leaf]:
-    spans: dict[int, tuple[_Span, ...]] = {}
-    for info in loaded.leaves():
-        inside: tuple[Any, ...] = (info.kind, info.dtype, info.shape, info.offset, _comparable(info.value))
-        if info.blob is None:
-            yield _Leaf(info, inside, (), 0, loader, loaded)
-            continue
-        size, place = loaded.structure.sizes[info.blob], loaded.places[info.blob]
-        if isinstance(place, Tiny):
-            inside = (*inside, loaded.component.tiny[place.offset : place.offset + size])
-        if info.blob not in spans:
-            spans[info.blob] = tuple((span.chunk, span.start, span.length) for span in loader.spans(loaded, info.blob))
-        yield _Leaf(info, inside, spans[info.blob], size, loader, loaded)
+def _total(leaves: dict[str, StoredLeaf]) -> int:
+    """Plain bytes of the leaves, those in the tree left out and shared ones counted once."""
+    return sum(length for _, _, length in {run for leaf in leaves.values() for run in leaf.runs})
 
 
-def _comparable(value: Any) -> Any:
-    """A value that compares by type and bits: NaN equals itself, True is not 1, 0.0 is not -0.0."""
-    if isinstance(value, float | complex):
-        return type(value).__name__, struct.pack("<dd", value.real, value.imag)
-    return type(value).__name__, repr(value)
+def _equal_bytes(old: dict[str, StoredLeaf], new: dict[str, StoredLeaf], equal: list[str]) -> int:
+    both: set[Run] = {run for leaf in old.values() for run in leaf.runs}
+    both &= {run for leaf in new.values() for run in leaf.runs}
+    both |= {run for path in equal for run in new[path].runs}
+    return sum(length for _, _, length in both)
 
 
-def _change(path: str, before: _Leaf | None, after: _Leaf | None) -> LeafChange:
+def _with_renamed(
+    changes: list[LeafChange], old: dict[str, StoredLeaf], new: dict[str, StoredLeaf], chunks: Chunks
+) -> list[LeafChange]:
+    """The changes, with one `renamed` for what is else removed at one path and added at another."""
+    removed = {path: leaf for path, leaf in old.items() if path not in new}
+    added = {path: leaf for path, leaf in new.items() if path not in old}
+    pairs = {now: then for then, now in renamed(removed, added, chunks)}
+    settled = {*pairs, *pairs.values()}
+    changes = [change for change in changes if change.path not in settled]
+    for now, then in pairs.items():
+        text = _text(new[now])
+        changes.append(LeafChange(now, "renamed", text, text, new[now].nbytes, 0, then))
+    return changes
+
+
+def _change(path: str, before: StoredLeaf | None, after: StoredLeaf | None) -> LeafChange:
     shown = after or before
     assert shown is not None
     if before is None or after is None:
-        kind = "added" if before is None else "removed"
+        change = "added" if before is None else "removed"
     else:
         same = (before.info.kind, before.info.dtype, before.info.shape)
-        kind = "changed" if same == (after.info.kind, after.info.dtype, after.info.shape) else "kind"
-    known = set() if before is None or shown is before else set(before.spans)
-    differing = sum(span[2] for span in shown.spans if span not in known)
-    return LeafChange(path, kind, _text(before), _text(after), shown.nbytes, differing)
+        change = "changed" if same == (after.info.kind, after.info.dtype, after.info.shape) else "kind"
+    known = set() if before is None or shown is before else set(before.runs)
+    differing = sum(run[2] for run in shown.runs if run not in known)
+    return LeafChange(path, change, _text(before), _text(after), shown.nbytes, differing)
 
 
-def _text(leaf: _Leaf | None) -> str:
+def _text(leaf: StoredLeaf | None) -> str:
     """A leaf in a few words: `float32[768,768]`, or its value."""
     if leaf is None:
         return ""

@@ -254,6 +254,17 @@ class Loader:
         except DamagedObject as error:
             raise self._damage(", ".join(loaded.paths_of({blob})[:3]) or loaded.name, error) from error
 
+    def chunk(self, loaded: LoadedComponent, blob: int, chunk: ChunkId) -> memoryview:
+        """A chunk of a blob, or of the group it lies in, compared with its id; safe to call from several threads.
+
+        Raises:
+            DamagedLeaf: names the leaves of the blob.
+        """
+        try:
+            return memoryview(self._database.read(chunk, Kind.CHUNK))
+        except DamagedObject as error:
+            raise self._damage(", ".join(loaded.paths_of({blob})[:3]) or loaded.name, error) from error
+
     def _grouped(self, span: Span) -> bytes:
         """The chunk of a group; the last one is kept, since its blobs are asked for one after the other."""
         if self._group is None or self._group[0] != span.chunk:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from casckpt.ops.value_reports import ValueDiff
 from casckpt.ops.values import CommitInfo
 from casckpt.units import json_number, rfc3339
 
@@ -81,7 +82,10 @@ class RefChange:
 
 @dataclass(frozen=True, slots=True)
 class LeafChange:
-    """A leaf that differs between two commits; `change` is added, removed, changed, or kind (other type or shape)."""
+    """A leaf that differs between two commits; `change` is added, removed, changed, or kind (other type or shape).
+
+    Where values are compared, kind is recast, reshaped or resized if both are numbers, and a leaf may be renamed.
+    """
 
     path: str
     change: str
@@ -90,10 +94,13 @@ class LeafChange:
     nbytes: int
     differing: int
     """Plain bytes that lie in chunks the two do not share."""
+    source: str | None = None
+    """Path in the earlier commit of a renamed leaf."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "path": self.path,
+            "source": self.source,
             "change": self.change,
             "before": self.before,
             "after": self.after,
@@ -116,6 +123,8 @@ class Diff:
     """Plain bytes in chunks both have."""
     total_bytes: int
     """Plain bytes of the later commit."""
+    values: ValueDiff | None = None
+    """How far the numbers are apart; None if not asked for."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -129,6 +138,7 @@ class Diff:
             "equal": self.equal,
             "bytes_equal": self.equal_bytes,
             "bytes_total": self.total_bytes,
+            "values": None if self.values is None else self.values.to_dict(),
         }
 
 

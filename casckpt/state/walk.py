@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from casckpt.state import paths
@@ -43,6 +43,7 @@ class LeafInfo:
         blob: number of the blob its bytes are in, None without bytes there.
         offset: of its first element in the blob, in bytes.
         value: an inline value, a scalar's bytes, a part's number; None for all others.
+        node: of an array, tensor, numbers: all that is stored of it.
     """
 
     path: str
@@ -52,6 +53,7 @@ class LeafInfo:
     blob: int | None = None
     offset: int = 0
     value: object = None
+    node: ArrayNode | NumbersNode | TensorNode | None = field(default=None, compare=False, repr=False)
 
 
 def walk(name: str, node: Node, values: Sequence[object]) -> Iterator[LeafInfo]:
@@ -166,9 +168,9 @@ def _inline(path: str, entry: object) -> LeafInfo:
 def _leaf(path: str, found: AnyNode) -> LeafInfo:
     if isinstance(found, TensorNode | ArrayNode):
         kind = "tensor" if isinstance(found, TensorNode) else "array"
-        return LeafInfo(path, kind, found.dtype, found.shape, found.blob, found.offset)
+        return LeafInfo(path, kind, found.dtype, found.shape, found.blob, found.offset, node=found)
     if isinstance(found, NumbersNode):
-        return LeafInfo(path, "numbers", found.element, (found.count,), found.blob)
+        return LeafInfo(path, "numbers", found.element, (found.count,), found.blob, node=found)
     if isinstance(found, TextNode):
         return LeafInfo(path, found.kind, blob=found.blob)
     if isinstance(found, PartNode):

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from casckpt.ops.reports import Diff, LeafChange
+from casckpt.ops.value_reports import Measures, ValueDiff
 from casckpt.units import format_bytes, format_count
 from casckpt.view import text as t
 from casckpt.view.history import named
 from casckpt.view.text import Cell, Look, safe
 
-_MARKS = {"added": ("+", t.ADDED), "removed": ("-", t.REMOVED), "changed": ("~", t.CHANGED), "kind": ("~", t.CHANGED)}
+Lines = Iterator[str]
 
-_WORDS = {"added": "added", "removed": "removed", "changed": "changed", "kind": "of another type or shape"}
+_MARKS = {"added": ("+", t.ADDED), "removed": ("-", t.REMOVED), "renamed": (">", t.CHANGED)}
+_CHANGED = ("~", t.CHANGED)
+
+_WORDS = {
+    "added": "added", "removed": "removed", "renamed": "renamed", "changed": "changed", "recast": "recast",
+    "reshaped": "reshaped", "resized": "resized", "kind": "of another type or shape",
+}  # fmt: skip
 
 
 def differs(diff: Diff) -> bool:
@@ -29,7 +37,7 @@ def _same(before: int | float | None, after: int | float | None) -> bool:
 
 
 def diff_lines(diff: Diff, look: Look, *, top: int) -> Iterator[str]:
-    """Metrics, counts, shared bytes, and the `top` leaves that differ most (0: all)."""
+    """Metrics, counts, shared bytes, the `top` leaves that differ most (0: all), and as many by their values."""
     counts = Counter(leaf.change for leaf in diff.leaves)
     parts = [f"{format_count(counts[kind])} {word}" for kind, word in _WORDS.items() if counts[kind]]
     share = f" ({100 * diff.equal_bytes / diff.total_bytes:.1f} %)" if diff.total_bytes else ""
@@ -42,10 +50,74 @@ def diff_lines(diff: Diff, look: Look, *, top: int) -> Iterator[str]:
     metrics = list(t.columns((_metric_cells(name, *pair, look) for name, pair in diff.metrics.items()), look))
     for number, line in enumerate(metrics):
         yield (look.paint(t.LABEL, "metrics") if number == 0 else " " * 7) + "  " + line
-    shown = diff.leaves[:top] if top else diff.leaves
-    yield from t.columns((_leaf_cells(leaf, look) for leaf in shown), look)
-    if len(shown) < len(diff.leaves):
-        yield look.paint(t.MUTED, f"... {format_count(len(diff.leaves) - len(shown))} more (--top 0 shows all)")
+    measured = set() if diff.values is None else {leaf.path for leaf in diff.values.leaves}
+    leaves = [leaf for leaf in diff.leaves if leaf.path not in measured]
+    yield from _first((_leaf_cells(leaf, look) for leaf in leaves), len(leaves), top, look)
+    if diff.values is not None:
+        yield from _value_lines(diff.values, diff.equal, look, top)
+
+
+def _first(rows: Iterable[list[Cell]], count: int, top: int, look: Look, titles: list[Cell] | None = None) -> Lines:
+    """The first `top` rows (0: all) below their titles, and how many more there are."""
+    shown = list(islice(rows, top or None))
+    yield from t.columns([titles, *shown] if titles and shown else shown, look)
+    if len(shown) < count:
+        yield look.paint(t.MUTED, f"... {format_count(count - len(shown))} more (--top 0 shows all)")
+
+
+def _value_lines(values: ValueDiff, equal: int, look: Look, top: int) -> Lines:
+    """Measures by leaf and by group, and how much was read for them."""
+    leaves = (
+        [Cell("~", t.CHANGED), Cell(safe(leaf.path), t.CHANGED), Cell(_form(leaf.before, leaf.after, look)),
+         *_measure_cells(leaf.measures)]
+        for leaf in values.leaves
+    )  # fmt: skip
+    yield from _first(leaves, len(values.leaves), top, look, _titles("values", "type"))
+    groups = (
+        [Cell("~", t.CHANGED), Cell(safe(group.path), t.CHANGED), Cell(f"{group.leaves} ~ {group.equal} ="),
+         *_measure_cells(group.measures)]
+        for group in values.groups
+    )  # fmt: skip
+    yield from _first(groups, len(values.groups), top, look, _titles("groups", "leaves"))
+    if any(not leaf.measures.whole for leaf in values.leaves):
+        yield look.paint(t.MUTED, "- in rel and cos: few chunks changed, the others were not read (--exact reads them)")
+    if values.unmeasured:
+        yield f"{t.plural(len(values.unmeasured), 'leaf', 'leaves')} could not be compared by number"
+    share = f" ({100 * values.read_bytes / values.total_bytes:.1f} %)" if values.total_bytes else ""
+    yield (
+        f"{look.paint(t.LABEL, 'read')}     {format_bytes(values.read_bytes)} of {format_bytes(values.total_bytes)}"
+        f"{share}; {t.plural(equal, 'leaf', 'leaves')} equal, by id or byte by byte"
+    )
+
+
+def _titles(what: str, kind: str) -> list[Cell]:
+    numbers = [Cell(title, t.LABEL, right=True) for title in ("rel", "cos", "changed", "max", "l2")]
+    return [Cell(""), Cell(what, t.LABEL), Cell(kind, t.LABEL), *numbers]
+
+
+def _measure_cells(measures: Measures) -> list[Cell]:
+    found = [t.number(measures.relative), t.number(measures.cosine), _share(measures.changed)]
+    found += [t.number(measures.largest), t.number(measures.l2)]
+    bad = [
+        f"{name} {format_count(before)} to {format_count(after)}"
+        for name, before, after in (
+            ("NaN", measures.nan_before, measures.nan_after),
+            ("Inf", measures.inf_before, measures.inf_after),
+        )
+        if before or after
+    ]
+    return [*(Cell(text, right=True) for text in found), Cell(", ".join(bad), t.BAD)]
+
+
+def _share(share: float) -> str:
+    """A share in percent that is 0 or 100 % only if it is exactly that."""
+    if 0 < share < 0.0005:
+        return "< 0.1 %"
+    return "> 99.9 %" if 0.9995 <= share < 1 else f"{100 * share:.1f} %"
+
+
+def _form(before: str, after: str, look: Look) -> str:
+    return safe(after) if before == after else f"{safe(before)} {look.arrow} {safe(after)}"
 
 
 def _metric_cells(name: str, before: int | float | None, after: int | float | None, look: Look) -> list[Cell]:
@@ -64,12 +136,12 @@ def _metric_cells(name: str, before: int | float | None, after: int | float | No
 
 
 def _leaf_cells(leaf: LeafChange, look: Look) -> list[Cell]:
-    mark, role = _MARKS.get(leaf.change, ("~", t.CHANGED))
-    what = safe(leaf.after or leaf.before)
-    if leaf.before and leaf.after and leaf.before != leaf.after:
-        what = f"{safe(leaf.before)} {look.arrow} {safe(leaf.after)}"
+    mark, role = _MARKS.get(leaf.change, _CHANGED)
+    both = leaf.before and leaf.after
+    what = _form(leaf.before, leaf.after, look) if both else safe(leaf.after or leaf.before)
     size = format_bytes(leaf.nbytes) if leaf.nbytes else ""
     # Small leaves are compared whole: they lie in no chunk of their own, and nothing is known of their parts.
-    if leaf.change in ("changed", "kind") and leaf.differing:
+    if leaf.change not in _MARKS and leaf.differing:
         size = f"{format_bytes(leaf.differing)} of {size} differ"
-    return [Cell(mark, role), Cell(safe(leaf.path), role), Cell(what), Cell(size, t.MUTED)]
+    path = safe(leaf.path) if leaf.source is None else f"{safe(leaf.source)} {look.arrow} {safe(leaf.path)}"
+    return [Cell(mark, role), Cell(path, role), Cell(what), Cell(size, t.MUTED)]

@@ -359,6 +359,10 @@ def main(arguments: Sequence[str]) -> None:
         from tests.integration import odd
 
         odd.check(path, measured)
+    elif case == "differing":
+        from tests.integration import differing
+
+        differing.check(path, measured)
     else:
         {"many": many, "one": one, "small": small, "folders": folders}[case](path, *rest)
 

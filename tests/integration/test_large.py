@@ -90,6 +90,9 @@ class TestMemoryBeyondTheStateIsBounded:
     def test_for_tensors_that_do_not_simply_lie_in_memory(self, run: Callable[..., Any]) -> None:
         assert_frugal(run("odd"), calls=6)
 
+    def test_for_the_difference_of_two_states_of_800_mb(self, run: Callable[..., Any]) -> None:
+        assert_frugal(run("differing"), calls=2)
+
     def test_for_a_file_of_2_gb_and_500_files(self, run: Callable[..., Any], folder: Path) -> None:
         for name in ("source", "target"):
             (folder / name).mkdir()

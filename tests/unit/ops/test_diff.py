@@ -65,6 +65,13 @@ def test_a_small_leaf_that_did_not_change_is_equal_though_its_neighbour_did(stor
     assert set(changes(store, before, after)) == {"m/w7"}
 
 
+@pytest.mark.parametrize(
+    "square", [torch.arange(9.0).reshape(3, 3), np.arange(9.0).reshape(3, 3)], ids=["tensor", "array"]
+)
+def test_a_view_of_the_same_bytes_in_another_order_differs(store: casckpt.Store, square: Any) -> None:
+    assert changes(store, {"x": square}, {"x": square.T})["x"][0] == "changed"
+
+
 def test_of_a_large_leaf_the_chunks_that_differ_are_counted(store: casckpt.Store) -> None:
     rng = np.random.default_rng(0)
     before = {"w": rng.integers(0, 255, 5 << 20, np.uint8)}

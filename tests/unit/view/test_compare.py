@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from casckpt.ops.reports import Diff, LeafChange
+from casckpt.ops.value_reports import GroupChange, Measures, ValueChange, ValueDiff
 from casckpt.view.compare import diff_lines, differs
 from casckpt.view.text import Look
 from tests.unit.view.test_history import commit
@@ -45,6 +46,50 @@ def test_a_diff_has_counts_bytes_metrics_and_leaves() -> None:
         "+  new   float32[2]                8 B",
         "-  old   'x\\x1b'",
         "~  step  1 -> 2",
+    ]
+
+
+def measures(**given: Any) -> Measures:
+    values: dict[str, Any] = {
+        "elements": 4, "l2": 2.0, "relative": 0.25, "largest": 1.5, "cosine": 0.5, "changed": 0.75, "nan_before": 0,
+        "nan_after": 0, "inf_before": 0, "inf_after": 0, "whole": True,
+    }  # fmt: skip
+    return Measures(**{**values, **given})
+
+
+def values(*leaves: ValueChange, groups: tuple[GroupChange, ...] = (), unmeasured: tuple[str, ...] = ()) -> ValueDiff:
+    return ValueDiff(leaves, groups, len(leaves), unmeasured, 100 << 20, 1000 << 20)
+
+
+def test_measures_stand_apart_from_the_leaves_that_have_none() -> None:
+    few = measures(relative=None, cosine=None, whole=False, changed=1e-6, nan_after=1200, inf_before=2)
+    measured = (
+        ValueChange("up", "recast", "float32[2]", "float16[2]", measures(changed=0.99999)),
+        ValueChange("h.11", "changed", "float32[768]", "float32[768]", few),
+    )
+    moved = LeafChange("h/w", "renamed", "float32[9]", "float32[9]", 36, 0, "blocks/w")
+    groups = (GroupChange("h", 1, 3, measures(changed=0.0)),)
+    found = diff(leaves=(*LEAVES[:2], moved), values=values(*measured, groups=groups, unmeasured=("x",)))
+    assert list(diff_lines(found, LOOK, top=0))[3:] == [
+        ">  blocks/w -> h/w  float32[9]  36 B",
+        "   values  type                       rel  cos   changed  max  l2",
+        "~  up      float32[2] -> float16[2]  0.25  0.5  > 99.9 %  1.5   2",
+        "~  h.11    float32[768]                 -    -   < 0.1 %  1.5   2  NaN 0 to 1,200, Inf 2 to 0",
+        "   groups  leaves    rel  cos  changed  max  l2",
+        "~  h       1 ~ 3 =  0.25  0.5    0.0 %  1.5   2",
+        "- in rel and cos: few chunks changed, the others were not read (--exact reads them)",
+        "1 leaf could not be compared by number",
+        "read     100.0 MiB of 1000.0 MiB (10.0 %); 24 leaves equal, by id or byte by byte",
+    ]
+
+
+def test_of_measures_too_only_the_first_are_shown() -> None:
+    found = diff(values=values(*(ValueChange(f"w{n}", "changed", "a", "a", measures()) for n in range(5))))
+    lines = list(diff_lines(found, LOOK, top=2))
+    assert [line.split()[1] for line in lines[4:6]] == ["w0", "w1"]
+    assert lines[6:] == [
+        "... 3 more (--top 0 shows all)",
+        "read     100.0 MiB of 1000.0 MiB (10.0 %); 24 leaves equal, by id or byte by byte",
     ]
 
 
