@@ -13,8 +13,8 @@ from safetensors.numpy import save
 
 from casckpt.foreign import cuts
 from casckpt.foreign.cuts import Tensor
-from casckpt.foreign.reader import BytesReader
 from tests.support import foreign
+from tests.support.reader import BytesReader
 
 SMALL = 256 << 10
 ARRAYS = {

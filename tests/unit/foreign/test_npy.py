@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from casckpt.errors import MalformedFile
 from casckpt.foreign.npy import looks_like, read_header
-from casckpt.foreign.reader import BytesReader
 from tests.support import foreign
+from tests.support.reader import BytesReader
 
 BAD = dict(foreign.malformed_npy())
 DTYPES = ["?", "i1", "<u2", "<i4", "<f8", ">f8", "<c16", "S3", "<U5", "<M8[ns]", "<m8[25s]", "V7", "<f2", "<c8", "u1"]

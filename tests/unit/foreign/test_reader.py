@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from casckpt.errors import MalformedFile
-from casckpt.foreign.reader import BytesReader, Window, exactly
+from casckpt.foreign.reader import Window, exactly
+from tests.support.reader import BytesReader
 
 
 def test_a_read_ends_where_the_file_ends() -> None:

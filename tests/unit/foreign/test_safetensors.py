@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from casckpt.errors import MalformedFile
-from casckpt.foreign.reader import BytesReader
 from casckpt.foreign.safetensors import DTYPES, looks_like, read_header
 from casckpt.format.elements import element_code
 from tests.support import foreign
+from tests.support.reader import BytesReader
 
 BAD = dict(foreign.malformed_safetensors())
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from casckpt.foreign import safetensors
-from casckpt.foreign.reader import BytesReader
 from casckpt.foreign.safetensors_header import Entry, dtype_of, encode_header, in_order
+from tests.support.reader import BytesReader
 
 TENSORS = st.dictionaries(
     st.text(st.characters(exclude_categories=["Cs"]), max_size=8).filter(lambda name: name != "__metadata__"),

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from casckpt.errors import MalformedFile
-from casckpt.foreign.reader import BytesReader
 from casckpt.foreign.zips import looks_like, read_members
 from tests.support import foreign
+from tests.support.reader import BytesReader
 
 BAD = dict(foreign.malformed_zip())
 
