@@ -227,7 +227,9 @@ def test_a_file_that_executes_code_is_kept_without_executing_it(
     store.commit_path(out)
     list(store.leaves("main"))
     store.show("main")
-    assert store.diff("main~1", "main").leaves
+    assert store.diff("main~1", "main", values=True).leaves
+    store.export("main:out/model.pt", tmp_path / "exported.pt")
+    assert (tmp_path / "exported.pt").read_bytes() == (out / "model.pt").read_bytes()
     assert_comes_back(store, out, tmp_path / "back")
     assert store.fsck("full").ok
     assert not marker.exists()
