@@ -33,7 +33,7 @@ TERMS = (
     "arena", "blob", "checkpoint", "children", "chunk", "codec", "commit", "component", "current run", "damage",
     "dropped", "durable", "element type", "entry", "extent", "feature", "frame", "gap", "group", "head", "hints", "id",
     "index", "journal", "kept", "leaf", "meta", "migration", "node", "object", "object database (odb)", "ordering law",
-    "outline", "pack", "pack set", "page", "parent", "path", "record", "ref", "remote", "revision", "root component",
+    "opaque", "outline", "pack", "pack set", "page", "parent", "path", "record", "reduced", "ref", "remote", "revision", "root component",
     "run", "salvage", "schema", "seal", "seq", "session", "slab", "snapshot", "staging", "state", "storage", "store",
     "structure", "tag", "thinned", "tiny blob", "torn", "tree", "turn", "values", "verify", "view",
 )  # fmt: skip
