@@ -110,6 +110,13 @@ class InvalidFilter(UsageError):
     hint = "casckpt log --help"
 
 
+class InvalidCheck(UsageError):
+    code = "check.syntax"
+    what = "cannot read {text!r} as a check"
+    why = "{problem}"
+    hint = "casckpt compare --help"
+
+
 class TooLarge(UsageError):
     code = "usage.too-large"
     what = "{object} is too large"
@@ -459,6 +466,13 @@ class NotExportable(StateError):
     what = "{shown} cannot be written as {format}"
     why = "{problem}; nothing was written"
     hint = "{way_out}"
+
+
+class CheckFailed(CasckptError):
+    code, exit_code = "check-failed", 12
+    what = "the check {check!r} failed"
+    why = "{problem}"
+    hint = "look at both runs, or allow more"
 
 
 class SchemaWarning(UserWarning):

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from casckpt.browse import Browse
+from casckpt.comparing import Comparing
 from casckpt.errors import OpaqueWarning, SchemaWarning, StoreNotFound
 from casckpt.exchange import Exchange
 from casckpt.odb.repository import Repository, initialize, writer_name
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from casckpt.odb.coder import Compress
     from casckpt.ops.commit import CommitWords
-    from casckpt.ops.diff import DiffWords
     from casckpt.ops.lazy import StoredState, StoredValue
     from casckpt.ops.reports import (
         CheckoutReport,
@@ -52,7 +52,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-class Store(Exchange, Browse):
+class Store(Exchange, Browse, Comparing):
     """An open store. Safe to use from several threads and after fork; close it, or use it as a context manager.
 
     Several processes may have the same store open and commit to it at once.
@@ -305,13 +305,6 @@ class Store(Exchange, Browse):
     def show(self, revision: str = "@") -> CommitInfo:
         """One commit."""
         return history.describe(self._repository.database, self._resolve(revision))
-
-    def diff(self, before: str, after: str, *, values: bool = False, **words: Unpack[DiffWords]) -> Diff:
-        """What differs, by path; large tensors are compared by their ids, and read only to measure `values`."""
-        from casckpt.ops.diff import diff_commits
-
-        commits = self._resolve(before), self._resolve(after)
-        return diff_commits(self._repository.database, *commits, values, self._repository.threads, **words)
 
     def tag(self, name: str, revision: str = "@") -> CommitInfo:
         """Give a commit a name that never moves."""
