@@ -71,7 +71,7 @@ def _field_cells(field: FieldDifference, look: Look) -> list[Cell]:
     role = {"+": t.ADDED, "-": t.REMOVED}.get(mark, t.CHANGED)
     values = ["-" if value is MISSING else _json(value, look) for value in field.values]
     cells = [Cell(value, cut=True) for value in values]
-    return [Cell(mark, role), Cell(safe(field.path), role, cut=True), *_sides(cells, Cell(look.arrow))]
+    return [Cell(mark, role), Cell(safe(field.path) or "(value)", role, cut=True), *_sides(cells, Cell(look.arrow))]
 
 
 def _json(found: Any, look: Look) -> str:

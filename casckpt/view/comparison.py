@@ -15,7 +15,7 @@ from casckpt.ops.comparison import (
     RunMetric,
     TipDiff,
 )
-from casckpt.plan.series import Axis, Number, Point
+from casckpt.plan.series import Axis, Mode, Point, better
 from casckpt.plan.verdict import place
 from casckpt.units import format_count
 from casckpt.view import charts
@@ -157,19 +157,21 @@ def _value_cell(value: MetricValue | None) -> Cell:
     return Cell(t.number(value.value) + ("" if value.epoch is None else f" @ epoch {t.number(value.epoch)}"))
 
 
-def _apart(values: Sequence[MetricValue | None], mode: str | None) -> list[Cell]:
+def _apart(values: Sequence[MetricValue | None], mode: Mode | None) -> list[Cell]:
     """How far the second of two values is from the first, and whether that is better."""
     if len(values) != 2 or values[0] is None or values[1] is None:
         return []
     before, after = values[0].value, values[1].value
-    change: Number = after - before if before != after else 0
-    text = f"{change:+.4g}"
-    if math.isfinite(change) and before and math.isfinite(before):
+    if before == after:
+        return [Cell("equal", t.MUTED)]
+    change = after - before
+    text = "" if math.isnan(change) else f"{change:+.4g}"
+    if math.isfinite(change) and before:
         text += f" ({100 * change / abs(before):+.1f} %)"
-    if not mode or not change or math.isnan(change):
+    ahead = None if mode is None else better(before, after, mode)
+    if ahead is None:
         return [Cell(text)]
-    is_better = (change < 0) == (mode == "min")
-    return [Cell(f"{text} {'better' if is_better else 'worse'}", t.GOOD if is_better else t.BAD)]
+    return [Cell(f"{text} better".lstrip(), t.GOOD) if ahead else Cell(f"{text} worse".lstrip(), t.BAD)]
 
 
 def _tip_lines(tip: TipDiff, first: ComparedRun, look: Look, top: int) -> Lines:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from casckpt.cli.call import Answer, Call
-from casckpt.cli.commands.compare import LEAVES_SHOWN, comparison, shortened
+from casckpt.cli.comparing import LEAVES_SHOWN, comparison, shortened
 from casckpt.cli.options import command
 from casckpt.errors import UsageError
 
