@@ -12,6 +12,7 @@ pickles, and the command line, `--json` and Python show the same words.
     FormatError     a version, feature or encoding this release does not know
     StorageError    the disk or the network failed; `.transient` says whether waiting may help   also OSError
     StateError      a value cannot be stored or restored    also ValueError
+    CheckFailed     a run is worse than a check allows
 """
 
 from __future__ import annotations

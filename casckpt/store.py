@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from casckpt.odb.coder import Compress
     from casckpt.ops.commit import CommitWords
+    from casckpt.ops.comparison import Comparison
     from casckpt.ops.lazy import StoredState, StoredValue
     from casckpt.ops.reports import (
         CheckoutReport,
@@ -45,8 +46,8 @@ if TYPE_CHECKING:
 # Operations are imported where they are called: `casckpt log` must not pay for commit, checkout and fsck.
 
 __all__ = [
-    "CheckoutReport", "CommitInfo", "Diff", "ExportReport", "FsckReport", "ImportReport", "ImportedCheckpoint",
-    "LeafSummary", "Opaque", "OpaqueWarning", "PathInfo", "PendingCommit", "RefChange", "RunInfo",
+    "CheckoutReport", "CommitInfo", "Comparison", "Diff", "ExportReport", "FsckReport", "ImportReport",
+    "ImportedCheckpoint", "LeafSummary", "Opaque", "OpaqueWarning", "PathInfo", "PendingCommit", "RefChange", "RunInfo",
     "Schema", "SchemaWarning", "Status", "Store", "StoredState", "StoredValue", "init", "memory", "migration",
     "open", "register",
 ]  # fmt: skip
@@ -377,9 +378,9 @@ def __getattr__(name: str) -> Any:
 
         return getattr(schema, name)
     if name in __all__:
-        from casckpt.ops import lazy, reports
+        from casckpt.ops import comparison, lazy, reports
 
-        return getattr(lazy if name.startswith("Stored") else reports, name)
+        return getattr(lazy if name.startswith("Stored") else comparison if name == "Comparison" else reports, name)
     raise AttributeError(f"module 'casckpt.store' has no attribute {name!r}")
 
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from casckpt.format.canonical import encode
+from casckpt.units import json_number
 
 _BARE = re.compile(r"[^.\[\]()\"]+")
 
@@ -41,7 +42,7 @@ class FieldDifference(NamedTuple):
     def to_dict(self) -> dict[str, Any]:
         return {
             "path": self.path,
-            "values": [None if value is MISSING else value for value in self.values],
+            "values": [None if value is MISSING else _json(value) for value in self.values],
             "missing": [number for number, value in enumerate(self.values) if value is MISSING],
         }
 
@@ -113,6 +114,15 @@ def flattened(value: Any) -> dict[str, Any]:
         else:
             found[path] = item
     return found
+
+
+def _json(value: Any) -> Any:
+    """A field, which is at most a list of plain values, as JSON has it."""
+    if isinstance(value, list | tuple):
+        return [_json(item) for item in value]
+    if isinstance(value, bytes):
+        return value.hex()
+    return json_number(value) if isinstance(value, float) else value
 
 
 def _key(key: Any) -> str:

@@ -30,8 +30,8 @@ PAGES = sorted(DOCS.rglob("*.md"))
 
 # The vocabulary of the project: who uses one of these words means what the glossary says.
 TERMS = (
-    "arena", "blob", "checkpoint", "children", "chunk", "codec", "commit", "component", "current run", "damage",
-    "dropped", "durable", "element type", "entry", "extent", "feature", "frame", "gap", "group", "head", "hints",
+    "arena", "blob", "checkpoint", "children", "chunk", "codec", "commit", "component", "current run", "curve", "damage",
+    "dropped", "durable", "element type", "entry", "extent", "feature", "fork", "frame", "gap", "group", "head", "hints",
     "id", "index", "journal", "kept", "leaf", "meta", "migration", "node", "object", "object database (odb)",
     "ordering law", "opaque", "outline", "pack", "pack set", "page", "parent", "path", "record", "reduced", "ref",
     "remote", "revision", "root component", "run", "salvage", "schema", "seal", "seq", "session", "slab",

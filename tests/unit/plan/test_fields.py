@@ -45,6 +45,11 @@ def test_fields_are_in_one_differ_or_are_equal() -> None:
     assert found.to_dict()["different"][1] == {"path": "old", "values": [True, None], "missing": [1]}
 
 
+def test_differences_are_plain_for_json() -> None:
+    found = differences([[b"\xff", math.nan, 1, "a"], [math.inf]])
+    assert found.to_dict()["different"][0]["values"] == [["ff", "NaN", 1, "a"], ["Infinity"]]
+
+
 def test_values_are_the_same_by_type_and_bits() -> None:
     left = {"a": 1, "b": 1, "c": math.nan, "d": [1, math.nan], "e": "1"}
     right = {"a": 1.0, "b": True, "c": math.nan, "d": [1, math.nan], "e": 1}
