@@ -99,7 +99,7 @@ def _places(count: int, axis: Axis) -> str:
 
 
 def place(x: Number, axis: Axis) -> str:
-    """A place of the axis, as `44,100`, `1.5` or `90 s`."""
+    """A place of the axis, as `44,100`, `1.5`, `90 s` or `12.5 h`."""
     if axis == "time":
-        return f"{x:.4g} s"
+        return f"{x:.3g} s" if x < 120 else f"{x / 60:.1f} min" if x < 7200 else f"{x / 3600:.1f} h"
     return format_count(x) if isinstance(x, int) else f"{x:.4g}"

@@ -111,6 +111,8 @@ def _chart_lines(metric: MetricComparison, names: Sequence[str], axis: Axis, loo
     width = min(CHART_WIDTH, look.width or CHART_WIDTH)
     yield look.paint(t.LABEL, safe(metric.name)) + ("" if metric.mode is None else f" ({metric.mode} is best)")
     yield from charts.line_chart(curves, look, width=width, height=CHART_HEIGHT, ends=ends)
+    if len(names) > len(curves):
+        yield look.paint(t.MUTED, f"the first {len(curves)} of {len(names)} runs are drawn")
 
 
 def _drawn(point: Point) -> charts.Point:
@@ -122,7 +124,7 @@ def _metric_lines(found: Comparison, look: Look, top: int) -> Lines:
     if not found.metrics:
         return
     titles = [Cell("metrics", t.LABEL), Cell("")]
-    titles += [Cell(safe(name), t.CURVES[number % 4]) for number, name in enumerate(found.names)]
+    titles += [Cell(safe(name), t.CURVES[number % len(t.CURVES)]) for number, name in enumerate(found.names)]
     rows = [titles]
     for metric in islice(found.metrics, top or None):
         rows += _metric_rows(metric)

@@ -12,7 +12,9 @@ from torch import nn
 
 import casckpt
 from casckpt.errors import CheckFailed, InvalidCheck, MetricNotFound, RevisionNotFound, UsageError
+from casckpt.format.commit import Commit
 from casckpt.format.entry import Drop, Entry
+from casckpt.format.ids import CommitId
 
 FORK = 40
 
@@ -220,3 +222,24 @@ def test_what_cannot_be_compared_is_refused(
         store.compare("base", "wide", **words)
     with pytest.raises(RevisionNotFound):
         store.compare("base", "nowhere")
+
+
+def test_the_cost_is_that_of_the_compared_runs_and_no_other(
+    store: casckpt.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(12):
+        for step in range(50):
+            store.commit({"step": step}, run=f"run{number}", step=step, metrics={"loss": 1.0}, best="loss:min")
+    runs = {commit.id for run in ("run3", "run4") for commit in store.log(run)}
+    database = store._repository.database
+    asked: list[str] = []
+    look_up = database.commit
+
+    def counted(identity: CommitId) -> Commit | None:
+        asked.append(identity.hex())
+        return look_up(identity)
+
+    monkeypatch.setattr(database, "commit", counted)
+    store.compare("run3", "run4")
+    assert set(asked) == runs
+    assert len(asked) < 2.2 * len(runs)

@@ -68,4 +68,5 @@ def test_a_verdict_names_the_run_for_programs() -> None:
 
 
 def test_places_are_written_as_their_axis_counts() -> None:
-    assert [place(44_100, "step"), place(1.5, "epoch"), place(90, "time")] == ["44,100", "1.5", "90 s"]
+    assert [place(44_100, "step"), place(1.5, "epoch")] == ["44,100", "1.5"]
+    assert [place(x, "time") for x in (0.0123, 90, 150, 86_400)] == ["0.0123 s", "90 s", "2.5 min", "24.0 h"]
