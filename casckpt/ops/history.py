@@ -208,13 +208,19 @@ def _present(database: Database, identity: CommitId, text: str) -> CommitId:
     return identity
 
 
-def describe(database: Database, identity: CommitId, refs: dict[CommitId, list[str]] | None = None) -> CommitInfo:
+def describe(
+    database: Database,
+    identity: CommitId,
+    refs: dict[CommitId, list[str]] | None = None,
+    commit: Commit | None = None,
+) -> CommitInfo:
     """A commit as users see it.
 
     Args:
         refs: from `refs_by_commit`, where many commits are described.
+        commit: what is stored under the id, where that was read already.
     """
-    commit = database.commit(identity)
+    commit = database.commit(identity) if commit is None else commit
     if commit is None:
         raise _not_found(database, identity.hex(), "the store has no such commit")
     names = (refs_by_commit(database) if refs is None else refs).get(identity, [])
@@ -273,8 +279,8 @@ def log(
 
         line = lookup.matching(line, parse_filter(where))
     refs = refs_by_commit(database)
-    for identity, _ in islice(line, limit):
-        yield describe(database, identity, refs)
+    for identity, commit in islice(line, limit):
+        yield describe(database, identity, refs, commit)
 
 
 def require_tree(database: Database, identity: CommitId) -> Commit:
