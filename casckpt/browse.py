@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from casckpt.odb.repository import Repository
+    from casckpt.ops.graph import GraphRow
+    from casckpt.ops.storage import StorageInfo
     from casckpt.ops.reports import LeafSummary, PathInfo, RefChange
 
 
@@ -82,3 +84,24 @@ class Browse:
         from casckpt.ops.reflog import reflog
 
         return reflog(self._repository.database, ref, limit)
+
+    def graph(
+        self, revision: str | None = None, *, limit: int | None = None, where: str | None = None
+    ) -> Iterator[GraphRow]:
+        """What `log` gives, as the rows of a drawing: commits in lanes, edges to their parents, gaps where some are
+        left out. Dropped commits that no ref names are gaps, unless a filter wants them."""
+        from casckpt.ops.graph import graph
+
+        return graph(self._repository.database, revision, limit, where)
+
+    def storage(self, revision: str = "@") -> StorageInfo:
+        """What a commit takes, by component, and how much of it its first parent has too; reads no tensor.
+
+        Raises:
+            CommitDropped, CommitThinned: its tree is not whole any more.
+        """
+        from casckpt.ops.history import resolve
+        from casckpt.ops.storage import storage
+
+        database = self._repository.database
+        return storage(database, resolve(database, revision))

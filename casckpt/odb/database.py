@@ -336,6 +336,10 @@ class Database:
         # Folding puts no commit into the tables that it could not decode, and these are the same bytes.
         return Commit.decode_known(data)
 
+    def has_commit(self, identity: CommitId) -> bool:
+        """Whether the store has a commit."""
+        return self.tables.get(t.COMMITS, identity) is not None
+
     def added(self, identity: CommitId) -> int | None:
         """Bytes a commit added to the store when it was made; None if unknown."""
         value = self.tables.get(t.COMMITS, identity)

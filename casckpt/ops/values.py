@@ -57,6 +57,8 @@ class CommitInfo:
     children: tuple[str, ...] = ()
     dropped: str | None = None
     """The rule that dropped it, None if it can be checked out."""
+    thinned: tuple[str, ...] = ()
+    """Components that were dropped from it, while the others are still there."""
     schema: tuple[str, int] | None = None
     """Name and version of what its state means to the program that made it."""
     required: tuple[str, ...] = ()
@@ -86,6 +88,7 @@ class CommitInfo:
             "bytes_added": self.added,
             "refs": list(self.refs),
             "dropped": self.dropped,
+            "thinned": list(self.thinned),
             "schema": None if self.schema is None else list(self.schema),
             "required": list(self.required),
         }

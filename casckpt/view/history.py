@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from casckpt.ops.values import CommitInfo
 from casckpt.units import format_bytes, format_count, format_ratio, rfc3339
@@ -15,42 +16,88 @@ from casckpt.view.text import Cell, Look, safe
 
 if TYPE_CHECKING:
     from casckpt.ops.reports import CheckoutReport, LeafSummary, RefChange
+    from casckpt.ops.storage import StorageInfo
 
 METRICS_SHOWN = 4
 BLOCK_COMMITS = 50
 """So many rows of a log are aligned with each other, and read before the first is printed."""
 VALUE_WIDTH = 60
+TROUBLED = ("failed", "cancelled")
 _HEADS = {"last": 0, "best": 1, "recovery": 2}
 
 
-def log_lines(commits: Iterable[CommitInfo], look: Look, *, oneline: bool = False) -> Iterator[str]:
-    """A line a commit, aligned block by block as they come; without `oneline` its message follows, indented."""
-    for block in _blocks(commits):
-        lines = t.columns((commit_cells(commit, look) for commit in block), look)
+class LogForm(NamedTuple):
+    """What a log says of each commit: its message, the metrics of these names in this order, what it changed."""
+
+    messages: bool = True
+    metrics: tuple[str, ...] | None = None
+    stat: Callable[[CommitInfo], StorageInfo | None] | None = None
+
+
+def log_lines(commits: Iterable[CommitInfo], look: Look, form: LogForm = LogForm()) -> Iterator[str]:
+    """A line a commit, aligned block by block as they come, no column narrower than before; then what lies below."""
+    widths: list[int] = []
+    for block in blocks(commits):
+        lines = t.columns((commit_cells(commit, look, form.metrics) for commit in block), look, least=widths)
         for commit, line in zip(block, lines, strict=True):
             yield line
-            if commit.message and not oneline:
-                yield from (f"    {line}".rstrip() for line in message_lines(commit))
+            yield from lines_below(commit, form)
 
 
-def _blocks(commits: Iterable[CommitInfo]) -> Iterator[list[CommitInfo]]:
-    rest = iter(commits)
+_One = TypeVar("_One")
+
+
+def blocks(rows: Iterable[_One]) -> Iterator[list[_One]]:
+    """As many rows at a time as are aligned with each other."""
+    rest = iter(rows)
     while block := list(islice(rest, BLOCK_COMMITS)):
         yield block
 
 
-def commit_cells(commit: CommitInfo, look: Look) -> list[Cell]:
-    """A commit in one row: id, run, step, metrics, bytes added, age, refs, and what is unusual about it."""
+def lines_below(commit: CommitInfo, form: LogForm) -> Iterator[str]:
+    """What a log says below the line of a commit, indented: what it changed, and its message."""
+    found = None if form.stat is None else form.stat(commit)
+    if found is not None:
+        yield f"    {stat(found)}"
+    if commit.message and form.messages:
+        yield from (f"    {line}".rstrip() for line in message_lines(commit))
+
+
+def stat(found: StorageInfo) -> str:
+    """What a commit changed, in a line: leaves and bytes, compared with its first parent by ids."""
+    counts = [(found.leaves_added, "added"), (found.leaves_removed, "removed"), (found.leaves_changed, "changed")]
+    words = ", ".join(f"{format_count(count)} {word}" for count, word in counts if count) or "none changed"
+    fresh = found.nbytes - found.shared
+    leaves = t.plural(found.leaves, "leaf", "leaves")
+    return f"{leaves}: {words}; {format_bytes(fresh)} of {format_bytes(found.nbytes)} new"
+
+
+def commit_cells(commit: CommitInfo, look: Look, keys: Sequence[str] | None = None) -> list[Cell]:
+    """A commit in one row: id, run, step, metrics, bytes added, age, refs, and what is unusual about it.
+
+    Args:
+        keys: the metrics to show, a column each; without it the first few in one.
+    """
+    metrics = commit.metrics
     return [
         Cell(look.id(commit.id), t.ID),
         Cell(safe(commit.run), cut=True),
         Cell(step(commit)),
-        Cell(t.metrics(commit.metrics, METRICS_SHOWN)),
+        *(
+            [Cell(t.metrics(metrics, METRICS_SHOWN))]
+            if keys is None
+            else [Cell(t.metrics({key: metrics[key]}) if key in metrics else "") for key in keys]
+        ),
         Cell("" if commit.added is None else f"+{format_bytes(commit.added)}", t.PLAIN, right=True),
         Cell(look.when(commit.time_ns), t.MUTED),
         Cell(f"({refs(commit)})" if commit.refs else "", t.REF, cut=True),
-        Cell(remarks(commit), t.BAD if commit.dropped else t.MUTED),
+        Cell(remarks(commit), t.BAD if is_bad(commit) or commit.dropped else t.MUTED),
     ]
+
+
+def is_bad(commit: CommitInfo) -> bool:
+    """Whether a commit stands for trouble: a metric is no finite number, or its training failed or was cancelled."""
+    return commit.status in TROUBLED or not all(map(math.isfinite, commit.metrics.values()))
 
 
 def step(commit: CommitInfo) -> str:
@@ -78,10 +125,13 @@ def message_lines(commit: CommitInfo) -> list[str]:
 
 
 def remarks(commit: CommitInfo) -> str:
-    """Kind, status and drop of a commit, where they are not the usual ones."""
+    """What is unusual about a commit: kind, status, metrics that are no finite numbers, what of it was dropped."""
     found = [commit.kind] if commit.kind != "step" else []
     found += [commit.status] if commit.status != "completed" else []
+    wrong = [safe(name) for name, value in commit.metrics.items() if not math.isfinite(value)]
+    found += [f"! {', '.join(wrong)} not finite"] if wrong else []
     found += [f"dropped by rule {safe(commit.dropped)}"] if commit.dropped is not None else []
+    found += [f"without {safe(', '.join(commit.thinned))}"] if commit.thinned else []
     return ", ".join(found)
 
 

@@ -8,10 +8,8 @@ from collections.abc import Iterator, Sequence
 from casckpt.ops.values import RunInfo, Status
 from casckpt.units import format_bytes, format_ratio
 from casckpt.view import text as t
-from casckpt.view.history import METRICS_SHOWN, remarks, step
+from casckpt.view.history import METRICS_SHOWN, TROUBLED, remarks, step
 from casckpt.view.text import Cell, Look, safe
-
-_TROUBLED = ("failed", "cancelled")
 
 
 def status_lines(status: Status, look: Look) -> Iterator[str]:
@@ -77,6 +75,6 @@ def attention(status: Status) -> list[str]:
         wrong = [safe(name) for name, value in run.last.metrics.items() if not math.isfinite(value)]
         if wrong:
             found.append(f"{safe(run.name)}: {', '.join(wrong)} not finite in its last commit {run.last.short}")
-        if run.last.status in _TROUBLED:
+        if run.last.status in TROUBLED:
             found.append(f"{safe(run.name)}: its last commit {run.last.short} says {run.last.status}")
     return found

@@ -10,6 +10,7 @@ import math
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import NamedTuple
 
 from casckpt.units import DECIMAL_BITS_MAX, format_age, format_bytes, format_count, local_time, rfc3339
@@ -18,6 +19,8 @@ PLAIN, ID, REF, LABEL, MUTED, GOOD, BAD, ADDED, REMOVED, CHANGED = (
     "", "id", "ref", "label", "muted", "good", "bad", "added", "removed", "changed",
 )  # fmt: skip
 """Roles: what a piece of text is, never how it looks."""
+LANES = ("lane0", "lane1", "lane2", "lane3", "lane4")
+"""Roles of lanes side by side, which only need to differ."""
 
 WEEK_S = 7 * 86400
 ID_DIGITS = 12
@@ -133,14 +136,27 @@ def _head(text: str, size: int) -> str:
     return text
 
 
-def columns(rows: Iterable[Sequence[Cell]], look: Look, *, indent: str = "", gap: str = "  ") -> Iterator[str]:
+def columns(
+    rows: Iterable[Sequence[Cell]],
+    look: Look,
+    *,
+    indent: str = "",
+    gap: str = "  ",
+    least: list[int] | None = None,
+) -> Iterator[str]:
     """Rows of cells as aligned lines without trailing spaces. Columns that are empty in every row vanish.
 
     Where a row is wider than the terminal, the widest columns that may be cut are.
+
+    Args:
+        least: how wide each column was in blocks of rows before; grows to what it is in this one.
     """
     table = [list(row) for row in rows]
     count = max(map(len, table), default=0)
     widths = [max((width(row[at].text) for row in table if at < len(row)), default=0) for at in range(count)]
+    if least is not None:
+        least[:] = map(max, zip_longest(widths, least, fillvalue=0))
+        widths = list(least)
     if look.width is not None:
         may_cut = [any(row[at].cut for row in table if at < len(row)) for at in range(count)]
         fit(widths, may_cut, look.width - len(indent), len(gap))
