@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from casckpt.odb.repository import Repository
     from casckpt.ops.graph import GraphRow
-    from casckpt.ops.storage import StorageInfo
     from casckpt.ops.reports import LeafSummary, PathInfo, RefChange
+    from casckpt.ops.storage import StorageInfo
 
 
 class Browse:

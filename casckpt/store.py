@@ -319,13 +319,17 @@ class Store(Exchange, Browse):
 
         return tag(self._in_turn(), name, revision)
 
-    def runs(self) -> list[RunInfo]:
-        """All runs, the one with the newest commit first."""
-        return history.runs(self._repository.database)
+    def runs(self, *, where: str | None = None, sort: str = "time") -> list[RunInfo]:
+        """All runs, or those whose newest commit a filter wants; sorted by time, name, commits or a metric."""
+        from casckpt.ops.overview import runs
+
+        return runs(self._repository.database, where, sort)
 
     def status(self) -> Status:
         """The store at a glance."""
-        return history.status(self._repository.database)
+        from casckpt.ops.overview import status
+
+        return status(self._repository.database)
 
     def fsck(self, depth: str = "quick", *, repair: bool = False) -> FsckReport:
         """Verify the store: `quick` (journal, tables of contents, structure) or `full` (every byte); may heal it."""

@@ -30,7 +30,9 @@ _STYLES: dict[str, dict[str, bool | str]] = {
     t.ADDED: {"fg": "green"},
     t.REMOVED: {"fg": "red"},
     t.CHANGED: {"fg": "yellow"},
-    **{role: {"fg": color} for role, color in zip(t.LANES, ("blue", "magenta", "cyan", "yellow", "green"), strict=True)},
+    **{
+        role: {"fg": color} for role, color in zip(t.LANES, ("blue", "magenta", "cyan", "yellow", "green"), strict=True)
+    },
 }
 
 

@@ -42,7 +42,9 @@ class GraphRow:
 def graph(
     database: Database, revision: str | None = None, limit: int | None = None, where: str | None = None
 ) -> Iterator[GraphRow]:
-    """What `log` gives, as the rows of a drawing. Dropped commits that no ref names are gaps, unless a filter wants them.
+    """What `log` gives, as the rows of a drawing.
+
+    Dropped commits that no ref names are gaps, unless a filter wants them.
 
     Args:
         limit: the most commits that are drawn.

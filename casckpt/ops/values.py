@@ -95,6 +95,41 @@ class CommitInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Activity:
+    """What goes on in a run, by its newest commits."""
+
+    state: str
+    """running, stopped, finished, failed, cancelled or preempted. A run that says nothing is running until three of
+    its usual intervals have passed without a commit, at least a minute."""
+    interval_ns: int | None
+    """The median time between recent commits; None with a single one."""
+    metric: str | None
+    """The metric of the rule for best, else the first one; None if there is none."""
+    recent: tuple[int | float | None, ...]
+    """Its values in the recent commits, the newest last."""
+    commits: int
+    """How many recent commits were looked at, at most 32."""
+    bad: int
+    """How many of them have a metric that is no finite number."""
+    bad_since: int | None
+    """The step of the first of those, if it has one."""
+    nbytes: int
+    """Plain bytes of all commits of the run, counted as if each were stored whole."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "state": self.state,
+            "interval_s": None if self.interval_ns is None else self.interval_ns / 1e9,
+            "metric": self.metric,
+            "recent": [None if value is None else json_number(value) for value in self.recent],
+            "commits": self.commits,
+            "bad": self.bad,
+            "bad_since": self.bad_since,
+            "bytes": self.nbytes,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class RunInfo:
     """One run: its newest commit and what its refs name."""
 
@@ -104,6 +139,8 @@ class RunInfo:
     best: CommitInfo | None
     rule: str | None
     """What `best` means, as `val/loss:min`; None if the run has no such rule."""
+    activity: Activity | None = None
+    """What goes on in it; None where that was not asked for."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -112,6 +149,7 @@ class RunInfo:
             "last": self.last.to_dict(),
             "best": None if self.best is None else self.best.to_dict(),
             "rule": self.rule,
+            "activity": None if self.activity is None else self.activity.to_dict(),
         }
 
 

@@ -136,9 +136,9 @@ class _Drawing:
         yield from self._lose(node)
 
     def _gap(self, line: _Line) -> Iterator[Row]:
+        """What was skipped on a line that goes on."""
         if line.gaps:
-            facts = {"hidden": line.hidden, "dropped": line.dropped}
-            yield self._row("gap", self._open)._replace(gaps=_ascending(line.gaps), **facts)
+            yield self._leave_out(line, line.gaps, self._open)
             line.gaps, line.hidden, line.dropped = set(), 0, 0
 
     def _join(self, line: _Line) -> Iterator[Row]:
@@ -167,15 +167,12 @@ class _Drawing:
                 yield self._end_in_gap(line, parent, missing=True)
 
     def _end_in_gap(self, line: _Line, identity: CommitId | None = None, *, missing: bool = False) -> Row:
-        row = self._row("gap", self._open - line.lanes)
-        return Row(
-            *row[:3],
-            gaps=_ascending(line.lanes),
-            hidden=line.hidden,
-            dropped=line.dropped,
-            identity=identity,
-            missing=missing,
-        )
+        row = self._leave_out(line, line.lanes, self._open - line.lanes)
+        return row._replace(identity=identity, missing=missing)
+
+    def _leave_out(self, line: _Line, lanes: set[int], below: set[int]) -> Row:
+        row = self._row("gap", below)
+        return row._replace(gaps=_ascending(lanes), hidden=line.hidden, dropped=line.dropped)
 
     def _lead(self, lanes: set[int], parent: CommitId) -> _Line:
         line = self._lines.setdefault(parent, _Line())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from casckpt.ops.values import CommitInfo
 from casckpt.plan.lanes import Row
 from casckpt.view import text as t
-from casckpt.view.history import LogForm, blocks, commit_cells, is_bad, lines_below
+from casckpt.view.history import FULL, LogForm, blocks, commit_cells, is_bad, lines_below
 from casckpt.view.text import Look
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _COMMIT, _BEST, _RECOVERY, _BAD, _GAP = "●*", "★B", "◌r", "!!", "┆:"
 _MARK_ROLES = {_BEST: t.GOOD, _BAD: t.BAD}
 
 
-def graph_lines(rows: Iterable[GraphRow], look: Look, form: LogForm = LogForm()) -> Iterator[str]:
+def graph_lines(rows: Iterable[GraphRow], look: Look, form: LogForm = FULL) -> Iterator[str]:
     """The rows of a drawing, with what a log says of their commits beside them.
 
     Blocks of rows are aligned as they come, no column narrower than before, so that columns seldom move.

@@ -34,7 +34,10 @@ class LogForm(NamedTuple):
     stat: Callable[[CommitInfo], StorageInfo | None] | None = None
 
 
-def log_lines(commits: Iterable[CommitInfo], look: Look, form: LogForm = LogForm()) -> Iterator[str]:
+FULL = LogForm()
+
+
+def log_lines(commits: Iterable[CommitInfo], look: Look, form: LogForm = FULL) -> Iterator[str]:
     """A line a commit, aligned block by block as they come, no column narrower than before; then what lies below."""
     widths: list[int] = []
     for block in blocks(commits):

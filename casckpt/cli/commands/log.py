@@ -59,7 +59,7 @@ def log_command(
     revision = None if every else rev if rev is not None else "@" if run is None else f"runs/{run}"
     store = call.open()
     # An empty store has an empty history; only a name that was given can be missing.
-    is_empty = revision == "@" and rev is None and not store.runs()
+    is_empty = revision == "@" and rev is None and next(store.log(limit=1), None) is None
     line: Iterator[Any] = iter(())
     if not is_empty:
         line = (store.graph if graph else store.log)(revision, limit=limit, where=where)
