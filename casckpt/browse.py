@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from casckpt.odb.repository import Repository
     from casckpt.ops.graph import GraphRow
+    from casckpt.ops.relatives import Relatives
     from casckpt.ops.reports import LeafSummary, PathInfo, RefChange
     from casckpt.ops.storage import StorageInfo
 
@@ -105,3 +106,11 @@ class Browse:
 
         database = self._repository.database
         return storage(database, resolve(database, revision))
+
+    def relatives(self, revision: str = "@") -> Relatives:
+        """The commits that a commit was made from, and those that were made from it."""
+        from casckpt.ops.history import resolve
+        from casckpt.ops.relatives import relatives
+
+        database = self._repository.database
+        return relatives(database, resolve(database, revision))

@@ -15,13 +15,15 @@ from casckpt.view.json import plain
 from casckpt.view.text import Cell, Look, safe
 
 if TYPE_CHECKING:
+    from casckpt.ops.relatives import Relatives
     from casckpt.ops.reports import CheckoutReport, LeafSummary, RefChange
-    from casckpt.ops.storage import StorageInfo
+    from casckpt.ops.storage import ComponentStorage, StorageInfo
 
 METRICS_SHOWN = 4
 BLOCK_COMMITS = 50
 """So many rows of a log are aligned with each other, and read before the first is printed."""
 VALUE_WIDTH = 60
+RELATIVES_SHOWN = 20
 TROUBLED = ("failed", "cancelled")
 _HEADS = {"last": 0, "best": 1, "recovery": 2}
 
@@ -128,14 +130,18 @@ def message_lines(commit: CommitInfo) -> list[str]:
 
 
 def remarks(commit: CommitInfo) -> str:
-    """What is unusual about a commit: kind, status, metrics that are no finite numbers, what of it was dropped."""
-    found = [commit.kind] if commit.kind != "step" else []
-    found += [commit.status] if commit.status != "completed" else []
+    """What is unusual about a commit: its kind, and what is wrong with it."""
+    return ", ".join([*([commit.kind] if commit.kind != "step" else []), *health(commit)])
+
+
+def health(commit: CommitInfo) -> list[str]:
+    """What is wrong with a commit: its status, metrics that are no finite numbers, what of it was dropped."""
+    found = [commit.status] if commit.status != "completed" else []
     wrong = [safe(name) for name, value in commit.metrics.items() if not math.isfinite(value)]
     found += [f"! {', '.join(wrong)} not finite"] if wrong else []
     found += [f"dropped by rule {safe(commit.dropped)}"] if commit.dropped is not None else []
     found += [f"without {safe(', '.join(commit.thinned))}"] if commit.thinned else []
-    return ", ".join(found)
+    return found
 
 
 def one_line(commit: CommitInfo, look: Look) -> str:
@@ -156,9 +162,19 @@ def checkout_lines(report: CheckoutReport, look: Look) -> Iterator[str]:
 
 
 def show_lines(
-    commit: CommitInfo, leaves: Sequence[LeafSummary] | None, metadata: Mapping[str, Any] | None, look: Look
+    commit: CommitInfo,
+    leaves: Sequence[LeafSummary] | None,
+    metadata: Mapping[str, Any] | None,
+    look: Look,
+    *,
+    relatives: Relatives | None = None,
+    storage: StorageInfo | None = None,
 ) -> Iterator[str]:
-    """One commit in full; its leaves and its metadata if they were asked for."""
+    """One commit in full; its leaves, its metadata and its storage if they were asked for.
+
+    Args:
+        relatives: its parents and children, which are shown by their ids alone without.
+    """
     author = f" by {safe(commit.author)}" if commit.author else ""
     if commit.added is None:
         size = format_bytes(commit.nbytes)
@@ -172,22 +188,70 @@ def show_lines(
             ("kind", f"{commit.kind}, {commit.status}"),
             ("refs", Cell(refs(commit), t.REF)),
             ("time", f"{rfc3339(commit.time_ns)} ({look.when(commit.time_ns)}){author}"),
-            ("parents", " ".join(parent[:12] for parent in commit.parents)),
-            ("children", " ".join(child[:12] for child in commit.children)),
+            *_related("parents", commit.parents, () if relatives is None else relatives.parents, commit.run, look),
+            *_related("children", commit.children, () if relatives is None else relatives.children, commit.run, look),
             ("metrics", t.metrics(commit.metrics)),
             ("schema", schema(commit)),
             ("size", size),
-            ("dropped", Cell("" if commit.dropped is None else f"by rule {safe(commit.dropped)}", t.BAD)),
+            ("health", Cell(", ".join(health(commit)), t.BAD)),
             *(("message" if not number else "", line) for number, line in enumerate(message_lines(commit))),
         ],
         look,
     )
+    if storage is not None:
+        yield from _storage_lines(storage, look)
     if metadata is not None:
         yield from _metadata_lines(metadata, look)
     if leaves is not None:
         total = sum(leaf.nbytes or 0 for leaf in leaves)
         yield look.paint(t.LABEL, f"tree     {t.plural(len(leaves), 'leaf', 'leaves')}, {format_bytes(total)}")
         yield from t.columns((leaf_cells(leaf) for leaf in leaves), look, indent="  ")
+
+
+def _related(
+    label: str, identities: Sequence[str], known: Sequence[CommitInfo], run: str, look: Look
+) -> Iterator[tuple[str, str]]:
+    """A line a parent or child: its id, its run if that is another, its step and the start of its message."""
+    found = {commit.id: commit for commit in known}
+    if not found:
+        yield label, " ".join(map(look.id, identities))
+        return
+    shown = [*found, *(identity for identity in identities if identity not in found)][:RELATIVES_SHOWN]
+    for number, identity in enumerate(shown):
+        commit = found.get(identity)
+        if commit is None:
+            words = ["missing here" if label == "parents" else ""]
+        else:
+            message = safe(commit.message.strip().split("\n")[0])
+            words = ["" if commit.run == run else safe(commit.run), step(commit), t.cut(message, VALUE_WIDTH, "...")]
+        yield "" if number else label, "  ".join(word for word in [look.id(identity), *words] if word)
+    rest = len(identities) - len(shown)
+    if rest > 0:
+        yield "", f"and {format_count(rest)} more"
+
+
+def _storage_lines(storage: StorageInfo, look: Look) -> Iterator[str]:
+    """Where the bytes of a commit are, a line a component."""
+    shared = "" if storage.parent is None else f", {format_bytes(storage.shared)} shared with {look.id(storage.parent)}"
+    total = f"{format_bytes(storage.nbytes)}{shared}, {_place(storage.packs)}"
+    yield f"{look.paint(t.LABEL, 'storage')}  {total}"
+    yield from t.columns(
+        (_component_cells(one, storage.parent is not None) for one in storage.components), look, indent="  "
+    )
+
+
+def _component_cells(component: ComponentStorage, has_parent: bool) -> list[Cell]:
+    return [
+        Cell(safe(component.name) or "(root)", cut=True),
+        Cell(t.plural(component.leaves, "leaf", "leaves"), right=True),
+        Cell(format_bytes(component.nbytes), right=True),
+        Cell(f"{format_bytes(component.shared)} shared" if has_parent else "", right=True),
+        Cell(_place(component.packs), t.MUTED),
+    ]
+
+
+def _place(files: int) -> str:
+    return f"in {t.plural(files, 'file')}" if files else "in the tree"
 
 
 def leaf_cells(leaf: LeafSummary) -> list[Cell]:
@@ -219,7 +283,7 @@ def _value(leaf: LeafSummary) -> str:
 def _metadata_lines(metadata: Mapping[str, Any], look: Look) -> Iterator[str]:
     """Nested values as one `a.b  value` line each, by the name they were committed under."""
     if not metadata:
-        yield look.paint(t.MUTED, "config   none was committed")
+        yield look.paint(t.MUTED, "metadata none was committed")
     for name, value in metadata.items():
         yield look.paint(t.LABEL, name)
         rows = ([Cell(safe(path)), Cell(json.dumps(item, ensure_ascii=look.ascii))] for path, item in _flat(value))
