@@ -17,8 +17,6 @@ from casckpt.ops import history
 from casckpt.ops.background import Background
 from casckpt.ops.pending import PendingCommit
 from casckpt.ops.values import CommitInfo, Progress, RunInfo, Status, Verify, WhenBusy
-from casckpt.state.kinds.opaque import Opaque
-from casckpt.state.kinds.registry import register
 from casckpt.storage.base import Storage
 from casckpt.storage.local import LocalStorage
 
@@ -41,6 +39,8 @@ if TYPE_CHECKING:
         RefChange,
     )  # fmt: skip
     from casckpt.plan.schema import Schema, SchemaLike, migration
+    from casckpt.state.kinds.opaque import Opaque
+    from casckpt.state.kinds.registry import register
 
 # Operations are imported where they are called: `casckpt log` must not pay for commit, checkout and fsck.
 
@@ -382,14 +382,18 @@ def memory() -> Store:
 def __getattr__(name: str) -> Any:
     # What only some programs use, and the values that only some operations return.
     if name in ("Schema", "migration"):
-        from casckpt.plan import schema
-
-        return getattr(schema, name)
-    if name in __all__:
+        from casckpt.plan import schema as source
+    elif name == "Opaque":
+        from casckpt.state.kinds import opaque as source
+    elif name == "register":
+        from casckpt.state.kinds import registry as source
+    elif name in __all__:
         from casckpt.ops import lazy, reports
 
-        return getattr(lazy if name.startswith("Stored") else reports, name)
-    raise AttributeError(f"module 'casckpt.store' has no attribute {name!r}")
+        source = lazy if name.startswith("Stored") else reports
+    else:
+        raise AttributeError(f"module 'casckpt.store' has no attribute {name!r}")
+    return getattr(source, name)
 
 
 def _init(storage: Storage, threads: int | None) -> Store:
