@@ -1,4 +1,4 @@
-"""The part of `Store` that looks into commits by path, and back at what names meant."""
+"""The part of `Store` that looks around: runs, history as a graph, commits by path, what names meant before."""
 
 from __future__ import annotations
 
@@ -11,12 +11,25 @@ if TYPE_CHECKING:
     from casckpt.ops.relatives import Relatives
     from casckpt.ops.reports import LeafSummary, PathInfo, RefChange
     from casckpt.ops.storage import StorageInfo
+    from casckpt.ops.values import RunInfo, Status
 
 
 class Browse:
     """Looking around, for `Store` alone; every method delegates to one operation."""
 
     _repository: Repository
+
+    def runs(self, *, where: str | None = None, sort: str = "time") -> list[RunInfo]:
+        """All runs, or those whose newest commit a filter wants; sorted by time, name, commits or a metric."""
+        from casckpt.ops.overview import runs
+
+        return runs(self._repository.database, where, sort)
+
+    def status(self) -> Status:
+        """The store at a glance."""
+        from casckpt.ops.overview import status
+
+        return status(self._repository.database)
 
     def leaves(self, revision: str = "@") -> Iterator[LeafSummary]:
         """Every leaf of a commit's state with its type, shape and size; reads no tensor."""

@@ -204,12 +204,14 @@ class Store(Exchange, Browse):
         kind: str = "step",
         best: str | None = None,
         compress: Compress = "auto",
+        dry_run: bool = False,
         progress: Progress | None = None,
     ) -> CommitInfo:
         """Commit files and folders under their own names; they come back byte for byte.
 
         Args:
             compress, progress: as of `commit`.
+            dry_run: store nothing; what is returned is the commit that would be made at this moment.
 
         Raises:
             UnsafePath: a device, socket or pipe; a link that leaves its path; a name that no checkout would write.
@@ -221,7 +223,7 @@ class Store(Exchange, Browse):
         options = CommitOptions(
             run, step, epoch, kind, metrics=metrics or {}, message=message, author=author, best=best
         )  # fmt: skip
-        return commit_paths(self._in_turn(), paths, options, check_policy(compress), progress)
+        return commit_paths(self._in_turn(), paths, options, check_policy(compress), progress, dry_run=dry_run)
 
     def checkout(
         self,
@@ -319,23 +321,11 @@ class Store(Exchange, Browse):
 
         return tag(self._in_turn(), name, revision)
 
-    def runs(self, *, where: str | None = None, sort: str = "time") -> list[RunInfo]:
-        """All runs, or those whose newest commit a filter wants; sorted by time, name, commits or a metric."""
-        from casckpt.ops.overview import runs
-
-        return runs(self._repository.database, where, sort)
-
-    def status(self) -> Status:
-        """The store at a glance."""
-        from casckpt.ops.overview import status
-
-        return status(self._repository.database)
-
-    def fsck(self, depth: str = "quick", *, repair: bool = False) -> FsckReport:
+    def fsck(self, depth: str = "quick", *, repair: bool = False, progress: Progress | None = None) -> FsckReport:
         """Verify the store: `quick` (journal, tables of contents, structure) or `full` (every byte); may heal it."""
         from casckpt.ops.fsck import fsck
 
-        return fsck(self._in_turn() if repair else self._repository, depth, repair=repair)
+        return fsck(self._in_turn() if repair else self._repository, depth, repair=repair, progress=progress)
 
     def _in_turn(self) -> Repository:
         """The repository, for a caller who writes: after everything that was handed over before."""
@@ -382,18 +372,18 @@ def memory() -> Store:
 def __getattr__(name: str) -> Any:
     # What only some programs use, and the values that only some operations return.
     if name in ("Schema", "migration"):
-        from casckpt.plan import schema as source
-    elif name == "Opaque":
-        from casckpt.state.kinds import opaque as source
-    elif name == "register":
-        from casckpt.state.kinds import registry as source
-    elif name in __all__:
+        from casckpt.plan import schema
+
+        return getattr(schema, name)
+    if name in ("Opaque", "register"):
+        from casckpt.state.kinds import opaque, registry
+
+        return getattr(opaque if name == "Opaque" else registry, name)
+    if name in __all__:
         from casckpt.ops import lazy, reports
 
-        source = lazy if name.startswith("Stored") else reports
-    else:
-        raise AttributeError(f"module 'casckpt.store' has no attribute {name!r}")
-    return getattr(source, name)
+        return getattr(lazy if name.startswith("Stored") else reports, name)
+    raise AttributeError(f"module 'casckpt.store' has no attribute {name!r}")
 
 
 def _init(storage: Storage, threads: int | None) -> Store:

@@ -15,6 +15,7 @@ from casckpt.errors import (
     UsageError,
 )
 from casckpt.format.commit import Commit
+from casckpt.format.entry import Drop
 from casckpt.format.ids import CommitId
 from casckpt.odb.database import Database
 from casckpt.odb.journal import file_name
@@ -232,7 +233,19 @@ def describe(
     if commit is None:
         raise _not_found(database, identity.hex(), "the store has no such commit")
     names = (refs_by_commit(database) if refs is None else refs).get(identity, [])
-    drop = database.drop(identity)
+    children = tuple(child.hex() for child in database.children(identity))
+    return info(identity, commit, database.added(identity), tuple(names), children, database.drop(identity))
+
+
+def info(
+    identity: CommitId,
+    commit: Commit,
+    added: int | None,
+    refs: tuple[str, ...],
+    children: tuple[str, ...] = (),
+    drop: Drop | None = None,
+) -> CommitInfo:
+    """A commit as users see it, with what it does not know itself."""
     return CommitInfo(
         id=identity.hex(),
         run=commit.run,
@@ -247,9 +260,9 @@ def describe(
         parents=tuple(parent.hex() for parent in commit.parents),
         tree=commit.tree.hex(),
         nbytes=commit.nbytes,
-        added=database.added(identity),
-        refs=tuple(names),
-        children=tuple(child.hex() for child in database.children(identity)),
+        added=added,
+        refs=refs,
+        children=children,
         dropped=drop.rule if drop is not None and drop.parts is None else None,
         thinned=() if drop is None or drop.parts is None else drop.parts,
         schema=commit.schema,
