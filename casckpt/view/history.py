@@ -70,11 +70,12 @@ def lines_below(commit: CommitInfo, form: LogForm) -> Iterator[str]:
 
 def stat(found: StorageInfo) -> str:
     """What a commit changed, in a line: leaves and bytes, compared with its first parent by ids."""
+    leaves, size = t.plural(found.leaves, "leaf", "leaves"), format_bytes(found.nbytes)
+    if found.parent is None:
+        return f"{leaves}, {size}"
     counts = [(found.leaves_added, "added"), (found.leaves_removed, "removed"), (found.leaves_changed, "changed")]
     words = ", ".join(f"{format_count(count)} {word}" for count, word in counts if count) or "none changed"
-    fresh = found.nbytes - found.shared
-    leaves = t.plural(found.leaves, "leaf", "leaves")
-    return f"{leaves}: {words}; {format_bytes(fresh)} of {format_bytes(found.nbytes)} new"
+    return f"{leaves}: {words}; {format_bytes(found.nbytes - found.shared)} of {size} new"
 
 
 def commit_cells(commit: CommitInfo, look: Look, keys: Sequence[str] | None = None) -> list[Cell]:
@@ -283,7 +284,7 @@ def _value(leaf: LeafSummary) -> str:
 def _metadata_lines(metadata: Mapping[str, Any], look: Look) -> Iterator[str]:
     """Nested values as one `a.b  value` line each, by the name they were committed under."""
     if not metadata:
-        yield look.paint(t.MUTED, "metadata none was committed")
+        yield look.paint(t.MUTED, "metadata  none was committed")
     for name, value in metadata.items():
         yield look.paint(t.LABEL, name)
         rows = ([Cell(safe(path)), Cell(json.dumps(item, ensure_ascii=look.ascii))] for path, item in _flat(value))

@@ -39,7 +39,10 @@ class _Entry(click.Command):
 COLUMNS = 100
 LATE_NS = 4_102_444_800 * 10**9
 """When a terminal of the tests looks: 2100, so that every time is shown as a date, in the same number of columns."""
-_COLOURS = {"0": "/", "1": "bold", "2": "dim", "31": "red", "32": "green", "33": "yellow", "36": "cyan"}
+_COLOURS = {
+    **{"0": "/", "1": "bold", "2": "dim", "31": "red", "32": "green", "33": "yellow"},
+    **{"34": "blue", "35": "magenta", "36": "cyan"},
+}
 
 
 def on_terminal(*words: str) -> Result:
@@ -110,7 +113,7 @@ class Normal:
             return {name: self._json(item, name) for name, item in value.items()}
         if isinstance(value, list):
             return [self._json(item, key) for item in value]
-        if key == "elapsed_s" or (key.startswith("bytes_") and isinstance(value, int)):
+        if key in ("elapsed_s", "interval_s") or (key.startswith("bytes_") and isinstance(value, int)):
             return 0
         fixed = {"version": "VERSION", "by": "BY", "text": self(f"'{value}'")[1:-1]} if isinstance(value, str) else {}
         return fixed.get(key, self(value) if isinstance(value, str) else value)

@@ -100,7 +100,7 @@ def test_leaves_and_metadata_follow_when_asked_for() -> None:
         "  link     link                        -> ../\\xff\\x1b",
     ]
     assert list(view.show_lines(commit(), [], {}, NOW))[-2:] == [
-        "metadata none was committed",
+        "metadata  none was committed",
         "tree     0 leaves, 0 B",
     ]
 
