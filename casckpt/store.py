@@ -18,8 +18,6 @@ from casckpt.ops import history
 from casckpt.ops.background import Background
 from casckpt.ops.pending import PendingCommit
 from casckpt.ops.values import CommitInfo, Progress, RunInfo, Status, Verify, WhenBusy
-from casckpt.state.kinds.opaque import Opaque
-from casckpt.state.kinds.registry import register
 from casckpt.storage.base import Storage
 from casckpt.storage.local import LocalStorage
 
@@ -42,6 +40,8 @@ if TYPE_CHECKING:
         RefChange,
     )  # fmt: skip
     from casckpt.plan.schema import Schema, SchemaLike, migration
+    from casckpt.state.kinds.opaque import Opaque
+    from casckpt.state.kinds.registry import register
 
 # Operations are imported where they are called: `casckpt log` must not pay for commit, checkout and fsck.
 
@@ -315,14 +315,6 @@ class Store(Exchange, Browse, Comparing):
 
         return tag(self._in_turn(), name, revision)
 
-    def runs(self) -> list[RunInfo]:
-        """All runs, the one with the newest commit first."""
-        return history.runs(self._repository.database)
-
-    def status(self) -> Status:
-        """The store at a glance."""
-        return history.status(self._repository.database)
-
     def fsck(self, depth: str = "quick", *, repair: bool = False, progress: Progress | None = None) -> FsckReport:
         """Verify the store: `quick` (journal, tables of contents, structure) or `full` (every byte); may heal it."""
         from casckpt.ops.fsck import fsck
@@ -377,6 +369,10 @@ def __getattr__(name: str) -> Any:
         from casckpt.plan import schema
 
         return getattr(schema, name)
+    if name in ("Opaque", "register"):
+        from casckpt.state.kinds import opaque, registry
+
+        return getattr(opaque if name == "Opaque" else registry, name)
     if name in __all__:
         from casckpt.ops import comparison, lazy, reports
 

@@ -37,12 +37,15 @@ def format_ratio(logical: int, stored: int) -> str:
 
 def format_age(seconds: float) -> str:
     """A duration since something happened, as `3 h ago`; negative ones read as `just now`."""
-    if seconds < 1:
-        return "just now"
+    return "just now" if seconds < 1 else f"{format_duration(seconds)} ago"
+
+
+def format_duration(seconds: float) -> str:
+    """How long something takes in its largest whole unit, as `5 min`; not negative."""
     for limit, size, unit in ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h")):
         if seconds < limit:
-            return f"{int(seconds // size)} {unit} ago"
-    return f"{int(seconds // 86400)} d ago"
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds // 86400)} d"
 
 
 def parse_int(text: str) -> int | None:

@@ -118,8 +118,11 @@ def _common(database: Database, tips: Sequence[CommitId]) -> CommitId | None:
 
 
 def _side(database: Database, name: str, tip: CommitId, fork: CommitId | None, axis: Axis) -> _Side:
-    walk = ancestors([tip], database.commit) if fork is None else between(fork, tip, database.commit)
-    own = dict(walk)
+    if fork is None:
+        own = dict(ancestors([tip], database.commit))
+    else:
+        walk = between(fork, tip, database.commit)
+        own = {identity: commit for identity, commit, is_inside in walk if is_inside}
     line = list(_first_parents(tip, own))
     has_own = bool(line)
     start = None if fork is None else database.commit(fork)

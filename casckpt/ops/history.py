@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import islice
 
 from casckpt.errors import (
@@ -16,6 +15,7 @@ from casckpt.errors import (
     UsageError,
 )
 from casckpt.format.commit import Commit
+from casckpt.format.entry import Drop
 from casckpt.format.ids import CommitId
 from casckpt.odb.database import Database
 from casckpt.odb.journal import file_name
@@ -41,14 +41,22 @@ def resolve(database: Database, text: str) -> CommitId:
     return _find(database, parse_revision(text), text)
 
 
-def _line(database: Database, text: str) -> Iterator[tuple[CommitId, Commit]]:
-    """The commits that a range or the history of a revision consists of, newest first."""
-    found = parse_range(text) if is_text(text) else None
-    if found is None:
-        return ancestors([resolve(database, text)], database.commit)
-    database.refresh()
-    left, right = (_find(database, side, str(side)) for side in (found.left, found.right))
-    return between(left, right, database.commit, symmetric=found.symmetric)
+def walk(database: Database, revision: str | None) -> Iterator[tuple[CommitId, Commit, bool]]:
+    """The commits of a range, of the history of a revision or of all refs, newest first.
+
+    They come with True; among them, with False, those outside a range that the walk meets.
+    """
+    found = parse_range(revision) if revision is not None and is_text(revision) else None
+    if found is not None:
+        database.refresh()
+        left, right = (_find(database, side, str(side)) for side in (found.left, found.right))
+        return between(left, right, database.commit, symmetric=found.symmetric)
+    if revision is None:
+        database.refresh()
+        starts = list(dict.fromkeys(database.refs().values()))
+    else:
+        starts = [resolve(database, revision)]
+    return ((identity, commit, True) for identity, commit in ancestors(starts, database.commit))
 
 
 def _find(database: Database, revision: Revision, text: str) -> CommitId:
@@ -209,24 +217,35 @@ def _present(database: Database, identity: CommitId, text: str) -> CommitId:
     return identity
 
 
-def describe(database: Database, identity: CommitId, refs: dict[CommitId, list[str]] | None = None) -> CommitInfo:
+def describe(
+    database: Database,
+    identity: CommitId,
+    refs: dict[CommitId, list[str]] | None = None,
+    commit: Commit | None = None,
+) -> CommitInfo:
     """A commit as users see it.
 
     Args:
         refs: from `refs_by_commit`, where many commits are described.
+        commit: what is stored under the id, where that was read already.
     """
-    commit = database.commit(identity)
+    commit = database.commit(identity) if commit is None else commit
     if commit is None:
         raise _not_found(database, identity.hex(), "the store has no such commit")
     names = (refs_by_commit(database) if refs is None else refs).get(identity, [])
-    found = info(identity, commit, database.added(identity), tuple(names))
-    drop = database.drop(identity)
     children = tuple(child.hex() for child in database.children(identity))
-    return replace(found, children=children, dropped=drop.rule if drop is not None and drop.parts is None else None)
+    return info(identity, commit, database.added(identity), tuple(names), children, database.drop(identity))
 
 
-def info(identity: CommitId, commit: Commit, added: int | None, refs: tuple[str, ...]) -> CommitInfo:
-    """A commit as users see it, as far as it knows itself: without children and drop."""
+def info(
+    identity: CommitId,
+    commit: Commit,
+    added: int | None,
+    refs: tuple[str, ...],
+    children: tuple[str, ...] = (),
+    drop: Drop | None = None,
+) -> CommitInfo:
+    """A commit as users see it, with what it does not know itself."""
     return CommitInfo(
         id=identity.hex(),
         run=commit.run,
@@ -243,6 +262,9 @@ def info(identity: CommitId, commit: Commit, added: int | None, refs: tuple[str,
         nbytes=commit.nbytes,
         added=added,
         refs=refs,
+        children=children,
+        dropped=drop.rule if drop is not None and drop.parts is None else None,
+        thinned=() if drop is None or drop.parts is None else drop.parts,
         schema=commit.schema,
         required=commit.required,
     )
@@ -269,18 +291,19 @@ def log(
     """
     if limit is not None and limit < 0:
         raise UsageError(problem=f"limit must be 0 or more, not {limit}")
-    if revision is None:
-        database.refresh()
-        line = ancestors(list(dict.fromkeys(database.refs().values())), database.commit)
-    else:
-        line = _line(database, revision)
-    if where is not None:
-        from casckpt.plan.filters import parse_filter  # a plain log starts without it
-
-        line = lookup.matching(line, parse_filter(where))
+    line = ((identity, commit) for identity, commit, is_inside in walk(database, revision) if is_inside)
     refs = refs_by_commit(database)
-    for identity, _ in islice(line, limit):
-        yield describe(database, identity, refs)
+    for identity, commit in islice(narrowed(line, where), limit):
+        yield describe(database, identity, refs, commit)
+
+
+def narrowed(line: Iterator[tuple[CommitId, Commit]], where: str | None) -> Iterator[tuple[CommitId, Commit]]:
+    """The commits of a line that a filter wants; without a filter all."""
+    if where is None:
+        return line
+    from casckpt.plan.filters import parse_filter  # a plain log starts without it
+
+    return lookup.matching(line, parse_filter(where))
 
 
 def require_tree(database: Database, identity: CommitId) -> Commit:
