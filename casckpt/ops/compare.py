@@ -73,7 +73,8 @@ def compare_runs(
         UsageError: fewer than two revisions, or an argument that is none.
         MetricNotFound: no run has one of the metrics.
 
-    Cost: the commits since the fork once, and those before it once for their count; the trees of the last commits.
+    Cost: two look-ups for a commit since the fork, one for a commit before it, which is but counted; the trees of the
+    last commits. Memory for the commits since the fork.
     """
     if len(revisions) < 2:
         raise UsageError(problem="a comparison needs two revisions or more")
