@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from casckpt.browse import Browse
-from casckpt.errors import OpaqueWarning, SchemaWarning, StoreNotFound
+from casckpt.errors import OpaqueWarning, RevisionWarning, SchemaWarning, StoreNotFound
 from casckpt.exchange import Exchange
 from casckpt.odb.repository import Repository, initialize, writer_name
 from casckpt.ops import history
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CheckoutReport", "CommitInfo", "Diff", "ExportReport", "FsckReport", "ImportReport", "ImportedCheckpoint",
-    "LeafSummary", "Opaque", "OpaqueWarning", "PathInfo", "PendingCommit", "RefChange", "RunInfo",
-    "Schema", "SchemaWarning", "Status", "Store", "StoredState", "StoredValue", "init", "memory", "migration",
+    "LeafSummary", "Opaque", "OpaqueWarning", "PathInfo", "PendingCommit", "RefChange", "RevisionWarning",
+    "RunInfo", "Schema", "SchemaWarning", "Status", "Store", "StoredState", "StoredValue", "init", "memory", "migration",
     "open", "register",
 ]  # fmt: skip
 
