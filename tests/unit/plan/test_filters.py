@@ -34,7 +34,9 @@ CONDITIONS = st.one_of(
     st.builds(Condition, TEXT_KEYS, st.sampled_from(["=", "!=", "~"]), ANY_TEXT),
     st.builds(Condition, st.just(Key("age", False)), st.sampled_from(["<", ">="]), st.integers(0, 1 << 29)),
     st.builds(
-        Condition, st.just(Key("time", False)), st.sampled_from(["<=", ">"]),
+        Condition,
+        st.just(Key("time", False)),
+        st.sampled_from(["<=", ">"]),
         st.integers(0, 1 << 62).map(Moment) | st.builds(Moment, st.just(None), st.integers(0, 1 << 29)),
     ),
     st.builds(Has, NUMBER_KEYS | TEXT_KEYS),

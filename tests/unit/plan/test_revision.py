@@ -95,7 +95,8 @@ def test_the_text_of_a_range_is_parsed_back_to_it(found: Range) -> None:
 
 
 @given(
-    st.text(st.sampled_from("ab/~^@=.-+0123456789ste:po\n {}(),")) | st.from_regex(r"(fork\(|best\(|[a-c,.)~]){1,12}")
+    st.text(st.sampled_from("ab/~^@=.-+0123456789ste:po\n {}(),"))
+    | st.from_regex(r"(fork\(|best\(|[a-c,.)~]){1,12}")
     | st.from_regex(r"a(@\{|\}|yesterday|2026-11-05|T12:00|2 hours| ago|@kind=|@x=|nan|final){1,6}")
 )
 @example("@")
