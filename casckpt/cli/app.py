@@ -22,10 +22,7 @@ from casckpt.cli.call import Answer, Call
 from casckpt.cli.group import LazyGroup
 from casckpt.cli.output import Output
 from casckpt.cli.version import version_answer
-with call.opened, _heard(call):
-                answer = _run(call, words)
-                code = 0 if answer is None else _print(call, answer)
-                call.output.flush()
+from casckpt.errors import RevisionWarning, StoreNotFound, UsageError
 from casckpt.view import json as envelopes
 from casckpt.view import records
 from casckpt.view.failure import Failure, failure_lines
@@ -66,13 +63,13 @@ def _heard(call: Call) -> Iterator[None]:
         warnings.simplefilter("always", RevisionWarning)
         other = warnings.showwarning
 
-        def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        def show(message: Warning | str, category: type[Warning], file: str, line: int, *rest: Any) -> None:
             if category is not RevisionWarning:
-                other(message, category, *place)
+                other(message, category, file, line, *rest)
             elif all(known["message"] != str(message) for known in call.warnings):
                 call.warn("rev.clash", str(message))
 
-        warnings.showwarning = show
+        warnings.showwarning = show  # type: ignore[assignment]
         yield
 
 

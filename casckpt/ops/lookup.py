@@ -188,13 +188,18 @@ def _is_same(value: int | float | str, wanted: int | float | str) -> bool:
         # A number of a config, of which the text says more: 1e-4 is 0.0001.
         number = parse_number(wanted)
         return number is not None and _is_same(value, number)
-    return value == wanted or (value != value and wanted != wanted)
+    # NaN equals nothing, but who asks for it wants those that are.
+    return value == wanted or (_is_nan(value) and _is_nan(wanted))
+
+
+def _is_nan(value: int | float | str) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
 def _without(wanted: With, seen: dict[int | float | str, CommitId], names: set[str]) -> str:
     """Why no commit has a value: the nearest ones, or the keys that may have been meant."""
     key, value = wanted
-    if not seen and names:
+    if not seen and key not in (*NUMBERS, *TEXTS):
         return f"no commit has {key!r}; {_those_there_are(key, names)}"
     shown = list(seen)
     if isinstance(value, str):

@@ -14,7 +14,7 @@ from casckpt.ops.reports import RefChange
 from casckpt.plan.moments import Moment
 from casckpt.plan.names import head_ref, tag_ref
 
-_shown: dict[object, object] = {}
+_shown: dict[str | tuple[str, type[Warning], int], int] = {}
 
 
 def value_then(database: Database, refs: Collection[str], time_ns: int) -> CommitId | str:

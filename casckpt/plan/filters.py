@@ -107,7 +107,8 @@ class Condition(NamedTuple):
     def _fits(self, found: int | float | str, wanted: int | float | str) -> bool:
         if self.operator == "~":
             return fnmatchcase(str(found), str(wanted))
-        if wanted != wanted:  # NaN equals nothing, but who asks for it wants those that are
+        # NaN equals nothing, but who asks for it wants those that are.
+        if isinstance(wanted, float) and math.isnan(wanted):
             return (self.operator, math.isnan(float(found))) in (("=", True), ("!=", False))
         return _ORDERS[self.operator](found, wanted)
 

@@ -60,7 +60,8 @@ def parse_moment(text: str) -> Moment | None:
     zone = "+00:00" if offset is None or offset in "Zz" else offset
     try:
         delta = datetime.timedelta(hours=int(zone[1:3]), minutes=int(zone[4:]))
-        moment = datetime.datetime(*(int(part or 0) for part in parts), tzinfo=datetime.UTC)  # type: ignore[arg-type]
+        year, month, day, hour, minute, second = (int(part or 0) for part in parts)
+        moment = datetime.datetime(year, month, day, hour, minute, second, tzinfo=datetime.UTC)
         moment += -delta if zone[0] == "+" else delta
     except (ValueError, OverflowError):
         return None
