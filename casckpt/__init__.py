@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from casckpt import errors
     from casckpt.store import (
+        BlameLine,
         CheckoutReport,
         CommitInfo,
         Diff,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "BlameLine",
     "CheckoutReport",
     "CommitInfo",
     "Diff",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from casckpt.ops.diff import DiffWords
     from casckpt.ops.lazy import StoredState, StoredValue
     from casckpt.ops.reports import (
+        BlameLine,
         CheckoutReport,
         Diff,
         ExportReport,
@@ -45,10 +46,10 @@ if TYPE_CHECKING:
 # Operations are imported where they are called: `casckpt log` must not pay for commit, checkout and fsck.
 
 __all__ = [
-    "CheckoutReport", "CommitInfo", "Diff", "ExportReport", "FsckReport", "ImportReport", "ImportedCheckpoint",
-    "LeafSummary", "Opaque", "OpaqueWarning", "PathInfo", "PendingCommit", "RefChange", "RevisionWarning", "RunInfo",
-    "Schema", "SchemaWarning", "Status", "Store", "StoredState", "StoredValue", "init", "memory", "migration",
-    "open", "register",
+    "BlameLine", "CheckoutReport", "CommitInfo", "Diff", "ExportReport", "FsckReport", "ImportReport",
+    "ImportedCheckpoint", "LeafSummary", "Opaque", "OpaqueWarning", "PathInfo", "PendingCommit", "RefChange",
+    "RevisionWarning", "RunInfo", "Schema", "SchemaWarning", "Status", "Store", "StoredState", "StoredValue", "init",
+    "memory", "migration", "open", "register",
 ]  # fmt: skip
 
 
