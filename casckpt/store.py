@@ -205,12 +205,14 @@ class Store(Exchange, Browse):
         kind: str = "step",
         best: str | None = None,
         compress: Compress = "auto",
+        dry_run: bool = False,
         progress: Progress | None = None,
     ) -> CommitInfo:
         """Commit files and folders under their own names; they come back byte for byte.
 
         Args:
             compress, progress: as of `commit`.
+            dry_run: store nothing; what is returned is the commit that would be made at this moment.
 
         Raises:
             UnsafePath: a device, socket or pipe; a link that leaves its path; a name that no checkout would write.
@@ -222,7 +224,7 @@ class Store(Exchange, Browse):
         options = CommitOptions(
             run, step, epoch, kind, metrics=metrics or {}, message=message, author=author, best=best
         )  # fmt: skip
-        return commit_paths(self._in_turn(), paths, options, check_policy(compress), progress)
+        return commit_paths(self._in_turn(), paths, options, check_policy(compress), progress, dry_run=dry_run)
 
     def checkout(
         self,
@@ -328,11 +330,11 @@ class Store(Exchange, Browse):
         """The store at a glance."""
         return history.status(self._repository.database)
 
-    def fsck(self, depth: str = "quick", *, repair: bool = False) -> FsckReport:
+    def fsck(self, depth: str = "quick", *, repair: bool = False, progress: Progress | None = None) -> FsckReport:
         """Verify the store: `quick` (journal, tables of contents, structure) or `full` (every byte); may heal it."""
         from casckpt.ops.fsck import fsck
 
-        return fsck(self._in_turn() if repair else self._repository, depth, repair=repair)
+        return fsck(self._in_turn() if repair else self._repository, depth, repair=repair, progress=progress)
 
     def _in_turn(self) -> Repository:
         """The repository, for a caller who writes: after everything that was handed over before."""

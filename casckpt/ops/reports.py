@@ -189,6 +189,8 @@ class CheckoutReport:
     nbytes: int
     leftover: str | None = None
     """Path of what could not be removed of what was replaced; None if nothing."""
+    dry_run: bool = False
+    """Whether nothing was written."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -197,6 +199,7 @@ class CheckoutReport:
             "files": self.files,
             "bytes": self.nbytes,
             "leftover": self.leftover,
+            "dry_run": self.dry_run,
         }
 
 
@@ -211,6 +214,8 @@ class ExportReport:
     """safetensors, pt, npz, json or h5; file for a committed file, which comes out as it is."""
     leaves: int
     nbytes: int
+    dry_run: bool = False
+    """Whether nothing was written."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -220,6 +225,7 @@ class ExportReport:
             "format": self.format,
             "leaves": self.leaves,
             "bytes": self.nbytes,
+            "dry_run": self.dry_run,
         }
 
 
