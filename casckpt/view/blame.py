@@ -26,7 +26,7 @@ def blame_lines(found: Iterable[BlameLine], look: Look) -> Iterator[str]:
 
 def _cells(line: BlameLine, look: Look) -> list[Cell]:
     mark, what, role = _CHANGES[line.change]
-    remarks = [] if line.exact else ["or earlier, in dropped commits"]
+    remarks = [] if line.exact else ["at or before"]
     remarks += ["or a neighbour in its chunk"] if line.shared else []
     share = f"{format_count(line.leaves)} of {t.plural(line.of, 'leaf', 'leaves')}" if line.of > 1 else ""
     return [
@@ -39,5 +39,5 @@ def _cells(line: BlameLine, look: Look) -> list[Cell]:
         Cell("" if line.step is None else f"step {format_count(line.step)}"),
         Cell(look.when(line.time_ns), t.MUTED),
         Cell(t.plural(line.commits, "commit"), right=True),
-        Cell(", ".join(remarks), t.MUTED),
+        Cell(", ".join(remarks), t.MUTED, cut=True),
     ]
