@@ -21,7 +21,6 @@ from casckpt.format.ids import CommitId
 from casckpt.odb.database import Database
 from casckpt.odb.journal import file_name
 from casckpt.ops import lookup, meanings
-from casckpt.ops.ref_changes import changes
 from casckpt.ops.values import CommitInfo, RunInfo, Status
 from casckpt.plan.graph import ancestors, between, newest_common, nth_ancestor
 from casckpt.plan.names import HEADS, head_ref, is_text, run_of, tag_ref
@@ -109,14 +108,15 @@ def _earlier(database: Database, base: str, suffix: Suffix | When | With, text: 
         # A tag that was removed named something then all the same.
         names = tuple(_ref_names(database, base)) if ref is None else (ref,)
         then = meanings.value_then(database, names, suffix.moment.at(time.time_ns()))
-        if not isinstance(then, str):
-            return _present(database, then, text)
-        if ref is not None or any(changes(database, names)):
+        if isinstance(then, str):
             raise _not_found(database, text, then)
+        if then is not None:
+            return _present(database, then, text)
     if ref is None:
         _base(database, base, text)
         raise _not_found(database, text, f"{base!r} is no run, head or tag, and only those have earlier values")
-    assert isinstance(suffix, Suffix)
+    if not isinstance(suffix, Suffix):
+        raise _not_found(database, text, f"the journal has no value of {ref}")
     values = 0
     for identity in lookup.values_of_ref(database, ref):
         if values == suffix.number:

@@ -17,8 +17,11 @@ from casckpt.plan.names import head_ref, tag_ref
 _shown: dict[str | tuple[str, type[Warning], int], int] = {}
 
 
-def value_then(database: Database, refs: Collection[str], time_ns: int) -> CommitId | str:
-    """What the first of some refs that had a value named at a time, by the journal; why that is not known, in words.
+def value_then(database: Database, refs: Collection[str], time_ns: int) -> CommitId | str | None:
+    """What a ref named at a time, by the journal; why that is not known, in words; None if it never had a value.
+
+    Args:
+        refs: full names; of several the one that was set last before that time counts.
 
     Cost: reads the journal back to that time.
     """
@@ -31,7 +34,7 @@ def value_then(database: Database, refs: Collection[str], time_ns: int) -> Commi
             return f"it was removed at {_at(change)}{named}"
         later = change
     if later is None:
-        return "the journal has no value of it"
+        return None
     named = "was removed" if later.new is None else f"named {later.new[:12]}"
     return f"the journal knows it from {_at(later)} on, when it {named}"
 

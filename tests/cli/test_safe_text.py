@@ -25,7 +25,7 @@ FOREIGN = st.text(
 LOOKS = [
     ["status"], ["runs"], ["log", "--all"], ["log", "--oneline"], ["show", "--tree", "--config"], ["ls", "@"],
     ["ls", "@", "-R"], ["diff", "@~1", "@"], ["diff", "@~1", "@", "--values"], ["reflog"], ["fsck"], ["tag"],
-    ["log", "-w", "has nothing"], ["show", "nothing"],
+    ["blame"], ["blame", "--by", "1"],    ["log", "-w", "has nothing"], ["show", "nothing"],
 ]  # fmt: skip
 HARMFUL = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 

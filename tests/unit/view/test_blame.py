@@ -24,8 +24,8 @@ def test_a_line_names_the_commit_and_says_what_is_not_certain() -> None:
         line(path="h", change="first", leaves=1200, of=1300, commits=1000, exact=False),
     ]
     assert list(blame_lines(found, LOOK)) == [
-        "~  w\\x1b                          changed        abababababab  gpt  step 1,000  2 h ago      1 commit",
-        "+  bias                           added          abababababab  gpt              2 h ago      1 commit"
+        "~  w\\x1b                         changed        abababababab  gpt  step 1,000  2 h ago       1 commit",
+        "+  bias                          added          abababababab  gpt              2 h ago       1 commit"
         "  at or before, or a neighbour in its chunk",
         "=  h      1,200 of 1,300 leaves  never changed  abababababab  gpt  step 1,000  2 h ago  1,000 commits"
         "  at or before",
