@@ -38,7 +38,7 @@ _SUFFIX = re.compile(
     r"~(?P<back>\d{0,18})|\^(?P<parent>\d{0,18})|@\{(?P<earlier>\d{1,18})\}|@\{(?P<when>[^{}]*)\}"
     r"|@(?P<key>[^~^:@{}=]+)=(?P<value>[^~^:@{}]*)"
 )
-_BEFORE_PATH = re.compile(r"(?:[^:@]|@\{[^{}]*\}|@)*")
+_BEFORE_PATH = re.compile(r"(?:[^:@]++|@\{[^{}]*\}|@)*+")
 _NAME = re.compile(r"[^~^@]+|@")
 _CALL = re.compile(r"(?P<fork>fork)\(|best\(|(?:runs/)?(?P<run>(?:(?!\.\.)[^~^@:/])+)/best\(")
 _ID = "id:"
