@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     call = Call(Output(os.environ), os.environ)
     try:
         try:
-            with call.opened, _heard(call):
+            with call.opened, heard(call):
                 answer = _run(call, words)
                 code = 0 if answer is None else _print(call, answer)
                 call.output.flush()
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @contextlib.contextmanager
-def _heard(call: Call) -> Iterator[None]:
+def heard(call: Call) -> Iterator[None]:
     """Says what the Python API warns of as the command line does: on stderr or in the envelope, once."""
     with warnings.catch_warnings():
         warnings.simplefilter("always", RevisionWarning)
