@@ -31,8 +31,6 @@ from casckpt.ops.stored_leaves import inside_of
 from casckpt.plan.revision import split_path
 from casckpt.state.walk import LeafInfo
 
-KEPT_STRUCTURES = 64
-
 
 class _Print(NamedTuple):
     """What a tree says of a leaf, in short: equal prints are equal leaves."""
@@ -109,7 +107,8 @@ class _Walk:
 
     def __init__(self, database: Database, identity: CommitId, path: str) -> None:
         self._database = database
-        self._structures: dict[ObjectId, Structure] = {}
+        self._structures: dict[str, tuple[ObjectId, Structure]] = {}
+        """The structure of each component as it was loaded last: most commits of a line share it."""
         place = place_at(database, identity, path)
         commit = database.commit(identity)
         assert commit is not None, "it was just looked into"
@@ -118,7 +117,7 @@ class _Walk:
         for loaded, leaf in place.owned_leaves():
             waiting = found.setdefault(loaded.name, _Waiting(loaded.name, loaded.identity, {}, self._seen))
             waiting.prints[leaf.path] = _print(loaded, leaf)
-            self._structures[loaded.component.structure] = loaded.structure
+            self._structures[loaded.name] = loaded.component.structure, loaded.structure
         self._waiting = list(found.values())
 
     def paths(self) -> Iterator[str]:
@@ -154,9 +153,7 @@ class _Walk:
 
     def _compare(self, seen: _Seen, thinned: Iterable[str]) -> list[_Settled]:
         """Hold the leaves that wait against a commit; gives those that differ in it."""
-        if len(self._structures) > KEPT_STRUCTURES:
-            self._structures.clear()
-        loader = Loader(self._database, seen.identity, seen.commit, self._structures)
+        loader = Loader(self._database, seen.identity, seen.commit, dict(self._structures.values()))
         components = dict(loader.tree().components)
         there = _There(loader, components)
         settled: list[_Settled] = []
@@ -181,6 +178,8 @@ class _Walk:
                     shared = path in other and prints[path].shares(other[path])
                     settled.append(_Settled(path, change, one.seen, one.gap, shared))
         self._waiting = waiting
+        for name, loaded in there.loaded.items():
+            self._structures[name] = loaded.component.structure, loaded.structure
         return settled
 
 
