@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from casckpt.browse import Browse
+from casckpt.comparing import Comparing
 from casckpt.errors import OpaqueWarning, RevisionWarning, SchemaWarning, StoreNotFound
 from casckpt.exchange import Exchange
 from casckpt.odb.repository import Repository, initialize, writer_name
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from casckpt.odb.coder import Compress
     from casckpt.ops.commit import CommitWords
-    from casckpt.ops.diff import DiffWords
+    from casckpt.ops.comparison import Comparison
     from casckpt.ops.lazy import StoredState, StoredValue
     from casckpt.ops.reports import (
         BlameLine,
@@ -46,14 +47,14 @@ if TYPE_CHECKING:
 # Operations are imported where they are called: `casckpt log` must not pay for commit, checkout and fsck.
 
 __all__ = [
-    "BlameLine", "CheckoutReport", "CommitInfo", "Diff", "ExportReport", "FsckReport", "ImportReport",
+    "BlameLine", "CheckoutReport", "CommitInfo", "Comparison", "Diff", "ExportReport", "FsckReport", "ImportReport",
     "ImportedCheckpoint", "LeafSummary", "Opaque", "OpaqueWarning", "PathInfo", "PendingCommit", "RefChange",
     "RevisionWarning", "RunInfo", "Schema", "SchemaWarning", "Status", "Store", "StoredState", "StoredValue", "init",
     "memory", "migration", "open", "register",
 ]  # fmt: skip
 
 
-class Store(Exchange, Browse):
+class Store(Exchange, Browse, Comparing):
     """An open store. Safe to use from several threads and after fork; close it, or use it as a context manager.
 
     Several processes may have the same store open and commit to it at once.
@@ -309,13 +310,6 @@ class Store(Exchange, Browse):
         """One commit."""
         return history.describe(self._repository.database, self._resolve(revision))
 
-    def diff(self, before: str, after: str, *, values: bool = False, **words: Unpack[DiffWords]) -> Diff:
-        """What differs, by path; large tensors are compared by their ids, and read only to measure `values`."""
-        from casckpt.ops.diff import diff_commits
-
-        commits = self._resolve(before), self._resolve(after)
-        return diff_commits(self._repository.database, *commits, values, self._repository.threads, **words)
-
     def tag(self, name: str, revision: str = "@") -> CommitInfo:
         """Give a commit a name that never moves."""
         from casckpt.ops.commit import tag
@@ -385,9 +379,9 @@ def __getattr__(name: str) -> Any:
 
         return getattr(schema, name)
     if name in __all__:
-        from casckpt.ops import lazy, reports
+        from casckpt.ops import comparison, lazy, reports
 
-        return getattr(lazy if name.startswith("Stored") else reports, name)
+        return getattr(lazy if name.startswith("Stored") else comparison if name == "Comparison" else reports, name)
     raise AttributeError(f"module 'casckpt.store' has no attribute {name!r}")
 
 
