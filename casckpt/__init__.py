@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from casckpt import errors
     from casckpt.store import (
+        BlameLine,
         CheckoutReport,
         CommitInfo,
         Comparison,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         PathInfo,
         PendingCommit,
         RefChange,
+        RevisionWarning,
         RunInfo,
         Schema,
         SchemaWarning,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "BlameLine",
     "CheckoutReport",
     "CommitInfo",
     "Comparison",
@@ -57,6 +60,7 @@ __all__ = [
     "PathInfo",
     "PendingCommit",
     "RefChange",
+    "RevisionWarning",
     "RunInfo",
     "Schema",
     "SchemaWarning",

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from casckpt.odb.repository import Repository
     from casckpt.ops.graph import GraphRow
     from casckpt.ops.relatives import Relatives
-    from casckpt.ops.reports import LeafSummary, PathInfo, RefChange
+    from casckpt.ops.reports import BlameLine, LeafSummary, PathInfo, RefChange
     from casckpt.ops.storage import StorageInfo
     from casckpt.ops.values import RunInfo, Status
 
@@ -85,6 +85,22 @@ class Browse:
         from casckpt.ops.listing import pieces
 
         return pieces(self._repository.database, revision)
+
+    def blame(self, path: str = "", revision: str = "@", *, by: int | None = None) -> Iterator[BlameLine]:
+        """In which commit each leaf at or below a path changed last, newest first; reads no tensor.
+
+        Args:
+            path: as of `ls`; empty for the whole state.
+            revision: its first parents are followed until every leaf has differed once.
+            by: one line for all leaves that have so many elements of their paths and the commit in common.
+
+        Raises:
+            NotFoundError: the commit has nothing at that path.
+            CommitDropped: the commit has no state any more. Dropped ones before it are passed over.
+        """
+        from casckpt.ops.blame import blame
+
+        return blame(self._repository.database, path, revision, by)
 
     def reflog(self, ref: str | None = None, *, limit: int | None = None) -> Iterator[RefChange]:
         """What a ref named before and from when on, newest first; without `ref` the changes of all.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from casckpt.browse import Browse
 from casckpt.comparing import Comparing
-from casckpt.errors import OpaqueWarning, SchemaWarning, StoreNotFound
+from casckpt.errors import OpaqueWarning, RevisionWarning, SchemaWarning, StoreNotFound
 from casckpt.exchange import Exchange
 from casckpt.odb.repository import Repository, initialize, writer_name
 from casckpt.ops import history
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from casckpt.ops.comparison import Comparison
     from casckpt.ops.lazy import StoredState, StoredValue
     from casckpt.ops.reports import (
+        BlameLine,
         CheckoutReport,
         Diff,
         ExportReport,
@@ -46,10 +47,10 @@ if TYPE_CHECKING:
 # Operations are imported where they are called: `casckpt log` must not pay for commit, checkout and fsck.
 
 __all__ = [
-    "CheckoutReport", "CommitInfo", "Comparison", "Diff", "ExportReport", "FsckReport", "ImportReport",
-    "ImportedCheckpoint", "LeafSummary", "Opaque", "OpaqueWarning", "PathInfo", "PendingCommit", "RefChange", "RunInfo",
-    "Schema", "SchemaWarning", "Status", "Store", "StoredState", "StoredValue", "init", "memory", "migration",
-    "open", "register",
+    "BlameLine", "CheckoutReport", "CommitInfo", "Comparison", "Diff", "ExportReport", "FsckReport", "ImportReport",
+    "ImportedCheckpoint", "LeafSummary", "Opaque", "OpaqueWarning", "PathInfo", "PendingCommit", "RefChange",
+    "RevisionWarning", "RunInfo", "Schema", "SchemaWarning", "Status", "Store", "StoredState", "StoredValue", "init",
+    "memory", "migration", "open", "register",
 ]  # fmt: skip
 
 

@@ -96,7 +96,7 @@ def _nodes(
         missing = tuple(parent for parent in commit.parents if not database.has_commit(parent))
         return Node(identity, commit.parents, kind, missing)
 
-    for identity, commit in narrowed(inside(), where):
+    for identity, commit in narrowed(database, inside(), where):
         while passed[0][0] != identity:
             yield node(*_skipped(passed.popleft()))
         passed.popleft()

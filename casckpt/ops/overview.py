@@ -43,7 +43,7 @@ def runs(database: Database, where: str | None = None, sort: str = "time") -> li
     found = history.runs(database)
     if where is not None:
         line = ((_id(run), commit) for run in found if (commit := database.commit(_id(run))) is not None)
-        kept = {identity for identity, _ in history.narrowed(line, where)}
+        kept = {identity for identity, _ in history.narrowed(database, line, where)}
         found = [run for run in found if _id(run) in kept]
     totals = database.totals()
     now_ns = time.time_ns()
