@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 from casckpt.browse import Browse
 from casckpt.errors import OpaqueWarning, SchemaWarning, StoreNotFound
 from casckpt.exchange import Exchange
+from casckpt.naming import Naming
 from casckpt.odb.repository import Repository, initialize, writer_name
 from casckpt.ops import history
 from casckpt.ops.background import Background
@@ -37,8 +38,10 @@ if TYPE_CHECKING:
         ImportedCheckpoint,
         ImportReport,
         LeafSummary,
+        Operation,
         PathInfo,
         RefChange,
+        UndoReport,
     )  # fmt: skip
     from casckpt.plan.schema import Schema, SchemaLike, migration
 
@@ -46,13 +49,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CheckoutReport", "CommitInfo", "Diff", "ExportReport", "FsckReport", "ImportReport", "ImportedCheckpoint",
-    "LeafSummary", "Opaque", "OpaqueWarning", "PathInfo", "PendingCommit", "RefChange", "RunInfo",
-    "Schema", "SchemaWarning", "Status", "Store", "StoredState", "StoredValue", "init", "memory", "migration",
-    "open", "register",
+    "LeafSummary", "Opaque", "OpaqueWarning", "Operation", "PathInfo", "PendingCommit", "RefChange",
+    "RunInfo", "Schema", "SchemaWarning", "Status", "Store", "StoredState", "StoredValue", "UndoReport", "init",
+    "memory", "migration", "open", "register",
 ]  # fmt: skip
 
 
-class Store(Exchange, Browse):
+class Store(Exchange, Browse, Naming):
     """An open store. Safe to use from several threads and after fork; close it, or use it as a context manager.
 
     Several processes may have the same store open and commit to it at once.
@@ -312,12 +315,6 @@ class Store(Exchange, Browse):
 
         commits = self._resolve(before), self._resolve(after)
         return diff_commits(self._repository.database, *commits, values, self._repository.threads, **words)
-
-    def tag(self, name: str, revision: str = "@") -> CommitInfo:
-        """Give a commit a name that never moves."""
-        from casckpt.ops.commit import tag
-
-        return tag(self._in_turn(), name, revision)
 
     def runs(self) -> list[RunInfo]:
         """All runs, the one with the newest commit first."""

@@ -23,7 +23,7 @@ FLOORS = (
     ("integrations",),
     ("train",),
     ("store",),
-    ("exchange", "browse"),
+    ("exchange", "browse", "naming"),
     ("view",),
     ("ops",),
     ("plan", "odb"),

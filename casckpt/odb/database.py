@@ -27,6 +27,7 @@ from casckpt.odb.journal import Journal, Placed, Position, Rewound, Tail, file_n
 from casckpt.odb.notices import warn
 from casckpt.odb.pack_reader import PackReader
 from casckpt.odb.pack_writer import pack_name
+from casckpt.odb.renames import present, renames_of
 from casckpt.storage.base import Storage
 
 _POSITION = struct.Struct("<QQQ32s?")
@@ -325,14 +326,14 @@ class Database:
         return {name.decode(): CommitId(ObjectId(value)) for name, value in found}
 
     def commit(self, identity: CommitId) -> Commit | None:
-        """A commit by its full id, None if the store has none."""
+        """A commit by its full id, with the name its run has now; None if the store has none."""
         value = self.tables.get(t.COMMITS, identity)
         if value is None:
             return None
         data = t.decode_commit(value)[1]
         if object_id(Kind.COMMIT, data) != identity:  # a damaged index too large to be hashed when it was opened
             data = bytes(self.read(identity, Kind.COMMIT))
-        return Commit.decode(data)
+        return present(Commit.decode(data), renames_of(self.tables))
 
     def added(self, identity: CommitId) -> int | None:
         """Bytes a commit added to the store when it was made; None if unknown."""
@@ -341,8 +342,9 @@ class Database:
 
     def commits(self, prefix: bytes = b"") -> Iterator[tuple[CommitId, Commit]]:
         """All commits whose id starts with `prefix`, in no promised order."""
+        renames = renames_of(self.tables)
         for key, value in self.tables.scan(t.COMMITS, prefix):
-            yield CommitId(ObjectId(key)), Commit.decode(t.decode_commit(value)[1])
+            yield CommitId(ObjectId(key)), present(Commit.decode(t.decode_commit(value)[1]), renames)
 
     def children(self, identity: CommitId) -> list[CommitId]:
         """Commits that name this one as a parent, sorted by id."""
@@ -351,6 +353,10 @@ class Database:
     def totals(self) -> dict[str, tuple[int, int]]:
         """(commits, their plain bytes) of every run."""
         return {run.decode(): t.decode_total(value) for run, value in self.tables.scan(t.TOTALS)}
+
+    def total(self, run: str) -> tuple[int, int]:
+        """(commits, their plain bytes) of one run."""
+        return t.decode_total(self.tables.get(t.TOTALS, run.encode()))
 
     def run_settings(self, run: str) -> dict[str, Any]:
         """Settings of a run, empty if it has none."""

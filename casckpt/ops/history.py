@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from itertools import islice
+from typing import Any
 
 from casckpt.errors import (
     AmbiguousRevision,
@@ -17,6 +19,7 @@ from casckpt.errors import (
 from casckpt.format.commit import Commit
 from casckpt.format.ids import CommitId
 from casckpt.odb.database import Database
+from casckpt.odb.fold import marks_of
 from casckpt.odb.journal import file_name
 from casckpt.ops import lookup
 from casckpt.ops.values import CommitInfo, RunInfo, Status
@@ -161,12 +164,14 @@ def no_such_ref(database: Database, text: str) -> RevisionNotFound:
 
 def current_run(database: Database) -> str | None:
     """The run whose last commit is the newest, None in an empty store."""
-    newest: tuple[int, str] | None = None
+    newest: tuple[int, bool, str] | None = None
     for name, identity in database.refs("runs/").items():
         found, commit = run_of(name), database.commit(identity)
         if found and found[1] == "last" and commit is not None:
-            newest = max(newest or (commit.time_ns, found[0]), (commit.time_ns, found[0]))
-    return None if newest is None else newest[1]
+            # A fork without commits of its own ends at a commit of another run, which goes before it.
+            candidate = (commit.time_ns, commit.run == found[0], found[0])
+            newest = max(newest or candidate, candidate)
+    return None if newest is None else newest[2]
 
 
 def _suggest(database: Database, base: str) -> str:
@@ -219,6 +224,10 @@ def describe(database: Database, identity: CommitId, refs: dict[CommitId, list[s
         raise _not_found(database, identity.hex(), "the store has no such commit")
     names = (refs_by_commit(database) if refs is None else refs).get(identity, [])
     drop = database.drop(identity)
+    marks = marks_of(database.tables, identity)
+    pin = marks.get("pin")
+    if pin is not None and pin["until"] is not None and pin["until"] <= time.time_ns():
+        pin = None
     return CommitInfo(
         id=identity.hex(),
         run=commit.run,
@@ -234,27 +243,37 @@ def describe(database: Database, identity: CommitId, refs: dict[CommitId, list[s
         tree=commit.tree.hex(),
         nbytes=commit.nbytes,
         added=database.added(identity),
-        refs=tuple(names),
+        refs=tuple(_short(name, commit.run) for name in names),
         children=tuple(child.hex() for child in database.children(identity)),
         dropped=drop.rule if drop is not None and drop.parts is None else None,
         schema=commit.schema,
         required=commit.required,
+        note=marks.get("note"),
+        pinned=pin is not None,
+        pinned_until=None if pin is None else pin["until"],
     )
 
 
 def refs_by_commit(database: Database) -> dict[CommitId, list[str]]:
-    """Short names of refs by the commit they name: heads without their run, tags with `tag: `."""
+    """Full names of refs by the commit they name."""
     found: dict[CommitId, list[str]] = {}
     for name, identity in database.refs().items():
-        head = run_of(name)
-        found.setdefault(identity, []).append(head[1] if head else f"tag: {name.removeprefix('tags/')}")
+        found.setdefault(identity, []).append(name)
     return found
+
+
+def _short(ref: str, run: str) -> str:
+    """A ref as one says it beside a commit of a run: its heads without the run, tags with `tag: `."""
+    head = run_of(ref)
+    if head is None:
+        return f"tag: {ref.removeprefix('tags/')}"
+    return head[1] if head[0] == run else f"{head[0]}/{head[1]}"
 
 
 def log(
     database: Database, revision: str | None = None, limit: int | None = None, where: str | None = None
 ) -> Iterator[CommitInfo]:
-    """Commits newest first: those of a range, the ancestors of a revision, or of every ref.
+    """Commits newest first: those of a range, the ancestors of a revision, or of every ref and pin.
 
     Args:
         where: only those that a filter wants; they count towards the limit.
@@ -265,7 +284,7 @@ def log(
         raise UsageError(problem=f"limit must be 0 or more, not {limit}")
     if revision is None:
         database.refresh()
-        line = ancestors(list(dict.fromkeys(database.refs().values())), database.commit)
+        line = ancestors(list(dict.fromkeys([*database.refs().values(), *lookup.pinned(database)])), database.commit)
     else:
         line = _line(database, revision)
     if where is not None:
@@ -297,24 +316,40 @@ def runs(database: Database) -> list[RunInfo]:
     """All runs, the one with the newest commit first. Cost: a few index look-ups a run."""
     database.refresh()
     refs = refs_by_commit(database)
-    totals = database.totals()
-    found = []
-    for name, identity in database.refs("runs/").items():
-        head = run_of(name)
-        if head is None or head[1] != "last":
-            continue
-        best = database.ref(head_ref(head[0], "best"))
-        rule = database.run_settings(head[0]).get("best")
-        found.append(
-            RunInfo(
-                name=head[0],
-                commits=totals.get(head[0], (0, 0))[0],
-                last=describe(database, identity, refs),
-                best=None if best is None else describe(database, best, refs),
-                rule=":".join(rule) if rule else None,
-            )
-        )
+    heads = [(run_of(name), identity) for name, identity in database.refs("runs/").items()]
+    found = [_run(database, head[0], identity, refs) for head, identity in heads if head and head[1] == "last"]
     return sorted(found, key=lambda run: -run.last.time_ns)
+
+
+def run_info(database: Database, name: str) -> RunInfo:
+    """One run, which must be there."""
+    last = database.ref(head_ref(name, "last"))
+    assert last is not None, name
+    return _run(database, name, last, refs_by_commit(database))
+
+
+def _run(database: Database, name: str, last: CommitId, refs: dict[CommitId, list[str]]) -> RunInfo:
+    best = database.ref(head_ref(name, "best"))
+    settings = database.run_settings(name)
+    rule, ended = settings.get("best"), finished(settings)
+    newest = describe(database, last, refs)
+    status, at = (None, None) if ended is None or ended[1] < newest.time_ns else ended
+    return RunInfo(
+        name=name,
+        commits=database.total(name)[0],
+        last=newest,
+        best=None if best is None else describe(database, best, refs),
+        rule=":".join(rule) if rule else None,
+        finished=status,
+        finished_ns=at,
+    )
+
+
+def finished(settings: Mapping[str, Any]) -> tuple[str, int] | None:
+    """(status, time) of a run that was said to have ended; a later commit makes that void."""
+    ended = settings.get("finished")
+    found = (ended.get("status"), ended.get("time")) if type(ended) is dict else (None, None)
+    return found if [type(part) for part in found] == [str, int] else None  # type: ignore[return-value]
 
 
 def status(database: Database) -> Status:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Iterator
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from casckpt.errors import MetricNotFound
 from casckpt.format.commit import Commit
 from casckpt.format.ids import CommitId, ObjectId
 from casckpt.odb.database import Database
+from casckpt.odb.fold import all_marks
 from casckpt.ops.ref_changes import changes
 from casckpt.plan.graph import ancestors
 from casckpt.plan.revision import id_prefix
@@ -34,6 +36,13 @@ def values_of_ref(database: Database, ref: str) -> Iterator[CommitId]:
             yield CommitId(ObjectId(bytes.fromhex(last)))
     if before is not None:  # older files are gone, but the move away from the value that they set is not
         yield CommitId(ObjectId(bytes.fromhex(before)))
+
+
+def pinned(database: Database) -> dict[CommitId, int | None]:
+    """The commits that are pinned now, with the moment that ends it. Cost: all marks are looked at."""
+    now_ns = time.time_ns()
+    found = {commit: value["until"] for commit, key, value in all_marks(database.tables) if key == "pin"}
+    return {commit: until for commit, until in found.items() if until is None or until > now_ns}
 
 
 def best_commit(database: Database, run: str, metric: str, mode: str) -> CommitId | None:

@@ -61,6 +61,12 @@ class CommitInfo:
     """Name and version of what its state means to the program that made it."""
     required: tuple[str, ...] = ()
     """Patterns of the paths that schema requires."""
+    note: str | None = None
+    """A remark that was made later."""
+    pinned: bool = False
+    """Whether it is pinned now."""
+    pinned_until: int | None = None
+    """When its pin ends, as `time_ns`; None if never, or without one."""
 
     @property
     def short(self) -> str:
@@ -88,6 +94,9 @@ class CommitInfo:
             "dropped": self.dropped,
             "schema": None if self.schema is None else list(self.schema),
             "required": list(self.required),
+            "note": self.note,
+            "pinned": self.pinned,
+            "pinned_until": None if self.pinned_until is None else rfc3339(self.pinned_until),
         }
 
 
@@ -101,6 +110,10 @@ class RunInfo:
     best: CommitInfo | None
     rule: str | None
     """What `best` means, as `val/loss:min`; None if the run has no such rule."""
+    finished: str | None = None
+    """How it ended: completed, failed, cancelled or preempted. None if nobody said so, or commits came after that."""
+    finished_ns: int | None = None
+    """When that was said, as `time_ns`."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -109,6 +122,8 @@ class RunInfo:
             "last": self.last.to_dict(),
             "best": None if self.best is None else self.best.to_dict(),
             "rule": self.rule,
+            "finished": self.finished,
+            "finished_at": None if self.finished_ns is None else rfc3339(self.finished_ns),
         }
 
 
