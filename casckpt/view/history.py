@@ -20,6 +20,7 @@ METRICS_SHOWN = 4
 BLOCK_COMMITS = 50
 """So many rows of a log are aligned with each other, and read before the first is printed."""
 VALUE_WIDTH = 60
+NOTE_WIDTH = 40
 _HEADS = {"last": 0, "best": 1, "recovery": 2}
 
 
@@ -73,15 +74,36 @@ def refs(commit: CommitInfo) -> str:
 
 
 def message_lines(commit: CommitInfo) -> list[str]:
-    """The message of a commit; only line feeds break it, so that no other character forges a line."""
-    return [safe(line.removesuffix("\r")) for line in commit.message.rstrip().split("\n")]
+    """The message of a commit, line by line."""
+    return text_lines(commit.message)
+
+
+def text_lines(text: str) -> list[str]:
+    """A text of several lines; only line feeds break it, so that no other character forges a line."""
+    return [safe(line.removesuffix("\r")) for line in text.rstrip().split("\n")]
+
+
+def pin_end(commit: CommitInfo, look: Look) -> str:
+    """Until when a pinned commit is kept; never as an age, since it is to come."""
+    if commit.pinned_until is None:
+        return "for good"
+    shown = look if look.time != "relative" else Look(look.now_ns, time="utc")
+    return f"until {shown.when(commit.pinned_until)}"
+
+
+def _cut(text: str, most: int) -> str:
+    """The first line of a text, cut to so many characters."""
+    shown = safe(text.strip().partition("\n")[0])
+    return shown if len(shown) <= most else shown[: most - 3] + "..."
 
 
 def remarks(commit: CommitInfo) -> str:
-    """Kind, status and drop of a commit, where they are not the usual ones."""
+    """Kind, status, drop, pin and note of a commit, where they are not the usual ones."""
     found = [commit.kind] if commit.kind != "step" else []
     found += [commit.status] if commit.status != "completed" else []
     found += [f"dropped by rule {safe(commit.dropped)}"] if commit.dropped is not None else []
+    found += ["pinned"] if commit.pinned else []
+    found += [f"note: {_cut(commit.note, NOTE_WIDTH)}"] if commit.note is not None else []
     return ", ".join(found)
 
 
@@ -125,7 +147,9 @@ def show_lines(
             ("schema", schema(commit)),
             ("size", size),
             ("dropped", Cell("" if commit.dropped is None else f"by rule {safe(commit.dropped)}", t.BAD)),
+            ("pinned", pin_end(commit, look) if commit.pinned else ""),
             *(("message" if not number else "", line) for number, line in enumerate(message_lines(commit))),
+            *(("note" if not number else "", line) for number, line in enumerate(text_lines(commit.note or ""))),
         ],
         look,
     )
@@ -193,6 +217,7 @@ def _change_cells(change: RefChange, look: Look) -> list[Cell]:
         Cell("removed", t.BAD) if change.new is None else Cell(look.id(change.new), t.ID),
         Cell(safe(name if tag == change.ref else f"tag: {tag}"), t.REF),
         Cell(safe(change.reason)),
+        Cell(f"#{change.operation}", t.MUTED),
         Cell(look.when(change.time_ns), t.MUTED),
         Cell("" if change.old is None else f"was {look.id(change.old)}"),
         Cell(safe(change.note), t.MUTED),

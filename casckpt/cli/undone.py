@@ -1,0 +1,3 @@
+"""What commands say that changed names or facts."""
+
+UNDO = "undo with: casckpt undo"
