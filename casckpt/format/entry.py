@@ -222,10 +222,10 @@ def is_mark(key: str, value: Any) -> bool:
     """Whether a mark can have a value; under keys that this release does not know, any that is not too large."""
     if key == "note" and (type(value) is not str or not value):
         return False
-    if key == "pin":
-        times = [type(value.get(name)) for name in ("time", "until")] if type(value) is dict else []
-        if times not in ([int, int], [int, type(None)]):
-            return False
+    if key == "pin" and (type(value) is not dict or type(value.get("time")) is not int or "until" not in value):
+        return False
+    if key == "pin" and value["until"] is not None and type(value["until"]) is not int:
+        return False
     return len(encode(value)) <= limits.MAX_MARK_BYTES
 
 

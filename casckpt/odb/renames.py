@@ -13,6 +13,7 @@ from typing import Any
 from casckpt.errors import IntegrityError
 from casckpt.format.canonical import decode
 from casckpt.format.commit import Commit
+from casckpt.format.limits import MAX_NAME_BYTES
 from casckpt.odb import tables as t
 
 KEY = b"renamed"
@@ -32,7 +33,8 @@ def renames_of(tables: t.Tables) -> Renames:
 def listed(value: Any) -> list[tuple[int, str]]:
     """The (time, new name) of a setting `renamed`; whatever else is in it means nothing here."""
     found = [item for item in value if type(item) is list and len(item) == 2] if type(value) is list else []
-    return [(item[0], item[1]) for item in found if [type(part) for part in item] == [int, str]]
+    pairs = [(item[0], item[1]) for item in found if [type(part) for part in item] == [int, str]]
+    return [pair for pair in pairs if 0 < len(pair[1].encode()) <= MAX_NAME_BYTES]
 
 
 def present(commit: Commit, renames: Renames) -> Commit:

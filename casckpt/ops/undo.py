@@ -40,7 +40,7 @@ def undo(repository: Repository, number: int | None = None, *, dry_run: bool = F
         raise UsageError(problem=f"operations have numbers of 0 or more, not {number!r}")
     database = repository.database
     database.refresh()
-    undone, entry = _newest(database) if number is None else _numbered(database, number)
+    undone, entry = _wanted(database, number)
 
     def settle() -> Entry:
         return _inverse(database, undone, entry)
@@ -49,26 +49,25 @@ def undo(repository: Repository, number: int | None = None, *, dry_run: bool = F
     return UndoReport(undone, operation_of(own, made), dry_run)
 
 
-def _newest(database: Database) -> tuple[Operation, Entry]:
-    for operation, entry in done(database):
-        if operation.undone_by is None and operation.op not in _PASSED_OVER and (operation.changes or entry.drops):
-            return operation, entry
-    raise NothingToUndo(problem="no change of names is in effect; commits are taken back by their number alone")
-
-
-def _numbered(database: Database, number: int) -> tuple[Operation, Entry]:
+def _wanted(database: Database, number: int | None) -> tuple[Operation, Entry]:
+    """The operation of a number, or the newest that an undo without one takes back."""
     packs_are_gone = False
     for operation, entry in done(database):
-        if operation.number < number:
-            break
         packs_are_gone = packs_are_gone or bool(entry.gone)
-        if operation.number == number:
+        problem = _obstacle(operation, entry, packs_are_gone=packs_are_gone)
+        if number is None:
+            if operation.undone_by is None and operation.op not in _PASSED_OVER and not problem:
+                return operation, entry
+        elif operation.number <= number:
+            if operation.number < number:
+                break
             if operation.undone_by is not None:
                 raise AlreadyUndone(operation=number, op=operation.op, by=operation.undone_by)
-            problem = _obstacle(operation, entry, packs_are_gone=packs_are_gone)
             if problem:
                 raise NotUndoable(operation=number, op=operation.op, problem=problem)
             return operation, entry
+    if number is None:
+        raise NothingToUndo(problem="no change of names is in effect; commits are taken back by their number alone")
     raise NothingToUndo(problem=f"the journal has no operation {number}")
 
 
