@@ -32,6 +32,8 @@ def tag(repository: Repository, name: str, revision: str, *, dry_run: bool = Fal
     check_name("tag", name)
     database = repository.database
     identity = resolve(database, revision)
+    if database.ref(tag_ref(name)) == identity:
+        return describe(database, identity)  # nothing to write down, and nothing for an undo to take back
 
     def settle() -> Entry:
         old = database.ref(tag_ref(name))
@@ -80,7 +82,12 @@ def pin(
     """Keep a commit reachable whatever its refs do, for good or until a moment. Again: until another moment."""
     now_ns = time.time_ns()
     end_ns = None if until is None else parse_until(until, now_ns)
-    return _mark(repository, "pin", revision, "pin", {"time": now_ns, "until": end_ns}, dry_run)
+    database = repository.database
+    identity = resolve(database, revision)
+    known = marks_of(database.tables, identity).get("pin")
+    if known is not None and known["until"] == end_ns:
+        return describe(database, identity)
+    return _mark(repository, "pin", identity, {"time": now_ns, "until": end_ns}, dry_run)
 
 
 def unpin(repository: Repository, revision: str, *, dry_run: bool = False) -> CommitInfo:
@@ -93,7 +100,7 @@ def unpin(repository: Repository, revision: str, *, dry_run: bool = False) -> Co
     identity = resolve(database, revision)
     if "pin" not in marks_of(database.tables, identity):
         raise NotFoundError(thing=f"a pin of commit {identity.hex()[:12]}")
-    return _mark(repository, "unpin", revision, "pin", None, dry_run)
+    return _mark(repository, "unpin", identity, None, dry_run)
 
 
 def pins(database: Database) -> list[CommitInfo]:
@@ -115,14 +122,16 @@ def note(repository: Repository, revision: str, text: str, *, dry_run: bool = Fa
         raise UsageError(
             problem=f"the note has {len(text.encode())} bytes; the format allows less than {MAX_MARK_BYTES}"
         )
-    return _mark(repository, "note", revision, "note", text or None, dry_run)
-
-
-def _mark(repository: Repository, op: str, revision: str, key: str, value: Any, dry_run: bool) -> CommitInfo:
     database = repository.database
     identity = resolve(database, revision)
-    if marks_of(database.tables, identity).get(key) == value:
-        return describe(database, identity)  # nothing to write down, and nothing for an undo to take back
+    if marks_of(database.tables, identity).get("note") == (text or None):
+        return describe(database, identity)
+    return _mark(repository, "note", identity, text or None, dry_run)
+
+
+def _mark(repository: Repository, op: str, identity: CommitId, value: Any, dry_run: bool) -> CommitInfo:
+    database = repository.database
+    key = op.removeprefix("un")
 
     def settle() -> Entry:
         old = marks_of(database.tables, identity).get(key)

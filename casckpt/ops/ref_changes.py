@@ -37,7 +37,7 @@ def changes(database: Database, names: Collection[str] | None) -> Iterator[RefCh
 
 
 def changes_of(number: int, entry: Entry) -> Iterator[RefChange]:
-    """The refs that an entry changed. A tag that is given again is written down, and changes nothing."""
+    """The refs that an entry changed; it may also write down what was so before."""
     for name, old, new in entry.refs:
         if old != new:
             before, after = (None if one is None else one.hex() for one in (old, new))

@@ -58,7 +58,8 @@ def run_line(action: str, run: RunInfo, look: Look, *, old: str = "", dry_run: b
         rule = f"; best is {safe(run.rule)}" if run.rule else ""
         return f"{safe(run.name)} {'would begin' if dry_run else 'begins'} at {named(run.last)}{rule}"
     if action == "rename":
-        return f"{safe(old)} {would}{safe(run.name)}, {t.plural(run.commits, 'commit')}: {one_line(run.last, look)}"
+        name = f"{safe(old)} {'would be' if dry_run else 'is now'} {safe(run.name)}"
+        return f"{name}, {t.plural(run.commits, 'commit')}: {one_line(run.last, look)}"
     return f"{safe(run.name)} {would}finished: {safe(str(run.finished))}, at {named(run.last)}"
 
 

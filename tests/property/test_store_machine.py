@@ -21,7 +21,6 @@ from casckpt.errors import (
     ConflictError,
     NotFoundError,
     NothingToUndo,
-    NotUndoable,
     RefExists,
     RevisionNotFound,
     RunExists,
@@ -117,10 +116,8 @@ class Model:
     def newest(self) -> int | None:
         """What an undo without a number takes back."""
         numbers = reversed(range(len(self.done)))
-        return next((n for n in numbers if self.done[n].op not in ("commit", "undo") and self.in_effect(n)), None)
-
-    def in_effect(self, number: int) -> bool:
-        return self.done[number].undone_by is None and bool(self.done[number].changes)
+        in_effect = (number for number in numbers if self.done[number].undone_by is None)
+        return next((number for number in in_effect if self.done[number].op not in ("commit", "undo")), None)
 
     def undo(self, number: int) -> None:
         self.change("undo", {fact: old for fact, (old, _) in self.done[number].changes.items()}, number)
@@ -272,7 +269,8 @@ class StoreMachine(RuleBasedStateMachine):
                 self.handles[handle].tag(name, identity)
         else:
             assert self.handles[handle].tag(name, identity).id == identity
-            self.model.change("tag", {("ref", ref): identity})
+            if ref not in self.model.refs:
+                self.model.change("tag", {("ref", ref): identity})
 
     @rule(handle=HANDLES, name=st.sampled_from(["v1", "v2", "release"]))
     def untag(self, handle: int, name: str) -> None:
@@ -291,7 +289,9 @@ class StoreMachine(RuleBasedStateMachine):
     def pin(self, data: st.DataObject, handle: int, until: str | None) -> None:
         identity = self.pick(data)
         assert self.handles[handle].pin(identity, until).pinned
-        self.model.change("pin", {("pin", identity): self.model.tick + 1})
+        value = "for good" if until is None else self.model.tick + 1
+        if self.model.facts.get(("pin", identity)) != value:
+            self.model.change("pin", {("pin", identity): value})
 
     @precondition(lambda self: self.model.commits)
     @rule(data=st.data(), handle=HANDLES)
@@ -374,7 +374,6 @@ class StoreMachine(RuleBasedStateMachine):
         done, store = self.model.done[number], self.handles[handle]
         refused = (
             AlreadyUndone if done.undone_by is not None
-            else NotUndoable if not done.changes
             else None if self.model.can_be_undone(number)
             else UndoConflict
         )  # fmt: skip

@@ -6,7 +6,7 @@ import click
 
 from casckpt.cli.call import Answer, Call
 from casckpt.cli.options import command, dry_run
-from casckpt.cli.undone import UNDO
+from casckpt.cli.undone import say_undo
 from casckpt.errors import UsageError
 
 
@@ -25,15 +25,14 @@ def note_command(call: Call, rev: str, text: str | None, delete: bool, dry_run: 
     if delete and text is not None:
         raise UsageError(problem="--delete takes no text")
     store = call.open()
+    found = store.show(rev)
     if text is None and not delete:
-        found = store.show(rev)
         if found.note is None:
             call.note("it has no note: casckpt note REV TEXT makes one")
         return Answer(lambda: {"commit": found.to_dict()}, lambda look: note_lines(found, look))
     call.outcome = "casckpt note REV prints the note there is"
-    commit = store.note(rev, text or "", dry_run=dry_run)
-    if not dry_run:
-        call.note(UNDO)
+    commit = store.note(f"id:{found.id}", text or "", dry_run=dry_run)
+    say_undo(call, dry_run=dry_run, changed=commit != found)
     return Answer(
         lambda: {"commit": commit.to_dict(), "removed": commit.note is None, "dry_run": dry_run},
         lambda look: note_lines(commit, look, dry_run=dry_run),

@@ -6,7 +6,7 @@ import click
 
 from casckpt.cli.call import Answer, Call
 from casckpt.cli.options import command, dry_run
-from casckpt.cli.undone import UNDO
+from casckpt.cli.undone import say_undo
 from casckpt.errors import UsageError
 
 
@@ -38,9 +38,11 @@ def pin_command(call: Call, rev: str | None, until: str | None, delete: bool, dr
             record="commit",
         )
     call.outcome = "casckpt pin lists the pins"
-    commit = store.unpin(rev, dry_run=dry_run) if delete else store.pin(rev, until, dry_run=dry_run)
-    if not dry_run:
-        call.note(UNDO)
+    before = store.show(rev)
+    identity = f"id:{before.id}"
+    commit = store.unpin(identity, dry_run=dry_run) if delete else store.pin(identity, until, dry_run=dry_run)
+    # A pin that is over is removed without a difference that shows.
+    say_undo(call, dry_run=dry_run, changed=delete or commit != before)
     return Answer(
         lambda: {"commit": commit.to_dict(), "removed": delete, "dry_run": dry_run},
         lambda look: [pin_line(commit, look, dry_run=dry_run)],

@@ -6,7 +6,7 @@ import click
 
 from casckpt.cli.call import Answer, Call
 from casckpt.cli.options import CommandGroup, command, dry_run
-from casckpt.cli.undone import UNDO
+from casckpt.cli.undone import say_undo
 from casckpt.ops.values import RunInfo
 
 
@@ -58,8 +58,7 @@ def finish_command(call: Call, name: str, status: str, dry_run: bool) -> Answer:
 def _answer(call: Call, action: str, run: RunInfo, dry_run: bool, old: str = "") -> Answer:
     from casckpt.view.naming import run_line
 
-    if not dry_run:
-        call.note(UNDO)
+    say_undo(call, dry_run=dry_run)
     return Answer(
         lambda: {"action": action, "run": run.to_dict(), "dry_run": dry_run},
         lambda look: [run_line(action, run, look, old=old, dry_run=dry_run)],

@@ -6,7 +6,7 @@ import click
 
 from casckpt.cli.call import Answer, Call
 from casckpt.cli.options import command, dry_run
-from casckpt.cli.undone import UNDO
+from casckpt.cli.undone import say_undo
 from casckpt.errors import UsageError
 
 
@@ -35,9 +35,11 @@ def tag_command(call: Call, name: str | None, rev: str | None, delete: bool, dry
             record="tag",
         )
     call.outcome = "casckpt tag lists the tags that were given"
-    commit = store.untag(name, dry_run=dry_run) if delete else store.tag(name, rev or "@", dry_run=dry_run)
-    if not dry_run:
-        call.note(UNDO)
+    before = None if delete else store.show(rev or "@")
+    commit = (
+        store.untag(name, dry_run=dry_run) if before is None else store.tag(name, f"id:{before.id}", dry_run=dry_run)
+    )
+    say_undo(call, dry_run=dry_run, changed=commit != before)
     return Answer(
         lambda: {"tag": name, "commit": commit.to_dict(), "removed": delete, "dry_run": dry_run},
         lambda look: [tag_line(name, commit, look, removed=delete, dry_run=dry_run)],

@@ -113,9 +113,13 @@ def test_a_note_has_the_length_that_the_format_allows(store: casckpt.Store) -> N
 
 def test_what_is_so_already_is_no_operation(store: casckpt.Store) -> None:
     store.note("@", "good")
+    store.tag("v1")
+    store.pin("@")
     before = operations(store)
     store.note("@", "good")
     store.note("@~1", "")
+    assert store.tag("v1").refs == ("last", "tag: v1")
+    assert store.pin("@").pinned
     assert operations(store) == before
 
 

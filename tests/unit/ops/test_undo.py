@@ -164,7 +164,8 @@ def test_what_is_taken_back_already_is_refused_until_it_is_done_again(store: cas
 
 def test_what_cannot_be_taken_back_says_why(store: casckpt.Store) -> None:
     store.tag("v1")
-    store.tag("v1")
+    commit = store._repository.database.ref("tags/v1")
+    published(store, Entry("tag", 5, refs=(RefMove("tags/v1", commit, commit),)))
     old = published(store, Entry("set", 5, runs={"gpt": {"k": 1}}))
     gone = published(store, Entry("repack", 5, refs=(RefMove("tags/x", None, None),), gone=(PackId(b"p" * 32),)))
     for given, problem in {

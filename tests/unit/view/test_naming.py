@@ -36,7 +36,7 @@ def test_what_a_change_did_and_what_it_would_do() -> None:
     assert view.pin_line(pinned, NOW, dry_run=True) == "gpt 7693cc68abcd (step 99,900) would be pinned for good"
     noted = commit(note="a\n\x1bb\n")
     assert list(view.note_lines(noted, NOW)) == ["a", "\\x1bb"]
-    assert list(view.note_lines(noted, NOW, dry_run=True))[0].endswith("would have the note")
+    assert next(view.note_lines(noted, NOW, dry_run=True)).endswith("would have the note")
     assert list(view.note_lines(commit(), NOW)) == []
     assert list(view.note_lines(commit(), NOW, dry_run=False)) == ["gpt 7693cc68abcd (step 99,900) has no note"]
 
@@ -45,7 +45,7 @@ def test_what_became_of_a_run() -> None:
     named = "gpt 7693cc68abcd (step 99,900)"
     assert view.run_line("fork", run(name="low"), NOW) == f"low begins at {named}; best is loss:min"
     assert view.run_line("fork", run(rule=None), NOW, dry_run=True) == f"gpt would begin at {named}"
-    assert view.run_line("rename", run(), NOW, old="old").startswith("old is gpt, 2 commits: 7693cc68abcd  gpt")
+    assert view.run_line("rename", run(), NOW, old="old").startswith("old is now gpt, 2 commits: 7693cc68abcd  gpt")
     assert view.run_line("finish", run(finished="failed"), NOW) == f"gpt is finished: failed, at {named}"
 
 
