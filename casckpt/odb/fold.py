@@ -123,11 +123,10 @@ def decode_drop(commit: bytes, value: bytes) -> Drop:
     return Drop(CommitId(ObjectId(commit)), None if parts is None else tuple(parts), rule, time_ns)
 
 
-def marks_of(tables: t.Tables, commit: CommitId) -> dict[str, Any]:
-    """The marks of a commit by key. Cost: in a store without marks one look-up."""
-    if not tables.count(t.MARKS):
-        return {}
-    return {key[32:].decode(): decode(value, "a mark") for key, value in tables.scan(t.MARKS, commit)}
+def mark_of(tables: t.Tables, commit: CommitId, key: str) -> Any:
+    """One mark of a commit, None if it has none. Cost: one look-up."""
+    value = tables.get(t.MARKS, commit + key.encode())
+    return None if value is None else decode(value, "a mark")
 
 
 def all_marks(tables: t.Tables) -> Iterator[tuple[CommitId, str, Any]]:

@@ -19,7 +19,7 @@ from casckpt.errors import (
 from casckpt.format.commit import Commit
 from casckpt.format.ids import CommitId
 from casckpt.odb.database import Database
-from casckpt.odb.fold import marks_of
+from casckpt.odb.fold import mark_of
 from casckpt.odb.journal import file_name
 from casckpt.ops import lookup
 from casckpt.ops.values import CommitInfo, RunInfo, Status
@@ -224,8 +224,7 @@ def describe(database: Database, identity: CommitId, refs: dict[CommitId, list[s
         raise _not_found(database, identity.hex(), "the store has no such commit")
     names = (refs_by_commit(database) if refs is None else refs).get(identity, [])
     drop = database.drop(identity)
-    marks = marks_of(database.tables, identity)
-    pin = marks.get("pin")
+    pin = mark_of(database.tables, identity, "pin")
     if pin is not None and pin["until"] is not None and pin["until"] <= time.time_ns():
         pin = None
     return CommitInfo(
@@ -248,7 +247,7 @@ def describe(database: Database, identity: CommitId, refs: dict[CommitId, list[s
         dropped=drop.rule if drop is not None and drop.parts is None else None,
         schema=commit.schema,
         required=commit.required,
-        note=marks.get("note"),
+        note=mark_of(database.tables, identity, "note"),
         pinned=pin is not None,
         pinned_until=None if pin is None else pin["until"],
     )

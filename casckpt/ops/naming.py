@@ -13,7 +13,7 @@ from casckpt.format.entry import Entry, Mark, RefMove
 from casckpt.format.ids import CommitId
 from casckpt.format.limits import MAX_MARK_BYTES
 from casckpt.odb.database import Database
-from casckpt.odb.fold import marks_of
+from casckpt.odb.fold import mark_of
 from casckpt.odb.repository import Repository, writer_name
 from casckpt.ops.history import describe, resolve
 from casckpt.ops.lookup import close_names, did_you_mean, pinned
@@ -84,7 +84,7 @@ def pin(
     end_ns = None if until is None else parse_until(until, now_ns)
     database = repository.database
     identity = resolve(database, revision)
-    known = marks_of(database.tables, identity).get("pin")
+    known = mark_of(database.tables, identity, "pin")
     if known is not None and known["until"] == end_ns:
         return describe(database, identity)
     return _mark(repository, "pin", identity, {"time": now_ns, "until": end_ns}, dry_run)
@@ -98,7 +98,7 @@ def unpin(repository: Repository, revision: str, *, dry_run: bool = False) -> Co
     """
     database = repository.database
     identity = resolve(database, revision)
-    if "pin" not in marks_of(database.tables, identity):
+    if mark_of(database.tables, identity, "pin") is None:
         raise NotFoundError(thing=f"a pin of commit {identity.hex()[:12]}")
     return _mark(repository, "unpin", identity, None, dry_run)
 
@@ -124,7 +124,7 @@ def note(repository: Repository, revision: str, text: str, *, dry_run: bool = Fa
         )
     database = repository.database
     identity = resolve(database, revision)
-    if marks_of(database.tables, identity).get("note") == (text or None):
+    if mark_of(database.tables, identity, "note") == (text or None):
         return describe(database, identity)
     return _mark(repository, "note", identity, text or None, dry_run)
 
@@ -134,7 +134,7 @@ def _mark(repository: Repository, op: str, identity: CommitId, value: Any, dry_r
     key = op.removeprefix("un")
 
     def settle() -> Entry:
-        old = marks_of(database.tables, identity).get(key)
+        old = mark_of(database.tables, identity, key)
         return Entry(op, time.time_ns(), marks=(Mark(identity, key, old, value),), by=writer_name())
 
     return _described(repository, identity, settle, dry_run)

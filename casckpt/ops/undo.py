@@ -13,7 +13,7 @@ from typing import Any
 from casckpt.errors import AlreadyUndone, NothingToUndo, NotUndoable, UndoConflict, UsageError
 from casckpt.format.entry import Entry
 from casckpt.odb.database import Database
-from casckpt.odb.fold import marks_of
+from casckpt.odb.fold import mark_of
 from casckpt.odb.repository import Repository, writer_name
 from casckpt.ops.operations import done, operation_of
 from casckpt.ops.publishing import publish
@@ -123,7 +123,7 @@ def _now(database: Database, entry: Entry) -> Iterator[tuple[str, Any, Any]]:
         yield (
             f"the {mark.key} of {mark.commit.hex()[:12]}",
             mark.new,
-            marks_of(database.tables, mark.commit).get(mark.key),
+            mark_of(database.tables, mark.commit, mark.key),
         )
     for run, settings in entry.runs.items():
         found = database.run_settings(run)

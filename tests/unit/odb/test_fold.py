@@ -11,7 +11,7 @@ from casckpt.format.entry import Drop, Entry, Mark, PackRef, RefMove
 from casckpt.format.ids import CommitId, Kind, ObjectId, PackId, TreeId, object_id
 from casckpt.format.pack import Record
 from casckpt.odb import tables as t
-from casckpt.odb.fold import all_marks, decode_drop, fold, known_gaps, marks_of, note_gaps, repaired_gaps
+from casckpt.odb.fold import all_marks, decode_drop, fold, known_gaps, mark_of, note_gaps, repaired_gaps
 
 
 def name(text: str) -> Any:
@@ -294,8 +294,8 @@ def test_marks_are_kept_by_commit_until_they_are_taken_back() -> None:
         Entry("x", 1, marks=(Mark(a, "note", None, "first"), Mark(a, "pin", None, pin), Mark(b, "note", None, "b"))),
         Entry("x", 2, marks=(Mark(a, "note", "first", "second"), Mark(b, "note", "b", None))),
     )
-    assert marks_of(tables, a) == {"note": "second", "pin": pin}
-    assert marks_of(tables, b) == {}
+    assert [mark_of(tables, a, key) for key in ("note", "pin", "other")] == ["second", pin, None]
+    assert mark_of(tables, b, "note") is None
     assert sorted(all_marks(tables)) == [(a, "note", "second"), (a, "pin", pin)]
 
 
