@@ -53,16 +53,16 @@ def untag(repository: Repository, name: str, *, dry_run: bool = False) -> Commit
         RevisionNotFound: there is no such tag.
     """
     database = repository.database
-    database.refresh()
-    named = _tagged(database, name)
 
     def settle() -> Entry:
-        old = _tagged(database, name)
-        if old != named:
-            raise RefExists(ref=f"tag {name!r}", actual=old.hex()[:12])
-        return Entry("untag", time.time_ns(), refs=(RefMove(tag_ref(name), old, None),), by=writer_name())
+        return Entry(
+            "untag", time.time_ns(), refs=(RefMove(tag_ref(name), _tagged(database, name), None),), by=writer_name()
+        )
 
-    return _described(repository, named, settle, dry_run)
+    _, entry = publish(repository, settle, dry_run=dry_run)
+    named = entry.refs[0].old
+    assert named is not None
+    return describe(as_if(database, entry) if dry_run else database, named)
 
 
 def _tagged(database: Database, name: str) -> CommitId:
