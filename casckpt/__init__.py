@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from casckpt.store import (
         CheckoutReport,
         CommitInfo,
+        Comparison,
         Diff,
         ExportReport,
         FsckReport,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CheckoutReport",
     "CommitInfo",
+    "Comparison",
     "Diff",
     "ExportReport",
     "FsckReport",

@@ -56,6 +56,7 @@ class Exchange:
         format: str | None = None,
         select: str | Sequence[str] | None = None,
         replace: bool = False,
+        dry_run: bool = False,
         progress: Progress | None = None,
     ) -> ExportReport:
         """Write a state, or the part at `REV:PATH`, to a file of another program; it is whole there, or not at all.
@@ -65,6 +66,7 @@ class Exchange:
             format: safetensors, pt, npz, json or h5; by default what the suffixes say.
             select: as of `checkout`.
             replace: a file that is there is replaced once the new one is whole.
+            dry_run: read and encode everything, so that the report is right, but write nothing.
 
         Raises:
             NotExportable: the format cannot hold a value; nothing was written.
@@ -75,7 +77,8 @@ class Exchange:
         from casckpt.ops.export import export
 
         self._background.raise_failure()
-        return export(self._repository, revision, destination, format, select, progress, replace=replace)
+        words = self._repository, revision, destination, format, select, progress
+        return export(*words, replace=replace, dry_run=dry_run)
 
     def checkout_path(
         self,
@@ -84,14 +87,17 @@ class Exchange:
         *,
         replace: bool = False,
         links: bool = False,
+        dry_run: bool = False,
         progress: Progress | None = None,
     ) -> CheckoutReport:
         """Write the files of a commit, or of `REV:path`, to a path: whole, verified and durable, or not at all.
 
         It is absent, or an empty folder where a folder is to come. With `replace` what is there stays until the new is
         complete; then they swap. With `links` symbolic links that stay inside are made; else they are refused. A path
-        with the suffix of a format, as in `gpt:model.npz`, is an export of that part, unless it is committed so.
+        with the suffix of a format, as in `gpt:model.npz`, is an export of that part, unless it is committed so. With
+        `dry_run` names and target are checked and nothing is written.
         """
         from casckpt.ops.checkout_path import checkout_path
 
-        return checkout_path(self._repository, revision, destination, replace=replace, links=links, progress=progress)
+        words = self._repository, revision, destination
+        return checkout_path(*words, replace=replace, links=links, dry_run=dry_run, progress=progress)

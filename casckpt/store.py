@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from casckpt.browse import Browse
+from casckpt.comparing import Comparing
 from casckpt.errors import OpaqueWarning, SchemaWarning, StoreNotFound
 from casckpt.exchange import Exchange
 from casckpt.naming import Naming
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from casckpt.odb.coder import Compress
     from casckpt.ops.commit import CommitWords
-    from casckpt.ops.diff import DiffWords
+    from casckpt.ops.comparison import Comparison
     from casckpt.ops.lazy import StoredState, StoredValue
     from casckpt.ops.reports import (
         CheckoutReport,
@@ -48,14 +49,14 @@ if TYPE_CHECKING:
 # Operations are imported where they are called: `casckpt log` must not pay for commit, checkout and fsck.
 
 __all__ = [
-    "CheckoutReport", "CommitInfo", "Diff", "ExportReport", "FsckReport", "ImportReport", "ImportedCheckpoint",
-    "LeafSummary", "Opaque", "OpaqueWarning", "Operation", "PathInfo", "PendingCommit", "RefChange",
-    "RunInfo", "Schema", "SchemaWarning", "Status", "Store", "StoredState", "StoredValue", "UndoReport", "init",
-    "memory", "migration", "open", "register",
+    "CheckoutReport", "CommitInfo", "Comparison", "Diff", "ExportReport", "FsckReport", "ImportReport",
+    "ImportedCheckpoint", "LeafSummary", "Opaque", "OpaqueWarning", "Operation", "PathInfo", "PendingCommit",
+    "RefChange", "RunInfo", "Schema", "SchemaWarning", "Status", "Store", "StoredState", "StoredValue", "UndoReport",
+    "init", "memory", "migration", "open", "register",
 ]  # fmt: skip
 
 
-class Store(Exchange, Browse, Naming):
+class Store(Exchange, Browse, Comparing, Naming):
     """An open store. Safe to use from several threads and after fork; close it, or use it as a context manager.
 
     Several processes may have the same store open and commit to it at once.
@@ -207,12 +208,14 @@ class Store(Exchange, Browse, Naming):
         kind: str = "step",
         best: str | None = None,
         compress: Compress = "auto",
+        dry_run: bool = False,
         progress: Progress | None = None,
     ) -> CommitInfo:
         """Commit files and folders under their own names; they come back byte for byte.
 
         Args:
             compress, progress: as of `commit`.
+            dry_run: store nothing; what is returned is the commit that would be made at this moment.
 
         Raises:
             UnsafePath: a device, socket or pipe; a link that leaves its path; a name that no checkout would write.
@@ -224,7 +227,7 @@ class Store(Exchange, Browse, Naming):
         options = CommitOptions(
             run, step, epoch, kind, metrics=metrics or {}, message=message, author=author, best=best
         )  # fmt: skip
-        return commit_paths(self._in_turn(), paths, options, check_policy(compress), progress)
+        return commit_paths(self._in_turn(), paths, options, check_policy(compress), progress, dry_run=dry_run)
 
     def checkout(
         self,
@@ -309,13 +312,6 @@ class Store(Exchange, Browse, Naming):
         """One commit."""
         return history.describe(self._repository.database, self._resolve(revision))
 
-    def diff(self, before: str, after: str, *, values: bool = False, **words: Unpack[DiffWords]) -> Diff:
-        """What differs, by path; large tensors are compared by their ids, and read only to measure `values`."""
-        from casckpt.ops.diff import diff_commits
-
-        commits = self._resolve(before), self._resolve(after)
-        return diff_commits(self._repository.database, *commits, values, self._repository.threads, **words)
-
     def runs(self) -> list[RunInfo]:
         """All runs, the one with the newest commit first."""
         return history.runs(self._repository.database)
@@ -324,11 +320,11 @@ class Store(Exchange, Browse, Naming):
         """The store at a glance."""
         return history.status(self._repository.database)
 
-    def fsck(self, depth: str = "quick", *, repair: bool = False) -> FsckReport:
+    def fsck(self, depth: str = "quick", *, repair: bool = False, progress: Progress | None = None) -> FsckReport:
         """Verify the store: `quick` (journal, tables of contents, structure) or `full` (every byte); may heal it."""
         from casckpt.ops.fsck import fsck
 
-        return fsck(self._in_turn() if repair else self._repository, depth, repair=repair)
+        return fsck(self._in_turn() if repair else self._repository, depth, repair=repair, progress=progress)
 
     def _in_turn(self) -> Repository:
         """The repository, for a caller who writes: after everything that was handed over before."""
@@ -379,9 +375,9 @@ def __getattr__(name: str) -> Any:
 
         return getattr(schema, name)
     if name in __all__:
-        from casckpt.ops import lazy, reports
+        from casckpt.ops import comparison, lazy, reports
 
-        return getattr(lazy if name.startswith("Stored") else reports, name)
+        return getattr(lazy if name.startswith("Stored") else comparison if name == "Comparison" else reports, name)
     raise AttributeError(f"module 'casckpt.store' has no attribute {name!r}")
 
 

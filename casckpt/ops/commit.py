@@ -18,7 +18,7 @@ from casckpt.errors import TooLarge, UsageError
 from casckpt.format import limits
 from casckpt.format.canonical import decode, encode
 from casckpt.format.commit import Commit
-from casckpt.format.entry import Entry, RefMove
+from casckpt.format.entry import Entry
 from casckpt.format.ids import CommitId, Kind, ObjectId, object_id
 from casckpt.odb.coder import MEASURED_FROM, ChunkCoder, Compress, keeps_up
 from casckpt.odb.database import Database
@@ -26,7 +26,7 @@ from casckpt.odb.pipeline import Coder
 from casckpt.odb.renames import listed
 from casckpt.odb.repository import Repository, writer_name
 from casckpt.odb.session import Session
-from casckpt.ops.history import describe, finished, resolve
+from casckpt.ops.history import finished, info, resolve
 from casckpt.ops.publishing import settings_changed
 from casckpt.ops.save import plain_bytes, save_state
 from casckpt.ops.values import CommitInfo, Progress
@@ -120,12 +120,15 @@ def commit_state(
     options: CommitOptions,
     compress: Compress = "auto",
     progress: Progress | None = None,
+    *,
+    dry_run: bool = False,
 ) -> CommitInfo:
     """Commit a flat state; returns when it is durable.
 
     Args:
         compress: policy for its new chunks.
         progress: what it raises ends the commit without effect.
+        dry_run: store nothing; the commit that is returned is what would be made at this moment.
 
     Raises:
         ConflictError: `expect` was given and the run's last is another commit; nothing was changed.
@@ -138,7 +141,7 @@ def commit_state(
     metrics = {name: _number(name, value) for name, value in options.metrics.items()}
     schema = None if options.schema is None else Schema.of(options.schema)
     coder = _coder(repository, flat, compress)
-    with repository.session() as session:
+    with repository.session(dry_run=dry_run) as session:
         session.hints = {"run": options.run, "step": options.step, "metrics": metrics, "time": time.time_ns()}
         tree, nbytes = save_state(session, flat, repository.threads, coder, progress)
         session.hints["tree"] = tree
@@ -159,9 +162,10 @@ def commit_state(
             nbytes=nbytes,
             **_metadata(session, options),
         )
-        identity, moves = _publish(database, session, draft, given, expect, options)
+        commit, entry = _publish(database, session, draft, given, expect, options)
     # The refs that just moved; looking through all refs would make every commit cost more as tags pile up.
-    return describe(database, identity, {identity: sorted(move.name for move in moves)})
+    heads = tuple(sorted(move.name.rpartition("/")[2] for move in entry.refs))
+    return info(CommitId(object_id(Kind.COMMIT, commit.encode())), commit, entry.added, heads)
 
 
 def _coder(repository: Repository, flat: FlatState, compress: Compress) -> Callable[[], Coder]:
@@ -225,8 +229,8 @@ def _publish(
     given: tuple[CommitId, ...] | None,
     expect: CommitId | None,
     options: CommitOptions,
-) -> tuple[CommitId, tuple[RefMove, ...]]:
-    made: list[tuple[CommitId, tuple[RefMove, ...]]] = []
+) -> tuple[Commit, Entry]:
+    made: list[tuple[Commit, Entry]] = []
 
     def settle() -> tuple[Entry, list[tuple[ObjectId, Kind, bytes]]]:
         parents = settle_parents(draft.run, given, expect, database.ref)
@@ -241,7 +245,6 @@ def _publish(
         runs, before = settings_changed(database, {draft.run: {"best": rule}})
         settings = {**settings, "best": rule}
         moves = ref_moves(identity, commit, settings, database.ref, database.commit)
-        made.append((identity, moves))
         entry = Entry(
             "commit",
             time.time_ns(),
@@ -251,6 +254,7 @@ def _publish(
             by=writer_name(),
             added=session.added + len(data),
         )
+        made.append((commit, entry))
         return entry, [(identity, Kind.COMMIT, data)]
 
     session.publish(settle)

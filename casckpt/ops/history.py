@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -223,10 +224,25 @@ def describe(database: Database, identity: CommitId, refs: dict[CommitId, list[s
     if commit is None:
         raise _not_found(database, identity.hex(), "the store has no such commit")
     names = (refs_by_commit(database) if refs is None else refs).get(identity, [])
+    shown = tuple(_short(name, commit.run) for name in names)
+    found = info(identity, commit, database.added(identity), shown)
     drop = database.drop(identity)
+    children = tuple(child.hex() for child in database.children(identity))
     pin = mark_of(database.tables, identity, "pin")
     if pin is not None and pin["until"] is not None and pin["until"] <= time.time_ns():
         pin = None
+    return replace(
+        found,
+        children=children,
+        dropped=drop.rule if drop is not None and drop.parts is None else None,
+        note=mark_of(database.tables, identity, "note"),
+        pinned=pin is not None,
+        pinned_until=None if pin is None else pin["until"],
+    )
+
+
+def info(identity: CommitId, commit: Commit, added: int | None, refs: tuple[str, ...]) -> CommitInfo:
+    """A commit as users see it, as far as it knows itself: without children, drop and marks."""
     return CommitInfo(
         id=identity.hex(),
         run=commit.run,
@@ -241,15 +257,10 @@ def describe(database: Database, identity: CommitId, refs: dict[CommitId, list[s
         parents=tuple(parent.hex() for parent in commit.parents),
         tree=commit.tree.hex(),
         nbytes=commit.nbytes,
-        added=database.added(identity),
-        refs=tuple(_short(name, commit.run) for name in names),
-        children=tuple(child.hex() for child in database.children(identity)),
-        dropped=drop.rule if drop is not None and drop.parts is None else None,
+        added=added,
+        refs=refs,
         schema=commit.schema,
         required=commit.required,
-        note=mark_of(database.tables, identity, "note"),
-        pinned=pin is not None,
-        pinned_until=None if pin is None else pin["until"],
     )
 
 

@@ -15,17 +15,13 @@ from casckpt.odb.repository import Repository
 
 def publish(repository: Repository, settle: Callable[[], Entry], *, dry_run: bool) -> tuple[int, Entry]:
     """The entry that `settle` makes of what is there at that moment, and its number; durable unless it is a dry run."""
-    database = repository.database
-    if dry_run:
-        database.refresh()
-        return database.tail.position.seq, settle()
     made: list[Entry] = []
 
     def settled() -> tuple[Entry, list[Any]]:
         made.append(settle())
         return made[-1], []
 
-    with repository.session() as session:
+    with repository.session(dry_run=dry_run) as session:
         number = session.publish(settled)
     return number, made[-1]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from casckpt.ops.value_reports import ValueDiff
 from casckpt.ops.values import CommitInfo
+from casckpt.plan.fields import NO_DIFFERENCES, MetadataDifferences
 from casckpt.units import json_number, rfc3339
 
 
@@ -198,11 +199,17 @@ class Diff:
     """Plain bytes of the later commit."""
     values: ValueDiff | None = None
     """How far the numbers are apart; None if not asked for."""
+    metadata: MetadataDifferences = NO_DIFFERENCES
+    """What differs in the config, environment, code and data they were made with."""
+    parts: tuple[str, ...] = ("metadata", "tree")
+    """What was compared; the fields of the other part are empty."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "before": self.before.to_dict(),
             "after": self.after.to_dict(),
+            "parts": list(self.parts),
+            **self.metadata.to_dict(),
             "metrics": {
                 name: [None if value is None else json_number(value) for value in pair]
                 for name, pair in self.metrics.items()
@@ -225,6 +232,8 @@ class CheckoutReport:
     nbytes: int
     leftover: str | None = None
     """Path of what could not be removed of what was replaced; None if nothing."""
+    dry_run: bool = False
+    """Whether nothing was written."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -233,6 +242,7 @@ class CheckoutReport:
             "files": self.files,
             "bytes": self.nbytes,
             "leftover": self.leftover,
+            "dry_run": self.dry_run,
         }
 
 
@@ -247,6 +257,8 @@ class ExportReport:
     """safetensors, pt, npz, json or h5; file for a committed file, which comes out as it is."""
     leaves: int
     nbytes: int
+    dry_run: bool = False
+    """Whether nothing was written."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -256,6 +268,7 @@ class ExportReport:
             "format": self.format,
             "leaves": self.leaves,
             "bytes": self.nbytes,
+            "dry_run": self.dry_run,
         }
 
 

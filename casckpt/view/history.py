@@ -49,7 +49,7 @@ def commit_cells(commit: CommitInfo, look: Look) -> list[Cell]:
         Cell(t.metrics(commit.metrics, METRICS_SHOWN)),
         Cell("" if commit.added is None else f"+{format_bytes(commit.added)}", t.PLAIN, right=True),
         Cell(look.when(commit.time_ns), t.MUTED),
-        Cell(f"({refs(commit)})" if commit.refs else "", t.REF, cut=True),
+        Cell(f"({refs(commit)})" if commit.refs else "", t.REF),
         Cell(remarks(commit), t.BAD if commit.dropped else t.MUTED),
     ]
 
@@ -120,8 +120,8 @@ def named(commit: CommitInfo) -> str:
 
 def checkout_lines(report: CheckoutReport, look: Look) -> Iterator[str]:
     """What a checkout wrote, and where."""
-    size = f"{t.plural(report.files, 'file')}, {format_bytes(report.nbytes)}"
-    yield f"{look.paint(t.ID, report.commit[:12])} {look.arrow} {safe(str(report.path))}  {size}"
+    size = f"{t.plural(report.files, 'file')}, {format_bytes(report.nbytes)}{t.would(report.dry_run)}"
+    yield f"{look.paint(t.ID, look.id(report.commit))} {look.arrow} {safe(str(report.path))}  {size}"
 
 
 def show_lines(

@@ -19,6 +19,9 @@ PLAIN, ID, REF, LABEL, MUTED, GOOD, BAD, ADDED, REMOVED, CHANGED = (
 )  # fmt: skip
 """Roles: what a piece of text is, never how it looks."""
 
+CURVES = ("curve1", "curve2", "curve3", "curve4")
+"""Roles of the curves of a chart and what belongs to them."""
+
 WEEK_S = 7 * 86400
 ID_DIGITS = 12
 CUT_MIN = 12
@@ -177,6 +180,11 @@ def fields(pairs: Iterable[tuple[str, Cell | str]], look: Look) -> Iterator[str]
     """Label and value a line; pairs whose value is empty are left out."""
     rows = [(label, Cell(value) if isinstance(value, str) else value) for label, value in pairs]
     yield from columns(([Cell(label, LABEL), value] for label, value in rows if value.text), look)
+
+
+def would(dry_run: bool) -> str:
+    """What ends the line of an answer that only says what would be done."""
+    return "  (dry run: nothing was changed)" if dry_run else ""
 
 
 def plural(count: int, one: str, many: str = "") -> str:

@@ -43,6 +43,8 @@ def loaded_by(folder: Path, *words: str) -> set[str]:
         ["pin"],
         ["note", "gpt"],
         ["undo", "--list"],
+        ["compare", "gpt~1", "gpt"],
+        ["diff", "gpt", "wide", "--meta"],
         ["ls", "gpt:model"],
         ["cat", "gpt:name"],
         ["cat", "gpt:model/weight"],

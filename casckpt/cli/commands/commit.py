@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from casckpt.cli.call import Answer, Call
-from casckpt.cli.options import command
+from casckpt.cli.options import command, dry_run
 from casckpt.errors import CasckptError, RefExists
 from casckpt.units import parse_int
+from casckpt.view.text import would
 
 if TYPE_CHECKING:
     from casckpt.odb.coder import Compress
@@ -76,6 +77,7 @@ def _number(text: str) -> int | float | None:
     default="auto",
     help="Encode new data: where it costs no time, always, never.",
 )
+@dry_run
 def commit_command(
     call: Call,
     paths: tuple[str, ...],
@@ -88,6 +90,7 @@ def commit_command(
     best: str | None,
     tag: str | None,
     compress: Compress,
+    dry_run: bool,
 ) -> Answer:
     """Commit files or folders.
 
@@ -111,15 +114,20 @@ def commit_command(
                 kind=kind,
                 best=best,
                 compress=compress,
+                dry_run=dry_run,
                 progress=progress,
             )
         except BaseException:  # said only if it comes from an interrupt
             is_early = progress.total is not None and progress.done < progress.total
             call.outcome = NOTHING if is_early else UNSURE
             raise
-        if tag is not None:
+        if tag is not None and not dry_run:
             info = _tagged(call, store, tag, info)
-    return Answer(lambda: {"commit": info.to_dict()}, lambda look: [one_line(info, look)], confirms=True)
+    return Answer(
+        lambda: {"commit": info.to_dict(), "dry_run": dry_run},
+        lambda look: [one_line(info, look) + would(dry_run)],
+        confirms=not dry_run,
+    )
 
 
 def _require_free(store: Store, tag: str) -> None:

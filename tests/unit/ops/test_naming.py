@@ -65,6 +65,7 @@ def test_a_pinned_commit_stays_in_the_log_when_nothing_else_names_it(store: casc
     store.unpin(store.pins()[0].id)
     assert steps(store) == [0]
     assert store.pins() == []
+    assert len(list(store.log())) == 3
 
 
 def test_a_pin_ends_at_its_moment(store: casckpt.Store) -> None:
@@ -162,3 +163,4 @@ def test_a_pin_of_a_commit_that_is_missing_is_damage(store: casckpt.Store) -> No
     [finding] = store.fsck().findings
     assert (finding.what, finding.where) == ("it is pinned and missing", f"commit {lost.hex()[:12]}")
     assert store.pins() == []
+    assert len(list(store.log())) == 3
