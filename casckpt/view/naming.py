@@ -14,7 +14,7 @@ from casckpt.view.text import Cell, Look, safe
 if TYPE_CHECKING:
     from casckpt.ops.reports import FactChange, Operation, RefChange, UndoReport
 
-CHANGES_SHOWN = 2
+CHANGES_SHOWN = 1
 VALUE_WIDTH = 40
 
 

@@ -61,9 +61,9 @@ def test_an_operation_has_a_line_with_what_it_changed() -> None:
         "note", number=10, marks=(FactChange(A, "note", None, "x\x1b\ny"), FactChange(B, "pin", {}, None))
     )
     assert list(view.operations_lines([noted, undone, renamed], PLAIN)) == [
-        "10  note        3 min ago  note of aaaaaaaaaaaa: x\\x1b, pin of bbbbbbbbbbbb removed",
+        "10  note        3 min ago  note of aaaaaaaaaaaa: x\\x1b, +1 more",
         " 9  undo 7      3 min ago  run gpt not base any more",
-        " 7  run-rename  3 min ago  run gpt -> base, gpt/last aaaaaaaaaaaa -> nothing, +2 more  taken back by 9",
+        " 7  run-rename  3 min ago  run gpt -> base, +3 more              taken back by 9",
     ]
 
 
