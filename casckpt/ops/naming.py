@@ -19,8 +19,8 @@ from casckpt.ops.history import describe, resolve
 from casckpt.ops.lookup import close_names, did_you_mean, pinned
 from casckpt.ops.publishing import as_if, publish
 from casckpt.ops.values import CommitInfo
-from casckpt.plan.moments import parse_until
 from casckpt.plan.names import check_name, is_text, tag_ref
+from casckpt.plan.until import parse_until
 
 
 def tag(repository: Repository, name: str, revision: str, *, dry_run: bool = False) -> CommitInfo:

@@ -1,4 +1,4 @@
-"""Moments: dates, times and durations from now."""
+"""Ends of pins: dates, times and durations from now."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from casckpt.errors import UsageError
-from casckpt.plan.moments import parse_until
+from casckpt.plan.until import parse_until
 
 NOW = 1_700_000_000_123_456_789
 SECOND = 10**9
