@@ -1,4 +1,4 @@
-"""Moments: text that says until when something holds, as a date, a time or a duration from now."""
+"""Until when something holds: text that is a date, a time or a duration from now."""
 
 from __future__ import annotations
 

@@ -370,6 +370,14 @@ class StoreMachine(RuleBasedStateMachine):
         known = list(self.handles[handle].operations(len(self.model.done) - number))
         self.take_back(handle, number, known[-1].number)
 
+    @precondition(lambda self: self.model.done)
+    @rule(handle=HANDLES, times=st.integers(1, 3))
+    def undo_the_last_whatever_it_was(self, handle: int, times: int) -> None:
+        """A commit too; and by itself an undo, and the undo of that."""
+        for _ in range(times):
+            [last] = self.handles[handle].operations(1)
+            self.take_back(handle, len(self.model.done) - 1, last.number)
+
     def take_back(self, handle: int, number: int, given: int | None) -> None:
         done, store = self.model.done[number], self.handles[handle]
         refused = (

@@ -1,4 +1,4 @@
-"""Moments: dates, times and durations from now."""
+"""Ends of pins: dates, times and durations from now."""
 
 from __future__ import annotations
 
