@@ -129,9 +129,9 @@ def guards(path: Path) -> list[Guard]:
         return lambda: [Commit.decode(data) for data in encoded]
 
     return [
-        Guard("reading a history", lambda: lambda: list(store.log()), checked, most=2.0),
-        Guard("printing a history", lambda: lambda: run(path, "log", "--all"), checked, most=4.0),
-        Guard("drawing a history", lambda: lambda: run(path, "log", "--all", "--graph"), checked, most=8.0),
+        Guard("reading a history", lambda: lambda: list(store.log()), checked, most=1.6),
+        Guard("printing a history", lambda: lambda: run(path, "log", "--all"), checked, most=2.4),
+        Guard("drawing a history", lambda: lambda: run(path, "log", "--all", "--graph"), checked, most=5.0),
     ]
 
 
