@@ -122,13 +122,13 @@ class Commit:
         Fields that this release does not know are looked at anew: another one may have accepted them.
         """
         value = decode_known(data, "a commit object")
-        if not value.keys() <= _COMMIT_FIELDS:
+        if type(value) is not dict or not value.keys() <= _COMMIT_FIELDS or not value.keys() >= _NEEDED:
             return cls.decode(data)
         get = value.get
         schema = get("schema")
         return cls(
             value["tree"],
-            tuple(value["parents"]),
+            tuple(get("parents", ())),
             value["run"],
             value["time"],
             get("step"),
@@ -171,6 +171,7 @@ _COMMIT_FIELDS = frozenset(
         *("schema", "required", "config", "environment", "code", "data", "bytes"),
     )
 )
+_NEEDED = frozenset(("tree", "run", "time", "kind", "status"))
 
 
 def _optional(identity: bytes | None) -> ObjectId | None:

@@ -295,7 +295,7 @@ def info(
         kind=commit.kind,
         status=commit.status,
         time_ns=commit.time_ns,
-        metrics=dict(commit.metrics),
+        metrics=commit.metrics,
         message=commit.message,
         author=commit.author,
         parents=tuple(parent.hex() for parent in commit.parents),

@@ -96,10 +96,10 @@ class _Drawing:
             yield from self._skip(node, line)
 
     def end(self) -> Iterator[Row]:
-        """Lines that lead further than what is drawn."""
+        """Lines that lead further than what is drawn; a single one says where to."""
         if self._open:
-            gaps = _ascending(self._open)
-            yield self._row("gap", set())._replace(gaps=gaps)
+            gaps, only = _ascending(self._open), next(iter(self._lines)) if len(self._lines) == 1 else None
+            yield self._row("gap", set())._replace(gaps=gaps, identity=only)
 
     def _shown(self, node: Node, line: _Line | None) -> Iterator[Row]:
         if line is None:

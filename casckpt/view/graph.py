@@ -100,5 +100,6 @@ def _gap(row: Row, look: Look) -> str:
     said = [f"{t.plural(row.dropped, 'dropped commit')}"] if row.dropped else []
     said += [f"{t.plural(row.hidden, 'commit')} not shown"] if row.hidden else []
     if row.identity is not None:
-        said.append(f"{look.id(row.identity.hex())} is {'missing here' if row.missing else 'outside the range'}")
+        name = look.id(row.identity.hex())
+        said.append(f"{name} is missing here" if row.missing else f"goes on at {name}")
     return look.paint(t.MUTED, ", ".join(said))

@@ -86,20 +86,23 @@ def commit_cells(commit: CommitInfo, look: Look, keys: Sequence[str] | None = No
         keys: the metrics to show, a column each; without it the first few in one.
     """
     metrics = commit.metrics
+    # Positional, and built once each: thousands of rows are drawn at a time.
+    shown = [Cell(t.metrics(metrics, METRICS_SHOWN))] if keys is None else [_metric(metrics, key) for key in keys]
+    wrong = remarks(commit)
     return [
         Cell(look.id(commit.id), t.ID),
-        Cell(safe(commit.run), cut=True),
+        Cell(safe(commit.run), t.PLAIN, False, True),
         Cell(step(commit)),
-        *(
-            [Cell(t.metrics(metrics, METRICS_SHOWN))]
-            if keys is None
-            else [Cell(t.metrics({key: metrics[key]}) if key in metrics else "") for key in keys]
-        ),
-        Cell("" if commit.added is None else f"+{format_bytes(commit.added)}", t.PLAIN, right=True),
+        *shown,
+        Cell("" if commit.added is None else f"+{format_bytes(commit.added)}", t.PLAIN, True),
         Cell(look.when(commit.time_ns), t.MUTED),
         Cell(f"({refs(commit)})" if commit.refs else "", t.REF),
-        Cell(remarks(commit), t.BAD if is_bad(commit) or commit.dropped else t.MUTED),
+        Cell(wrong, t.BAD if wrong and (commit.dropped or is_bad(commit)) else t.MUTED),
     ]
+
+
+def _metric(metrics: Mapping[str, int | float], key: str) -> Cell:
+    return Cell(t.metrics({key: metrics[key]}) if key in metrics else "")
 
 
 def is_bad(commit: CommitInfo) -> bool:
@@ -162,10 +165,13 @@ def remarks(commit: CommitInfo) -> str:
 def health(commit: CommitInfo) -> list[str]:
     """What is wrong with a commit: its status, metrics that are no finite numbers, what of it was dropped."""
     found = [commit.status] if commit.status != "completed" else []
-    wrong = [safe(name) for name, value in commit.metrics.items() if not math.isfinite(value)]
-    found += [f"! {', '.join(wrong)} not finite"] if wrong else []
-    found += [f"dropped by rule {safe(commit.dropped)}"] if commit.dropped is not None else []
-    found += [f"without {safe(', '.join(commit.thinned))}"] if commit.thinned else []
+    if not all(map(math.isfinite, commit.metrics.values())):
+        wrong = [safe(name) for name, value in commit.metrics.items() if not math.isfinite(value)]
+        found.append(f"! {', '.join(wrong)} not finite")
+    if commit.dropped is not None:
+        found.append(f"dropped by rule {safe(commit.dropped)}")
+    if commit.thinned:
+        found.append(f"without {safe(', '.join(commit.thinned))}")
     return found
 
 

@@ -35,7 +35,9 @@ def loaded_by(folder: Path, *words: str) -> set[str]:
     [
         ["log", "-n", "20"],
         ["log", "gpt~2..gpt", "-w", "step > 1"],
+        ["log", "--graph", "--all", "--stat"],
         ["status"],
+        ["show", "--storage"],
         ["show"],
         ["tag"],
         ["runs"],

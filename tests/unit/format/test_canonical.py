@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from casckpt.errors import IntegrityError
-from casckpt.format.canonical import Fields, decode, encode, encode_sorted
+from casckpt.format.canonical import Fields, decode, decode_known, encode, encode_sorted
 
 SCALARS = (
     *(st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.text(max_size=40), st.binary(max_size=40)),
@@ -131,3 +131,16 @@ class TestFields:
         with pytest.raises(IntegrityError, match="!c"):
             Fields({"a": 1, "!c": None}, "x").unknown(frozenset("a"))
         assert Fields({"!c": 1}, "x").unknown(frozenset(("!c",))) == {}
+
+
+@settings(max_examples=100)
+@given(VALUES)
+def test_what_was_accepted_once_is_read_the_same_without_the_checks(value: object) -> None:
+    data = encode(value)
+    assert encode(decode_known(data, "a value")) == data
+
+
+@pytest.mark.parametrize("data", [b"", b"\xc1", b"\x81", b"\xc7\x01\x05\x00"])
+def test_what_is_no_msgpack_is_an_integrity_error_without_the_checks_too(data: bytes) -> None:
+    with pytest.raises(IntegrityError):
+        decode_known(data, "a value")

@@ -73,6 +73,26 @@ def test_a_commit_keeps_the_fields_of_newer_releases() -> None:
     assert Commit.decode(data).encode() == data
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"step": 1, "epoch": 0.5, "schema": ["gpt", 2], "metrics": {"a": 1, "b": 0.5}, "config": ID, "code": ID},
+        {"schema": ["gpt", 2], "required": ["model/**", "step"], "environment": ID, "data": ID, "author": "a"},
+        {"parents": [ID, identity("b")], "message": "m", "future": [0]},
+    ],
+)
+def test_a_known_commit_is_read_the_same_without_the_checks(fields: dict[str, Any]) -> None:
+    data = encode({**COMMIT, **fields})
+    assert Commit.decode_known(data) == Commit.decode(data)
+
+
+@pytest.mark.parametrize("value", [{**COMMIT, "!future": 1}, {"tree": ID}, [1], "text"])
+def test_what_another_release_may_have_accepted_is_looked_at_anew(value: Any) -> None:
+    with pytest.raises(IntegrityError):
+        Commit.decode_known(encode(value))
+
+
 def test_a_commit_without_required_paths_has_no_such_field() -> None:
     commit = Commit.decode(encode({**COMMIT, "schema": ["gpt", 2], "required": ["step"]}))
     assert replace(commit, required=()).encode() == encode({**COMMIT, "schema": ["gpt", 2]})

@@ -187,10 +187,10 @@ def test_gaps_say_what_they_leave_out() -> None:
         "│ ┆  000000000063 is missing here",
         "┆    2 dropped commits, 1 commit not shown",
         "●    000000000001  r",
-        "┆    000000000000 is outside the range",
+        "┆    goes on at 000000000000",
     ]
     assert drawn(nodes) == lines
-    assert drawn(nodes[:4]) == [*lines[:3], "┆"]
+    assert drawn(nodes[:4]) == [*lines[:3], "┆    goes on at 000000000001"]
     assert drawn(nodes, ASCII)[2] == "| :  000000000063 is missing here"
 
 
@@ -207,9 +207,9 @@ def test_marks_tell_best_recovery_and_trouble() -> None:
 
 
 def test_messages_stand_beside_the_lanes_that_go_on() -> None:
-    found = [GraphRow(row, None) for row in rows(line_of([[], [0], [0]])[:2])]
     found = [
-        GraphRow(one.row, info(one.row.identity, message="one\n\ntwo")) if one.row.identity else one for one in found
+        GraphRow(row, info(row.identity, message="one\n\ntwo") if row.kind == "commit" and row.identity else None)
+        for row in rows(line_of([[], [0], [0]])[:2])
     ]
     assert [line.removesuffix("  just now") for line in graph_lines(found, UNICODE)] == [
         "●    000000000002  r",
@@ -220,7 +220,7 @@ def test_messages_stand_beside_the_lanes_that_go_on() -> None:
         "│ │      one",
         "│ │",
         "│ │      two",
-        "┆ ┆",
+        "┆ ┆  goes on at 000000000000",
     ]
 
 
