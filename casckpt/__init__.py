@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from casckpt import errors
     from casckpt.store import (
+        Check,
         CheckoutReport,
         CommitInfo,
         Diff,
+        DoctorReport,
         ExportReport,
         FsckReport,
         ImportedCheckpoint,
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
         Store,
         StoredState,
         StoredValue,
+        StoreSettings,
+        doctor,
         init,
         memory,
         migration,
@@ -42,9 +46,11 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Check",
     "CheckoutReport",
     "CommitInfo",
     "Diff",
+    "DoctorReport",
     "ExportReport",
     "FsckReport",
     "ImportReport",
@@ -60,8 +66,10 @@ __all__ = [
     "SchemaWarning",
     "Status",
     "Store",
+    "StoreSettings",
     "StoredState",
     "StoredValue",
+    "doctor",
     "errors",
     "init",
     "memory",

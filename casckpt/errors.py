@@ -145,6 +145,27 @@ class CommitElsewhere(UsageError):
     hint = "ask for its result in that process"
 
 
+class UnknownSetting(UsageError):
+    code = "config.unknown-key"
+    what = "no setting is called {key!r}"
+    why = "{problem}"
+    hint = "casckpt config lists the settings"
+
+
+class InvalidSetting(UsageError):
+    code = "config.value"
+    what = "{key} cannot be {value!r}"
+    why = "{place}: {problem}"
+    hint = "casckpt help settings"
+
+
+class DamagedSettings(UsageError):
+    code = "config.file"
+    what = "{file} cannot be read as settings"
+    why = "{problem}"
+    hint = "mend the file or take it away; casckpt help settings shows what it may say"
+
+
 class NotFoundError(CasckptError, LookupError):
     code, exit_code = "not-found", 3
     what = "{thing} not found"

@@ -22,7 +22,7 @@ class Exchange:
     def import_path(
         self,
         *paths: str | os.PathLike[str],
-        run: str = "main",
+        run: str | None = None,
         form: Literal["files", "state"] = "files",
         dry_run: bool = False,
         allow_pickle: bool = False,
@@ -46,6 +46,7 @@ class Exchange:
 
         if not dry_run:
             self._background.turn()
+        run = self._run(run)
         return import_path(self._repository, paths, run, form, progress, dry_run=dry_run, allow_pickle=allow_pickle)
 
     def export(

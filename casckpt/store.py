@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
@@ -16,18 +17,22 @@ from casckpt.odb.repository import Repository, initialize, writer_name
 from casckpt.ops import history
 from casckpt.ops.background import Background
 from casckpt.ops.pending import PendingCommit
+from casckpt.ops.settings import StoreSettings, store_settings
 from casckpt.ops.values import CommitInfo, Progress, RunInfo, Status, Verify, WhenBusy
 from casckpt.state.kinds.opaque import Opaque
 from casckpt.state.kinds.registry import register
 from casckpt.storage.base import Storage
 from casckpt.storage.local import LocalStorage
+from casckpt.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from casckpt.odb.coder import Compress
+    from casckpt.ops.checks import Check, DoctorReport
     from casckpt.ops.commit import CommitWords
     from casckpt.ops.diff import DiffWords
+    from casckpt.ops.doctor import doctor
     from casckpt.ops.lazy import StoredState, StoredValue
     from casckpt.ops.reports import (
         CheckoutReport,
@@ -45,21 +50,22 @@ if TYPE_CHECKING:
 # Operations are imported where they are called: `casckpt log` must not pay for commit, checkout and fsck.
 
 __all__ = [
-    "CheckoutReport", "CommitInfo", "Diff", "ExportReport", "FsckReport", "ImportReport", "ImportedCheckpoint",
-    "LeafSummary", "Opaque", "OpaqueWarning", "PathInfo", "PendingCommit", "RefChange", "RunInfo",
-    "Schema", "SchemaWarning", "Status", "Store", "StoredState", "StoredValue", "init", "memory", "migration",
-    "open", "register",
+    "Check", "CheckoutReport", "CommitInfo", "Diff", "DoctorReport", "ExportReport", "FsckReport", "ImportReport",
+    "ImportedCheckpoint", "LeafSummary", "Opaque", "OpaqueWarning", "PathInfo", "PendingCommit", "RefChange", "RunInfo",
+    "Schema", "SchemaWarning", "Status", "Store", "StoreSettings", "StoredState", "StoredValue", "doctor", "init",
+    "memory", "migration", "open", "register",
 ]  # fmt: skip
 
 
-class Store(Exchange, Browse):
+class Store(Exchange, Browse, Upkeep):
     """An open store. Safe to use from several threads and after fork; close it, or use it as a context manager.
 
     Several processes may have the same store open and commit to it at once.
     """
 
-    def __init__(self, repository: Repository) -> None:
+    def __init__(self, repository: Repository, settings: StoreSettings | None = None) -> None:
         self._repository = repository
+        self._settings = settings or StoreSettings()
         self._background = Background(repository.threads)
 
     def __enter__(self) -> Self:
@@ -125,7 +131,7 @@ class Store(Exchange, Browse):
         self,
         state: Any,
         *,
-        run: str = "main",
+        run: str | None = None,
         step: int | None = None,
         epoch: int | float | None = None,
         metrics: Mapping[str, int | float] | None = None,
@@ -141,7 +147,7 @@ class Store(Exchange, Browse):
         environment: Any = None,
         code: Any = None,
         data: Any = None,
-        compress: Compress = "auto",
+        compress: Compress | None = None,
         progress: Progress | None = None,
         skip: str | Sequence[str] | None = None,
         allow_pickle: bool | str | Sequence[str] = False,
@@ -153,7 +159,8 @@ class Store(Exchange, Browse):
         Args:
             state: nested values of the types docs/reference/values.md lists: containers, numbers, texts, tensors,
                 arrays, dataclasses, and objects with a state dict, of which that is stored. Read, never changed.
-            run: the series of commits this belongs to; its `last` becomes the parent and moves here.
+            run: the series of commits this belongs to, by default that of the settings, else `main`; its `last` becomes
+                the parent and moves here.
             step: of the optimizer, 0 or more. epoch: passes over the data, may be fractional.
             metrics: numbers by name, as {"val/loss": 0.231}.
             kind: step, recovery (also moves the run's `recovery`) or final.
@@ -182,10 +189,10 @@ class Store(Exchange, Browse):
         from casckpt.ops.consent import take_apart
 
         options = CommitOptions(
-            run, step, epoch, kind, status, metrics or {}, message, author, parents, expect, best, schema,
+            self._run(run), step, epoch, kind, status, metrics or {}, message, author, parents, expect, best, schema,
             config, environment, code, data,
         )  # fmt: skip
-        compress = check_policy(compress)
+        compress = check_policy(self._compress(compress))
         flat = partial(take_apart, state, skip, allow_pickle, options.schema)
         if wait:
             return commit_state(self._in_turn(), flat(), options, compress, progress)
@@ -195,7 +202,7 @@ class Store(Exchange, Browse):
     def commit_path(
         self,
         *paths: str | os.PathLike[str],
-        run: str = "main",
+        run: str | None = None,
         step: int | None = None,
         epoch: int | float | None = None,
         metrics: Mapping[str, int | float] | None = None,
@@ -203,7 +210,7 @@ class Store(Exchange, Browse):
         author: str = "",
         kind: str = "step",
         best: str | None = None,
-        compress: Compress = "auto",
+        compress: Compress | None = None,
         progress: Progress | None = None,
     ) -> CommitInfo:
         """Commit files and folders under their own names; they come back byte for byte.
@@ -219,9 +226,9 @@ class Store(Exchange, Browse):
         from casckpt.ops.files import commit_paths
 
         options = CommitOptions(
-            run, step, epoch, kind, metrics=metrics or {}, message=message, author=author, best=best
+            self._run(run), step, epoch, kind, metrics=metrics or {}, message=message, author=author, best=best
         )  # fmt: skip
-        return commit_paths(self._in_turn(), paths, options, check_policy(compress), progress)
+        return commit_paths(self._in_turn(), paths, options, check_policy(self._compress(compress)), progress)
 
     def checkout(
         self,
@@ -279,7 +286,7 @@ class Store(Exchange, Browse):
         *,
         schema: SchemaLike | None = None,
         run: str | None = None,
-        compress: Compress = "auto",
+        compress: Compress | None = None,
         progress: Progress | None = None,
         allow_pickle: bool | str | Sequence[str] = False,
     ) -> CommitInfo:
@@ -287,14 +294,8 @@ class Store(Exchange, Browse):
         from casckpt.odb.coder import check_policy
         from casckpt.ops.migrate import migrate_commit
 
-        words = schema, run, check_policy(compress), progress, allow_pickle
+        words = schema, run, check_policy(self._compress(compress)), progress, allow_pickle
         return migrate_commit(self._in_turn(), self._resolve(revision), *words)
-
-    def tree(self, revision: str = "@") -> StoredState:
-        """The leaves of a commit by path, read when they are asked for: `store.tree("best")["model/w"][:10]`."""
-        from casckpt.ops.lazy import StoredState
-
-        return StoredState(self._repository, self._resolve(revision))
 
     def log(
         self, revision: str | None = None, *, limit: int | None = None, where: str | None = None
@@ -327,12 +328,6 @@ class Store(Exchange, Browse):
         """The store at a glance."""
         return history.status(self._repository.database)
 
-    def fsck(self, depth: str = "quick", *, repair: bool = False) -> FsckReport:
-        """Verify the store: `quick` (journal, tables of contents, structure) or `full` (every byte); may heal it."""
-        from casckpt.ops.fsck import fsck
-
-        return fsck(self._in_turn() if repair else self._repository, depth, repair=repair)
-
     def _in_turn(self) -> Repository:
         """The repository, for a caller who writes: after everything that was handed over before."""
         self._background.turn()
@@ -354,18 +349,30 @@ def init(path: str | os.PathLike[str], *, threads: int | None = None) -> Store:
     return _init(LocalStorage(path), threads)
 
 
-def open(path: str | os.PathLike[str], *, read_only: bool = False, threads: int | None = None) -> Store:
+def open(
+    path: str | os.PathLike[str],
+    *,
+    read_only: bool = False,
+    threads: int | None = None,
+    settings: StoreSettings | None = None,
+) -> Store:
     """Open the store in the folder `path`.
 
     Args:
-        threads: cores that one commit or checkout keeps busy; None for those of this process, at most 8.
+        threads: cores that one commit or checkout keeps busy; None for what the settings say, else those of this
+            process, at most 8.
+        settings: to be used instead of the store's own, which are then not read.
 
     Raises:
         StoreNotFound: there is none. NewerFormat: it needs a newer casckpt.
+        InvalidSetting, DamagedSettings: its `config.toml` cannot be read.
     """
     if not os.path.isdir(path):
         raise StoreNotFound(path=os.fspath(path), problem="there is no such folder")
-    return Store(Repository(LocalStorage(path, read_only=read_only), threads=threads))
+    storage = LocalStorage(path, read_only=read_only)
+    settings = store_settings(storage) if settings is None else settings
+    threads = settings.threads if threads is None else threads
+    return Store(Repository(storage, threads=threads, run=settings.run), settings)
 
 
 def memory() -> Store:
@@ -375,16 +382,17 @@ def memory() -> Store:
     return _init(MemoryStorage(), None)
 
 
+_LATE = {
+    **{"Schema": "casckpt.plan.schema", "migration": "casckpt.plan.schema", "doctor": "casckpt.ops.doctor"},
+    **{"Check": "casckpt.ops.checks", "DoctorReport": "casckpt.ops.checks"},
+    **{"StoredState": "casckpt.ops.lazy", "StoredValue": "casckpt.ops.lazy"},
+}
+"""Where to find what only some programs use, and the values that only some operations return."""
+
+
 def __getattr__(name: str) -> Any:
-    # What only some programs use, and the values that only some operations return.
-    if name in ("Schema", "migration"):
-        from casckpt.plan import schema
-
-        return getattr(schema, name)
     if name in __all__:
-        from casckpt.ops import lazy, reports
-
-        return getattr(lazy if name.startswith("Stored") else reports, name)
+        return getattr(import_module(_LATE.get(name, "casckpt.ops.reports")), name)
     raise AttributeError(f"module 'casckpt.store' has no attribute {name!r}")
 
 

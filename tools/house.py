@@ -23,7 +23,7 @@ FLOORS = (
     ("integrations",),
     ("train",),
     ("store",),
-    ("exchange", "browse"),
+    ("exchange", "browse", "upkeep"),
     ("view",),
     ("ops",),
     ("plan", "odb"),

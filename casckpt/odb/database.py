@@ -41,14 +41,17 @@ class Database:
     Invariant: the tables are the fold of all valid frames up to `tail.position`.
     """
 
-    def __init__(self, storage: Storage, uuid: bytes) -> None:
+    def __init__(self, storage: Storage, uuid: bytes, *, current_run: str | None = None) -> None:
         self.storage = storage
+        self.current_run = current_run
+        """The run that `@` means; None for the one committed to last."""
         self.journal = Journal(storage, uuid)
         self.packs = PackReader(storage)
         self.mutex = threading.RLock()
         """Held while the tables and the place in the journal change; taken after the journal lock, never before."""
         self._index: Index | None = None
-        self._pending = 0
+        self.pending = 0
+        """Frames that the index does not know yet."""
         self.rebuilt = False
         """Whether opening had to build the index anew."""
         self.tables = t.MemoryTables()
@@ -67,7 +70,7 @@ class Database:
         self._index = self._find_index()
         position = None if self._index is None else _read_position(self._index)
         self.tables = t.MemoryTables(self._index)
-        self._pending = 0
+        self.pending = 0
         if position is None:
             self.tail = self.journal.read_all()
             self._fold(self.tables, self.tail)
@@ -128,7 +131,7 @@ class Database:
                     return
                 position = _read_position(self._index)
                 ahead = -1 if position is None else position.seq - self.tail.position.seq
-                if position is not None and (ahead > 0 or (ahead == 0 and self._pending)):
+                if position is not None and (ahead > 0 or (ahead == 0 and self.pending)):
                     self._restart(position)
             try:
                 self._replay()
@@ -139,7 +142,7 @@ class Database:
         """Forget what memory holds: the index has it all."""
         self.tables = t.MemoryTables(self._index)
         self.tail = Tail([], position, [], "clean")
-        self._pending = 0
+        self.pending = 0
 
     def _replay(self) -> None:
         self.tail = self.journal.read(self.tail.position)
@@ -149,13 +152,13 @@ class Database:
         """Fold frames that were just read or written."""
         with self.mutex:
             self._fold(self.tables, tail)
-            self._pending += len(tail.frames)
+            self.pending += len(tail.frames)
             self.tail = Tail([], tail.position, tail.gaps, tail.kind)
 
     def absorb(self, *, at_least: int = 1) -> None:
         """Bring the index up to date if so many frames are pending; skipped when another process is at it."""
         with self.mutex:
-            if self._index is None or self._index.is_copy or self._pending < at_least or self.storage.read_only:
+            if self._index is None or self._index.is_copy or self.pending < at_least or self.storage.read_only:
                 return
             try:
                 with self.storage.lock("index", exclusive=True, wait_s=0):
@@ -199,6 +202,11 @@ class Database:
             if self._index is not None:
                 self._index.close()
                 self._index = None
+
+    @property
+    def has_index(self) -> bool:
+        """Whether it works with an index, not in memory alone."""
+        return self._index is not None
 
     # -- what folding asks of packs
 

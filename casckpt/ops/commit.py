@@ -90,7 +90,7 @@ class CommitOptions:
 class CommitWords(TypedDict, total=False):
     """The arguments of `Store.commit` that mean the same in the background."""
 
-    run: str
+    run: str | None
     step: int | None
     epoch: int | float | None
     metrics: Mapping[str, int | float] | None
@@ -106,7 +106,7 @@ class CommitWords(TypedDict, total=False):
     environment: Any
     code: Any
     data: Any
-    compress: Compress
+    compress: Compress | None
     progress: Progress | None
     skip: str | Sequence[str] | None
     allow_pickle: bool | str | Sequence[str]
