@@ -63,6 +63,15 @@ def rfc3339(time_ns: int) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def local_time(time_ns: int) -> str:
+    """A time as date, hour and minute in the time zone of this machine, with its offset; far-off ones as a count."""
+    try:
+        moment = datetime.datetime.fromtimestamp(time_ns / 1e9).astimezone()
+    except (ValueError, OverflowError, OSError):
+        return f"{time_ns} ns"
+    return moment.strftime("%Y-%m-%d %H:%M %z")
+
+
 def json_number(value: int | float) -> int | float | str:
     """A number JSON can hold: non-finite ones become "NaN", "Infinity" and "-Infinity", very long ints hexadecimal."""
     if isinstance(value, int) and value.bit_length() > DECIMAL_BITS_MAX:

@@ -20,8 +20,9 @@ from casckpt.cli.call import Answer, Call
 from casckpt.cli.group import LazyGroup
 from casckpt.cli.output import Output
 from casckpt.cli.version import version_answer
-from casckpt.errors import StoreNotFound
+from casckpt.errors import StoreNotFound, UsageError
 from casckpt.view import json as envelopes
+from casckpt.view import records
 from casckpt.view.failure import Failure, failure_lines
 
 BROKEN_PIPE = 141
@@ -33,15 +34,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     call = Call(Output(os.environ), os.environ)
     try:
         try:
-            answer = _run(call, words)
-            code = 0 if answer is None else _print(call, answer)
-            call.output.flush()
+            with call.opened:
+                answer = _run(call, words)
+                code = 0 if answer is None else _print(call, answer)
+                call.output.flush()
         except BrokenPipeError:
             raise
         except (Exception, KeyboardInterrupt) as error:
             found = failures.failure_of(error, call)
             # A line that could not be parsed may not have got as far as its --json.
-            call.json = call.json or (isinstance(error, click.ClickException) and "--json" in words)
+            if isinstance(error, click.ClickException):
+                call.json = call.json or "--json" in words
+                call.ndjson = call.ndjson or "--ndjson" in words
             code = _fail(call, found, error)
             call.output.flush()
     except BrokenPipeError:
@@ -61,7 +65,10 @@ def _run(call: Call, words: list[str]) -> Answer | None:
 
 
 def _print(call: Call, answer: Answer) -> int:
-    if call.json:
+    output = call.output
+    if call.ndjson or call.tsv is not None:
+        _print_records(call, answer)
+    elif call.json:
         envelope = envelopes.success(
             answer.command or call.command,
             answer.data(),
@@ -71,21 +78,33 @@ def _print(call: Call, answer: Answer) -> int:
             elapsed_s=call.elapsed_s(),
             warnings=call.warnings,
         )
-        call.output.answer([envelopes.dumps(envelope)])
+        output.answer([envelopes.dumps(envelope)])
     elif not (answer.confirms and call.quiet):
-        output = call.output
-        output.answer(answer.text(output.look(output.stdout, call.color, ascii_only=call.ascii)))
+        output.page(answer.text(call.look(output.stdout)), wanted=not call.no_pager)
     return answer.exit_code
+
+
+def _print_records(call: Call, answer: Answer) -> None:
+    if answer.records is None:
+        option = "--ndjson" if call.ndjson else "--tsv"
+        raise UsageError(problem=f"{option} is for answers that are lists, as of log; here --json gives one object")
+    if call.ndjson:
+        call.output.answer(records.ndjson_lines(answer.record, answer.records(), answer.exit_code, call.warnings))
+    else:
+        fields = (call.tsv or "").split(",")
+        call.output.answer(records.tsv_lines(fields, answer.records(), header=call.header))
 
 
 def _fail(call: Call, found: Failure, error: BaseException) -> int:
     output = call.output
-    if call.json:
+    if call.ndjson:
+        output.answer(records.failed_lines(found))
+    elif call.json:
         output.answer([envelopes.dumps(envelopes.failure(found))])
     elif found.exit_code == failures.INTERRUPTED:
         output.errors([found.what])
     else:
-        output.errors(failure_lines(found, output.look(output.stderr, call.color, ascii_only=call.ascii)))
+        output.errors(failure_lines(found, call.look(output.stderr)))
     if call.verbose >= 2:
         output.errors(failures.traceback_lines(error))
     return found.exit_code
@@ -116,7 +135,7 @@ def root(call: Call) -> Answer | None:
     try:
         call.locate()
     except StoreNotFound:
-        if call.json:
+        if call.for_program:
             raise
         shown = context.get_help().splitlines()
         return Answer(dict, lambda _: shown)

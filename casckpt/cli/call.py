@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from time import monotonic
+from typing import TYPE_CHECKING, Any, TextIO
 
 from casckpt.errors import StoreNotFound
 
 if TYPE_CHECKING:
     from casckpt.cli.output import Output
+    from casckpt.cli.progress import Progress
     from casckpt.store import Store
     from casckpt.view.text import Look
 
@@ -21,7 +23,7 @@ READ_ONLY_OUTCOME = "nothing was changed"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a command found or did, made from values: nothing in it needs the store any more.
+    """What a command found or did. The store it comes from stays open until it is printed, so it may be lazy.
 
     Args:
         data: the `data` of the `--json` envelope.
@@ -29,6 +31,8 @@ class Answer:
         exit_code: 0, or what this answer means to a script.
         confirms: it only says that the command did its work, so `-q` leaves it out.
         command: names the schema; by default the command that was called.
+        records: of an answer that is a list: its items, for `--ndjson` and `--tsv`.
+        record: what one of them is, the `type` of its line.
     """
 
     data: Callable[[], Mapping[str, Any]]
@@ -36,6 +40,8 @@ class Answer:
     exit_code: int = 0
     confirms: bool = False
     command: str | None = None
+    records: Callable[[], Iterable[Mapping[str, Any]]] | None = None
+    record: str = "record"
 
 
 @dataclass
@@ -46,10 +52,17 @@ class Call:
     environ: Mapping[str, str]
     store: str | None = None
     json: bool = False
+    ndjson: bool = False
+    tsv: str | None = None
+    header: bool = False
     quiet: bool = False
     verbose: int = 0
     color: str | None = None
     ascii: bool = False
+    time: str | None = None
+    full_id: bool = False
+    progress_mode: str | None = None
+    no_pager: bool = False
     version: bool = False
     command: str = "status"
     place: str | None = None
@@ -57,10 +70,17 @@ class Call:
     outcome: str = READ_ONLY_OUTCOME
     """What to say after an interrupt; commands that change something set it as they go."""
     warnings: list[dict[str, str]] = field(default_factory=list)
-    started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=monotonic)
+    opened: ExitStack = field(default_factory=ExitStack)
+    """Closes the stores of the call, once its answer is printed."""
+
+    @property
+    def for_program(self) -> bool:
+        """Whether a program reads stdout as JSON: then nothing is said in words."""
+        return self.json or self.ndjson
 
     def open(self) -> Store:
-        """The store that -C, CASCKPT_STORE or the working folder names, opened.
+        """The store that -C, CASCKPT_STORE or the working folder names, open until the answer is printed.
 
         Raises:
             StoreNotFound: there is none.
@@ -68,7 +88,20 @@ class Call:
         from casckpt import store as api
 
         self.place = self.locate()
-        return api.open(self.place)
+        return self.opened.enter_context(api.open(self.place))
+
+    def look(self, stream: TextIO) -> Look:
+        """How to draw on a stream."""
+        return self.output.look(
+            stream, self.color, ascii_only=self.ascii, time=self.time or "relative", full_id=self.full_id
+        )
+
+    def progress(self, what: str) -> Progress:
+        """How far something is, on stderr: a context manager, called with the bytes done and in all."""
+        mode = self.progress_mode or "auto"
+        if mode == "auto" and (self.quiet or self.for_program):
+            mode = "none"
+        return self.output.progress(what, mode, ascii_only=self.ascii)
 
     def named_store(self) -> str | None:
         """The store named by -C or CASCKPT_STORE, None if the working folder decides."""
@@ -92,15 +125,15 @@ class Call:
 
     def elapsed_s(self) -> float:
         """Seconds since the call began."""
-        return time.monotonic() - self.started
+        return monotonic() - self.started
 
     def note(self, text: str) -> None:
         """Say something on stderr that is no part of the answer."""
-        if not (self.quiet or self.json):
+        if not (self.quiet or self.for_program):
             self.output.note(text)
 
     def warn(self, code: str, text: str) -> None:
         """Warn: on stderr, or in the envelope."""
         self.warnings.append({"code": code, "message": text})
-        if not (self.quiet or self.json):
+        if not (self.quiet or self.for_program):
             self.output.note(f"warning: {text}")

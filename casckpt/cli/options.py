@@ -42,10 +42,20 @@ def global_options() -> list[click.Option]:
             help="The store.  [default: CASCKPT_STORE, else the nearest .casckpt/ in this folder or above]",
         ),
         _global("--json", is_flag=True, default=None, help="Print one JSON object, also on failure."),
+        _global("--ndjson", is_flag=True, default=None, help="Print a list as a JSON object a line, and an end mark."),
+        _global("--tsv", metavar="FIELDS", help="Print fields of a list with tabs, as id,step,metrics.val/loss."),
+        _global("--header", is_flag=True, default=None, help="With --tsv: the names of the fields first."),
         _global("-q", "--quiet", is_flag=True, default=None, help="Print no confirmations and notes."),
         _global("-v", "--verbose", count=True, callback=_add, help="Say more; -vv shows tracebacks."),
         _global("--color", type=click.Choice(["auto", "always", "never"]), help="When to colour."),
         _global("--ascii", is_flag=True, default=None, help="Draw with ASCII characters only."),
+        _global("--time", type=click.Choice(["relative", "local", "utc", "iso"]), help="How to print times."),
+        _global("--full-id", is_flag=True, default=None, help="Print ids with all their 64 digits."),
+        _global("--no-pager", is_flag=True, default=None, help="Do not page what is longer than the screen."),
+        _global(
+            "--progress", "progress_mode", type=click.Choice(["auto", "bar", "plain", "json", "none"]),
+            help="How to show progress on stderr.",
+        ),
     ]  # fmt: skip
 
 
@@ -75,16 +85,27 @@ class Command(click.Command):
             record = parameter.get_help_record(ctx)
             if record is not None and isinstance(parameter, click.Option):
                 (own if parameter.expose_value or parameter.name == "help" else common).append(record)
-        for title, records in (("Options", own), ("Global options", common)):
-            if records:
-                with formatter.section(title):
-                    formatter.write_dl(records)
+        if own:
+            with formatter.section("Options"):
+                formatter.write_dl(own)
+        with formatter.section("Global options"):
+            if isinstance(self, click.Group):
+                formatter.write_dl(common)
+            else:  # a page that says the same for every command hides what is its own
+                names = ", ".join(names.partition(" ")[0].rstrip(",") for names, _ in common)
+                formatter.write_text(f"{names}: see {ctx.find_root().info_name} --help")
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         if self.examples:
             with formatter.section("Examples"):
                 for example in self.examples:
                     formatter.write(f"{'':>{formatter.current_indent}}{example}\n")
+
+
+def dry_run(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The option of every command that changes something; the function takes `dry_run`."""
+    text = "Check everything and say what would be done, but change nothing."
+    return click.option("-n", "--dry-run", is_flag=True, help=text)(function)
 
 
 def command(*examples: str) -> Callable[[Callable[..., Any]], click.Command]:

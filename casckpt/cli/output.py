@@ -9,18 +9,16 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from itertools import chain, islice
+from time import time_ns
 from typing import TextIO
 
 import click
 
+from casckpt.cli.progress import Bar, Json, Plain, Progress
 from casckpt.view import text as t
 from casckpt.view.text import Look, safe
-
-PROGRESS_AFTER_S = 0.5
-PROGRESS_EVERY_S = 0.1
-ERASE = "\r\x1b[K"
 
 _STYLES: dict[str, dict[str, bool | str]] = {
     t.ID: {"fg": "yellow"},
@@ -67,16 +65,45 @@ class Output:
             with contextlib.suppress(AttributeError, ValueError):
                 stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
-    def look(self, stream: TextIO, color: str | None, *, ascii_only: bool) -> Look:
-        """How to draw on a stream."""
-        coloured = wants_color(color, self.environ, terminal=_is_terminal(stream))
+    def look(
+        self, stream: TextIO, color: str | None, *, ascii_only: bool, time: str = "relative", full_id: bool = False
+    ) -> Look:
+        """How to draw on a stream: on a terminal no wider than it is."""
+        terminal = _is_terminal(stream)
+        coloured = wants_color(color, self.environ, terminal=terminal)
         plain = ascii_only or not (stream.encoding or "").lower().replace("-", "").startswith("utf")
-        now_ns = time.time_ns()
-        return Look(now_ns, plain, paint) if coloured else Look(now_ns, plain)
+        room = self.columns(stream) if terminal else None
+        return Look(time_ns(), plain, paint if coloured else t.unpainted, room, time, full_id)
+
+    def columns(self, stream: TextIO) -> int:
+        """How many columns the terminal behind a stream has; 80 if it does not tell."""
+        given = self.environ.get("COLUMNS", "")
+        if given.isdigit() and int(given):
+            return int(given)
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            return os.get_terminal_size(stream.fileno()).columns or 80
+        return 80
 
     def answer(self, lines: Iterable[str]) -> None:
         """Write lines to stdout."""
         self.stdout.writelines(f"{line}\n" for line in lines)
+
+    def page(self, lines: Iterable[str], *, wanted: bool) -> None:
+        """Write lines to stdout, through a pager if it is a terminal that has fewer lines."""
+        if not (wanted and _can_erase(self.stdout, self.environ)):
+            self.answer(lines)
+            return
+        from casckpt.cli import pager
+
+        rest = iter(lines)
+        # One line is the prompt's. A line that wraps is more than one on the screen; less sees to that itself.
+        head = list(islice(rest, pager.screen_lines(self.environ, self.stdout.fileno()) - 1))
+        beyond = next(rest, None)
+        command = [] if beyond is None else pager.pager_of(self.environ)
+        every = chain(head, () if beyond is None else (beyond,), rest)
+        self.stdout.flush()
+        if not command or not pager.page(command, every, self.environ):
+            self.answer(every)
 
     def raw(self, pieces: Iterable[bytes]) -> None:
         """Write bytes to stdout as they are; BrokenPipeError if its reader is gone."""
@@ -112,9 +139,19 @@ class Output:
                     os.dup2(nowhere, stream.fileno())
                     os.close(nowhere)
 
-    def progress(self, what: str, *, wanted: bool) -> Progress:
-        """A progress line on stderr, silent unless it is wanted and stderr a terminal that can erase."""
-        return Progress(what, self.stderr if wanted and _can_erase(self.stderr, self.environ) else None)
+    def progress(self, what: str, mode: str, *, ascii_only: bool = False) -> Progress:
+        """Progress on stderr.
+
+        Args:
+            mode: `bar`, `plain`, `json` or `none`; `auto` is a bar on a terminal that can erase, else plain lines,
+                and nothing on a terminal that cannot.
+        """
+        stream = self.stderr
+        if mode == "auto":
+            mode = "bar" if _can_erase(stream, self.environ) else "none" if _is_terminal(stream) else "plain"
+        if mode == "bar":
+            return Bar(what, stream, lambda: self.columns(stream), ascii_only=ascii_only)
+        return {"plain": Plain, "json": Json}.get(mode, Progress)(what, stream)
 
 
 def _is_terminal(stream: TextIO) -> bool:
@@ -123,38 +160,3 @@ def _is_terminal(stream: TextIO) -> bool:
 
 def _can_erase(stream: TextIO, environ: Mapping[str, str]) -> bool:
     return _is_terminal(stream) and environ.get("TERM") != "dumb"
-
-
-class Progress:
-    """A line that says how far something is: shown after half a second, redrawn ten times a second, then erased.
-
-    A context manager; calling it with bytes done and in total reports progress.
-    """
-
-    def __init__(self, what: str, stream: TextIO | None, clock: Callable[[], float] = time.monotonic) -> None:
-        self.done = 0
-        self.total: int | None = None
-        self._what = what
-        self._stream = stream
-        self._clock = clock
-        self._started = clock()
-        self._next = self._started + PROGRESS_AFTER_S
-        self._shown = False
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._shown and self._stream is not None:
-            self._stream.write(ERASE)
-            self._stream.flush()
-
-    def __call__(self, done: int, total: int | None = None) -> None:
-        self.done, self.total = done, total
-        now = self._clock()
-        if self._stream is None or now < self._next:
-            return
-        self._next = now + PROGRESS_EVERY_S
-        self._shown = True
-        self._stream.write(ERASE + t.progress(self._what, done, total, now - self._started))
-        self._stream.flush()

@@ -68,13 +68,13 @@ def _first(rows: Iterable[list[Cell]], count: int, top: int, look: Look, titles:
 def _value_lines(values: ValueDiff, equal: int, look: Look, top: int) -> Lines:
     """Measures by leaf and by group, and how much was read for them."""
     leaves = (
-        [Cell("~", t.CHANGED), Cell(safe(leaf.path), t.CHANGED), Cell(_form(leaf.before, leaf.after, look)),
+        [Cell("~", t.CHANGED), Cell(safe(leaf.path), t.CHANGED, cut=True), Cell(_form(leaf.before, leaf.after, look)),
          *_measure_cells(leaf.measures)]
         for leaf in values.leaves
     )  # fmt: skip
     yield from _first(leaves, len(values.leaves), top, look, _titles("values", "type"))
     groups = (
-        [Cell("~", t.CHANGED), Cell(safe(group.path), t.CHANGED), Cell(f"{group.leaves} ~ {group.equal} ="),
+        [Cell("~", t.CHANGED), Cell(safe(group.path), t.CHANGED, cut=True), Cell(f"{group.leaves} ~ {group.equal} ="),
          *_measure_cells(group.measures)]
         for group in values.groups
     )  # fmt: skip
@@ -144,4 +144,4 @@ def _leaf_cells(leaf: LeafChange, look: Look) -> list[Cell]:
     if leaf.change not in _MARKS and leaf.differing:
         size = f"{format_bytes(leaf.differing)} of {size} differ"
     path = safe(leaf.path) if leaf.source is None else f"{safe(leaf.source)} {look.arrow} {safe(leaf.path)}"
-    return [Cell(mark, role), Cell(path, role), Cell(what), Cell(size, t.MUTED)]
+    return [Cell(mark, role), Cell(path, role, cut=True), Cell(what), Cell(size, t.MUTED)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from casckpt.ops.values import CommitInfo
@@ -16,29 +17,38 @@ if TYPE_CHECKING:
     from casckpt.ops.reports import CheckoutReport, LeafSummary, RefChange
 
 METRICS_SHOWN = 4
+BLOCK_COMMITS = 50
+"""So many rows of a log are aligned with each other, and read before the first is printed."""
 VALUE_WIDTH = 60
 _HEADS = {"last": 0, "best": 1, "recovery": 2}
 
 
-def log_lines(commits: Sequence[CommitInfo], look: Look, *, oneline: bool = False) -> Iterator[str]:
-    """A line a commit, in aligned columns; without `oneline` its message follows, indented."""
-    lines = t.columns((commit_cells(commit, look) for commit in commits), look)
-    for commit, line in zip(commits, lines, strict=True):
-        yield line
-        if commit.message and not oneline:
-            yield from (f"    {line}".rstrip() for line in message_lines(commit))
+def log_lines(commits: Iterable[CommitInfo], look: Look, *, oneline: bool = False) -> Iterator[str]:
+    """A line a commit, aligned block by block as they come; without `oneline` its message follows, indented."""
+    for block in _blocks(commits):
+        lines = t.columns((commit_cells(commit, look) for commit in block), look)
+        for commit, line in zip(block, lines, strict=True):
+            yield line
+            if commit.message and not oneline:
+                yield from (f"    {line}".rstrip() for line in message_lines(commit))
+
+
+def _blocks(commits: Iterable[CommitInfo]) -> Iterator[list[CommitInfo]]:
+    rest = iter(commits)
+    while block := list(islice(rest, BLOCK_COMMITS)):
+        yield block
 
 
 def commit_cells(commit: CommitInfo, look: Look) -> list[Cell]:
     """A commit in one row: id, run, step, metrics, bytes added, age, refs, and what is unusual about it."""
     return [
-        Cell(commit.short, t.ID),
-        Cell(safe(commit.run)),
+        Cell(look.id(commit.id), t.ID),
+        Cell(safe(commit.run), cut=True),
         Cell(step(commit)),
         Cell(t.metrics(commit.metrics, METRICS_SHOWN)),
         Cell("" if commit.added is None else f"+{format_bytes(commit.added)}", t.PLAIN, right=True),
         Cell(look.when(commit.time_ns), t.MUTED),
-        Cell(f"({refs(commit)})" if commit.refs else "", t.REF),
+        Cell(f"({refs(commit)})" if commit.refs else "", t.REF, cut=True),
         Cell(remarks(commit), t.BAD if commit.dropped else t.MUTED),
     ]
 
@@ -138,7 +148,7 @@ def leaf_cells(leaf: LeafSummary) -> list[Cell]:
     # An empty file has no blob, so its size is not stated.
     nbytes = 0 if leaf.kind == "file" and leaf.nbytes is None else leaf.nbytes
     size = Cell("" if nbytes is None else format_bytes(nbytes), t.PLAIN, right=True)
-    return [Cell(safe(leaf.path)), Cell(safe(what), look), size, Cell(_value(leaf), t.MUTED)]
+    return [Cell(safe(leaf.path), cut=True), Cell(safe(what), look), size, Cell(_value(leaf), t.MUTED, cut=True)]
 
 
 def _value(leaf: LeafSummary) -> str:
@@ -180,11 +190,11 @@ def _change_cells(change: RefChange, look: Look) -> list[Cell]:
     name = change.ref.removeprefix("runs/")
     tag = change.ref.removeprefix("tags/")
     return [
-        Cell("removed", t.BAD) if change.new is None else Cell(change.new[:12], t.ID),
+        Cell("removed", t.BAD) if change.new is None else Cell(look.id(change.new), t.ID),
         Cell(safe(name if tag == change.ref else f"tag: {tag}"), t.REF),
         Cell(safe(change.reason)),
         Cell(look.when(change.time_ns), t.MUTED),
-        Cell("" if change.old is None else f"was {change.old[:12]}"),
+        Cell("" if change.old is None else f"was {look.id(change.old)}"),
         Cell(safe(change.note), t.MUTED),
     ]
 

@@ -31,7 +31,7 @@ def path_cells(found: PathInfo) -> list[Cell]:
     path, *cells = leaf_cells(found)
     if found.leaves is None:
         return [path, *cells]
-    return [Cell(f"{path.text}/", t.REF), *cells[:2], Cell(t.plural(found.leaves, "leaf", "leaves"), t.MUTED)]
+    return [Cell(f"{path.text}/", t.REF, cut=True), *cells[:2], Cell(t.plural(found.leaves, "leaf", "leaves"), t.MUTED)]
 
 
 def value_text(found: PathInfo) -> str | None:

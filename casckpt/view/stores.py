@@ -35,7 +35,9 @@ def status_lines(status: Status, look: Look) -> Iterator[str]:
 
 def runs_lines(runs: Sequence[RunInfo], look: Look) -> Iterator[str]:
     """A line a run: how many commits, its newest one, its best and what best means."""
-    rows = ([*cells[:2], Cell(run.last.short, t.ID), *cells[2:]] for run in runs for cells in [_run_cells(run, look)])
+    rows = (
+        [*cells[:2], Cell(look.id(run.last.id), t.ID), *cells[2:]] for run in runs for cells in [_run_cells(run, look)]
+    )
     yield from t.columns(rows, look)
 
 

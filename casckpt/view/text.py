@@ -6,12 +6,13 @@ decided by whoever supplies `Look.paint`.
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from casckpt.units import DECIMAL_BITS_MAX, format_age, format_bytes, format_count, rfc3339
+from casckpt.units import DECIMAL_BITS_MAX, format_age, format_bytes, format_count, local_time, rfc3339
 
 PLAIN, ID, REF, LABEL, MUTED, GOOD, BAD, ADDED, REMOVED, CHANGED = (
     "", "id", "ref", "label", "muted", "good", "bad", "added", "removed", "changed",
@@ -19,37 +20,71 @@ PLAIN, ID, REF, LABEL, MUTED, GOOD, BAD, ADDED, REMOVED, CHANGED = (
 """Roles: what a piece of text is, never how it looks."""
 
 WEEK_S = 7 * 86400
+ID_DIGITS = 12
+CUT_MIN = 12
+"""A text is never cut to fewer columns."""
+BAR_MIN, BAR_MAX = 8, 30
 _ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
-def _unpainted(_role: str, text: str) -> str:
+def unpainted(_role: str, text: str) -> str:
+    """A text without colour."""
     return text
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How lines are to be drawn: the time it is, the characters that may be used, the colours."""
+    """How lines are to be drawn: the time it is, the characters that may be used, the colours, the room there is.
+
+    Args:
+        width: columns of the terminal; None if nothing needs to be cut.
+        time: how times are written: `relative`, `local`, `utc` or `iso`.
+        full_id: whether ids are written with all their digits.
+    """
 
     now_ns: int
     ascii: bool = False
-    paint: Callable[[str, str], str] = _unpainted
+    paint: Callable[[str, str], str] = unpainted
+    width: int | None = None
+    time: str = "relative"
+    full_id: bool = False
 
     @property
     def arrow(self) -> str:
         return "->" if self.ascii else "→"
 
+    @property
+    def ellipsis(self) -> str:
+        return "..." if self.ascii else "…"
+
+    def id(self, identity: str) -> str:
+        """An id as it is shown: its first 12 digits, or all."""
+        return identity if self.full_id else identity[:ID_DIGITS]
+
     def when(self, time_ns: int) -> str:
-        """A time as its age, from a week on as a date in UTC."""
+        """A time as was asked for; `relative` is its age, from a week on a date in UTC."""
+        if self.time == "iso":
+            return rfc3339(time_ns)
+        if self.time == "local":
+            return local_time(time_ns)
         age_s = (self.now_ns - time_ns) / 1e9
-        return format_age(age_s) if age_s < WEEK_S else f"{rfc3339(time_ns)[:16].replace('T', ' ')} UTC"
+        if self.time == "relative" and age_s < WEEK_S:
+            return format_age(age_s)
+        return f"{rfc3339(time_ns)[:16].replace('T', ' ')} UTC"
 
 
 class Cell(NamedTuple):
-    """A piece of text with its role; `right` aligns it to the right of its column."""
+    """A piece of text with its role.
+
+    Args:
+        right: it is aligned to the right of its column.
+        cut: in a row too long for the terminal its middle may go.
+    """
 
     text: str
     role: str = PLAIN
     right: bool = False
+    cut: bool = False
 
 
 def safe(text: str) -> str:
@@ -79,22 +114,63 @@ def width(text: str) -> int:
     )
 
 
+def cut(text: str, size: int, ellipsis: str) -> str:
+    """A text in at most `size` columns: of a longer one the middle is left out."""
+    if width(text) <= size:
+        return text
+    room = max(0, size - width(ellipsis))
+    head, tail = _head(text, room - room // 2), _head(text[::-1], room // 2)[::-1]
+    return f"{head}{ellipsis}{tail}"
+
+
+def _head(text: str, size: int) -> str:
+    """The longest start of a text that takes at most `size` columns."""
+    used = 0
+    for at, char in enumerate(text):
+        used += width(char)
+        if used > size:
+            return text[:at]
+    return text
+
+
 def columns(rows: Iterable[Sequence[Cell]], look: Look, *, indent: str = "", gap: str = "  ") -> Iterator[str]:
-    """Rows of cells as aligned lines without trailing spaces. Columns that are empty in every row vanish."""
+    """Rows of cells as aligned lines without trailing spaces. Columns that are empty in every row vanish.
+
+    Where a row is wider than the terminal, the widest columns that may be cut are.
+    """
     table = [list(row) for row in rows]
     count = max(map(len, table), default=0)
     widths = [max((width(row[at].text) for row in table if at < len(row)), default=0) for at in range(count)]
+    if look.width is not None:
+        may_cut = [any(row[at].cut for row in table if at < len(row)) for at in range(count)]
+        fit(widths, may_cut, look.width - len(indent), len(gap))
     for row in table:
         used = [(cell, widths[at]) for at, cell in enumerate(row) if widths[at]]
         while used and not used[-1][0].text:
             used.pop()
         pieces = []
         for number, (cell, size) in enumerate(used):
-            padding = " " * (size - width(cell.text))
-            painted = look.paint(cell.role, cell.text)
+            text = cut(cell.text, size, look.ellipsis) if cell.cut else cell.text
+            padding = " " * (size - width(text))
+            painted = look.paint(cell.role, text)
             last = number == len(used) - 1
             pieces.append(padding + painted if cell.right else painted if last else painted + padding)
         yield indent + gap.join(pieces)
+
+
+def fit(widths: list[int], may_cut: Sequence[bool], room: int, gap: int) -> None:
+    """Shrink the columns that may be cut, the widest first, until all fit into the room or none can shrink more."""
+    excess = sum(widths) + gap * (sum(map(bool, widths)) - 1) - room
+    while excess > 0:
+        candidates = [at for at, size in enumerate(widths) if may_cut[at] and size > CUT_MIN]
+        if not candidates:
+            return
+        widest = max(candidates, key=lambda at: widths[at])
+        others = max((widths[at] for at in candidates if at != widest), default=CUT_MIN)
+        # Down to the next one, at least by one column, so that equal ones take turns.
+        step = min(excess, max(1, widths[widest] - max(others, CUT_MIN)))
+        widths[widest] -= step
+        excess -= step
 
 
 def fields(pairs: Iterable[tuple[str, Cell | str]], look: Look) -> Iterator[str]:
@@ -128,8 +204,28 @@ def metrics(values: Mapping[str, int | float], limit: int | None = None) -> str:
 
 
 def progress(what: str, done: int, total: int | None, elapsed_s: float) -> str:
-    """How far something is, in a line that fits any terminal: bytes, share, rate."""
+    """How far something is: bytes, share, rate."""
     rate = f"  {format_bytes(int(done / elapsed_s))}/s" if elapsed_s > 0 else ""
     if not total:
         return f"{what} {format_bytes(done)}{rate}"
-    return f"{what} {format_bytes(done)} of {format_bytes(total)}  {min(100, 100 * done // total)} %{rate}"
+    return f"{what} {format_bytes(done)} of {format_bytes(total)}  {_percent(done, total)} %{rate}"
+
+
+def progress_bar(
+    what: str, done: int, total: int | None, elapsed_s: float, room: int, *, ascii_only: bool = False
+) -> str:
+    """The same with a bar and the time that is left, as far as there is room for them; never wider than the room."""
+    line = progress(what, done, total, elapsed_s)
+    if total and 0 < done < total and elapsed_s > 0:
+        left_s = math.ceil((total - done) * elapsed_s / done)
+        line += f"  {left_s // 60}:{left_s % 60:02d} left"
+    size = min(BAR_MAX, room - width(line) - 1)
+    if total and size >= BAR_MIN:
+        full = size * _percent(done, total) // 100
+        filled, empty = ("#", "-") if ascii_only else ("━", "╌")
+        line = line.replace(what, f"{what} {filled * full}{empty * (size - full)}", 1)
+    return cut(line, max(room, 0), "")
+
+
+def _percent(done: int, total: int) -> int:
+    return min(100, 100 * done // total)

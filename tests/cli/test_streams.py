@@ -1,6 +1,7 @@
 """Colours, encodings, pipes that break, progress lines."""
 
 import io
+import json
 import os
 import pty
 import subprocess
@@ -12,7 +13,9 @@ from pathlib import Path
 import pytest
 
 import casckpt
-from casckpt.cli.output import ERASE, Output, Progress, wants_color
+from casckpt.cli.call import Call
+from casckpt.cli.output import Output, wants_color
+from casckpt.cli.progress import ERASE, Bar, Json, Plain, Progress
 from tests.cli import scenes
 from tests.cli.runner import run
 
@@ -123,32 +126,102 @@ class Clock:
         return self.now
 
 
-def test_progress_waits_half_a_second_is_drawn_ten_times_a_second_and_erased() -> None:
+def drawn(progress: Progress, clock: Clock, times: tuple[float, ...], total: int | None = 1 << 20) -> None:
+    with progress:
+        for clock.now in times:
+            progress(int(clock.now / times[-1] * (total or 1 << 20)), total)
+
+
+def bar(terminal: io.StringIO, clock: Clock, columns: int = 100, *, ascii_only: bool = False) -> Bar:
+    made = Bar("commit", terminal, lambda: columns, ascii_only=ascii_only)
+    made._clock, made._started = clock, 0.0
+    return made
+
+
+def test_a_bar_waits_half_a_second_is_drawn_ten_times_a_second_and_erased() -> None:
     terminal, clock = Terminal(), Clock()
-    with Progress("commit", terminal, clock) as progress:
-        for clock.now in (0.1, 0.4, 0.6, 0.61, 0.65, 0.8):
-            progress(int(clock.now * (1 << 20)), 1 << 20)
-        assert terminal.getvalue().count(ERASE) == 2
-        assert terminal.getvalue().endswith("commit 819.2 KiB of 1.0 MiB  79 %  1024.0 KiB/s")
-    assert terminal.getvalue().endswith(ERASE)
+    drawn(bar(terminal, clock), clock, (0.2, 0.4, 0.6, 0.61, 0.65, 0.8))
+    first, second, last = terminal.getvalue().split(ERASE)[1:]
+    assert first.startswith("commit ━")
+    assert first.endswith("768.0 KiB of 1.0 MiB  74 %  1.2 MiB/s  0:01 left")
+    assert "100 %" in second
+    assert last == ""
+
+
+@pytest.mark.parametrize("columns", [1, 10, 40, 80, 300])
+@pytest.mark.parametrize("total", [None, 0, 1 << 20])
+def test_a_bar_never_fills_the_terminal_and_keeps_to_ascii_where_asked(columns: int, total: int | None) -> None:
+    terminal, clock = Terminal(), Clock()
+    drawn(bar(terminal, clock, columns, ascii_only=True), clock, (1.0, 2.0, 3.0), total)
+    lines = terminal.getvalue().split(ERASE)
+    assert all(len(line) < columns for line in lines)
+    assert terminal.getvalue().isascii()
+    assert lines[-1] == ""
 
 
 def test_quick_work_shows_no_progress() -> None:
-    terminal, clock = Terminal(), Clock()
-    with Progress("commit", terminal, clock) as progress:
-        progress(1, 2)
+    for made in (bar(terminal := Terminal(), clock := Clock()), Plain("commit", terminal, clock)):
+        drawn(made, clock, (0.1, 0.3))
     assert terminal.getvalue() == ""
 
 
-@pytest.mark.parametrize(("stream", "term"), [(io.StringIO(), "xterm"), (Terminal(), "dumb")])
-def test_progress_needs_a_terminal_that_can_erase(stream: io.StringIO, term: str) -> None:
+def test_a_log_gets_a_line_a_quarter_and_one_each_half_minute() -> None:
+    stream, clock = io.StringIO(), Clock()
+    drawn(Plain("push", stream, clock), clock, (1.0, 6.0, 7.0, 9.0, 39.0, 40.0, 95.0, 96.0, 100.0), 100_000)
+    shown = [line.split("  ")[1] for line in stream.getvalue().splitlines()]
+    assert shown == ["39 %", "95 %", "100 %"]
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_progress_as_json_is_an_object_a_line_and_ends_with_where_it_ended() -> None:
+    stream, clock = io.StringIO(), Clock()
+    drawn(Json("push", stream, clock), clock, (0.5, 0.6, 0.7, 2.0))
+    events = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [event["done"] for event in events] == [1 << 18, 1 << 20, 1 << 20]
+    assert events[-1] == {"type": "progress", "phase": "push", "done": 1 << 20, "total": 1 << 20, "rate": 1 << 19}
+
+
+@pytest.mark.parametrize(
+    ("stream", "term", "mode", "expected"),
+    [
+        (Terminal(), "xterm", "auto", Bar),
+        (Terminal(), "dumb", "auto", Progress),
+        (io.StringIO(), "xterm", "auto", Plain),
+        (Terminal(), "xterm", "plain", Plain),
+        (Terminal(), "xterm", "json", Json),
+        (Terminal(), "xterm", "none", Progress),
+        (io.StringIO(), "xterm", "bar", Bar),
+    ],
+)
+def test_progress_goes_by_the_stream_unless_asked_for(
+    stream: io.StringIO, term: str, mode: str, expected: type[Progress]
+) -> None:
     output = Output({"TERM": term})
     output.stderr = stream
-    progress = output.progress("commit", wanted=True)
-    progress._next = 0
-    progress(1, 2)
-    assert stream.getvalue() == ""
-    assert (progress.done, progress.total) == (1, 2)
+    assert type(output.progress("commit", mode)) is expected
+
+
+def test_quiet_and_json_show_no_progress_unless_it_is_asked_for() -> None:
+    for settings, expected in (
+        ({"quiet": True}, Progress),
+        ({"json": True}, Progress),
+        ({"ndjson": True}, Progress),
+        ({"json": True, "progress_mode": "json"}, Json),
+        ({}, Plain),
+    ):
+        output = Output({})
+        output.stderr = io.StringIO()
+        assert type(Call(output, {}, **settings).progress("commit")) is expected  # type: ignore[arg-type]
+
+
+def test_a_stream_that_is_gone_does_not_stop_the_work() -> None:
+    class Gone(Terminal):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+    for made in (bar(gone := Gone(), clock := Clock()), Plain("commit", gone, clock), Json("commit", gone, clock)):
+        drawn(made, clock, (10.0, 50.0))
+        assert made.done == 1 << 20
 
 
 def committed_file(folder: Path) -> tuple[Path, bytes]:

@@ -10,11 +10,15 @@ import pytest
 
 from casckpt import errors
 from casckpt.cli.app import root
+from casckpt.cli.options import global_options
 from casckpt.cli.table import COMMANDS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "cli.md").read_text()
 SECTIONS = dict(re.findall(r"^###? (\S.*?)\n(.*?)(?=^##|\Z)", PAGE, re.DOTALL | re.MULTILINE))
-GLOBAL = {"--store", "--json", "--quiet", "--verbose", "--color", "--ascii", "--help", "--version"}
+GLOBAL = {name for option in global_options() for name in option.opts if name.startswith("--")} | {
+    "--help",
+    "--version",
+}
 
 
 def options(command: click.Command) -> set[str]:

@@ -33,20 +33,20 @@ def cat_command(call: Call, rev: str, raw: bool) -> Answer | None:
     from casckpt.view.listing import ls_lines, text_pieces, value_text
 
     name, path = split_path(rev)
-    with call.open() as store:
-        target = f"id:{store.show(name).id}:{path or ''}"
-        found = store.entry(target)
-        if found.leaves is not None:
-            raise UsageError(problem=f"{rev} is a container: casckpt ls {rev} lists what is in it")
-        if call.json:
-            data = _data(call, store, target, found)
-            return Answer(lambda: data, lambda _: ())
-        if found.kind in _BYTES or (raw and found.kind == "str"):
-            call.output.raw(store.pieces(target))
-            return None
-        if found.kind == "str":
-            call.output.text(text_pieces(store.pieces(target)))
-            return None
+    store = call.open()
+    target = f"id:{store.show(name).id}:{path or ''}"
+    found = store.entry(target)
+    if found.leaves is not None:
+        raise UsageError(problem=f"{rev} is a container: casckpt ls {rev} lists what is in it")
+    if call.json:
+        data = _data(call, store, target, found)
+        return Answer(lambda: data, lambda _: ())
+    if found.kind in _BYTES or (raw and found.kind == "str"):
+        call.output.raw(store.pieces(target))
+        return None
+    if found.kind == "str":
+        call.output.text(text_pieces(store.pieces(target)))
+        return None
     shown = value_text(found)
     if shown is None:
         form = "npz" if found.kind in ("tensor", "array") else "json"

@@ -30,7 +30,8 @@ def checkout_command(call: Call, rev: str, dest: str | None, replace: bool, link
     from casckpt.plan.revision import split_path
     from casckpt.view.history import checkout_lines
 
-    with call.open() as store, call.output.progress("checkout", wanted=not (call.quiet or call.json)) as progress:
+    store = call.open()
+    with call.progress("checkout") as progress:
         if dest is None:
             name, path = split_path(rev)
             dest = (path or "").strip("/").rpartition("/")[2] or store.show(name).short

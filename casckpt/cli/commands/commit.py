@@ -96,7 +96,8 @@ def commit_command(
     """
     from casckpt.view.history import one_line
 
-    with call.open() as store, call.output.progress("commit", wanted=not (call.quiet or call.json)) as progress:
+    store = call.open()
+    with call.progress("commit") as progress:
         if tag is not None:
             _require_free(store, tag)
         try:

@@ -40,7 +40,8 @@ def diff_command(
 
     if (by is not None or exact) and not values:
         raise UsageError(problem="--by and --exact need --values")
-    with call.open() as store, call.output.progress("diff", wanted=not (call.quiet or call.json)) as progress:
+    store = call.open()
+    with call.progress("diff") as progress:
         found = store.diff(a, b, values=True, by=by, exact=exact, progress=progress) if values else store.diff(a, b)
 
     def data() -> dict[str, Any]:

@@ -32,6 +32,7 @@ def export_command(call: Call, rev: str, dest: str, form: str | None, select: tu
     from casckpt.view.exchange import export_lines
 
     call.outcome = "the target is as it was, or written as a whole"
-    with call.open() as store, call.output.progress("export", wanted=not (call.quiet or call.json)) as progress:
+    store = call.open()
+    with call.progress("export") as progress:
         report = store.export(rev, dest, format=form, select=list(select) or None, replace=replace, progress=progress)
     return Answer(report.to_dict, lambda look: export_lines(report, look), confirms=True)

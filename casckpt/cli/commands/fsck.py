@@ -24,8 +24,8 @@ def fsck_command(call: Call, depth: str, repair: bool) -> Answer:
 
     if repair:
         call.outcome = "what was healed stays so; repeat it"
-    with call.open() as store:
-        report = store.fsck(depth, repair=repair)
+    store = call.open()
+    report = store.fsck(depth, repair=repair)
     # What a state lacks by its schema was never stored, so no copy can bring it.
     if not repair and any(one.severity == "damage" and one.where != "schema" for one in report.findings):
         call.note("try: casckpt fsck --full --repair")

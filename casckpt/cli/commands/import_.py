@@ -43,7 +43,8 @@ def import_command(
     from casckpt.view.exchange import import_lines
 
     call.outcome = "nothing was changed" if dry_run else "what was imported stays; repeat it to go on"
-    with call.open() as store, call.output.progress("import", wanted=not (call.quiet or call.json)) as progress:
+    store = call.open()
+    with call.progress("import") as progress:
         report = store.import_path(
             *paths,
             run=run or call.environ.get("CASCKPT_RUN") or "main",

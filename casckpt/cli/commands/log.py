@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import click
 
 from casckpt.cli.call import Answer, Call
@@ -33,14 +35,18 @@ def log_command(
     if sum((rev is not None, run is not None, every)) > 1:
         raise click.UsageError("give one of REV, --run and --all")
     revision = None if every else rev if rev is not None else "@" if run is None else f"runs/{run}"
-    with call.open() as store:
-        # An empty store has an empty history; only a name that was given can be missing.
-        is_empty = revision == "@" and rev is None and not store.runs()
-        commits = [] if is_empty else list(store.log(revision, limit=limit, where=where))
-    if not commits:
+    store = call.open()
+    # An empty store has an empty history; only a name that was given can be missing.
+    is_empty = revision == "@" and rev is None and not store.runs()
+    line = iter(()) if is_empty else store.log(revision, limit=limit, where=where)
+    first = next(line, None)
+    if first is None:
         empty = "no commits yet: casckpt commit PATH makes the first" if rev is None else f"no commits in {rev}"
         call.note(empty if where is None else f"no commits with {where}")
+    commits = line if first is None else chain((first,), line)  # read as they are printed
     return Answer(
         lambda: {"commits": [commit.to_dict() for commit in commits]},
         lambda look: log_lines(commits, look, oneline=oneline),
+        records=lambda: (commit.to_dict() for commit in commits),
+        record="commit",
     )

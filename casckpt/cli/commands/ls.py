@@ -19,6 +19,11 @@ def ls_command(call: Call, rev: str, recursive: bool) -> Answer:
     """
     from casckpt.view.listing import ls_lines
 
-    with call.open() as store:
-        found = list(store.ls(rev, recursive=recursive))
-    return Answer(lambda: {"entries": [one.to_dict() for one in found]}, lambda look: ls_lines(found, look))
+    store = call.open()
+    found = list(store.ls(rev, recursive=recursive))
+    return Answer(
+        lambda: {"entries": [one.to_dict() for one in found]},
+        lambda look: ls_lines(found, look),
+        records=lambda: (one.to_dict() for one in found),
+        record="entry",
+    )

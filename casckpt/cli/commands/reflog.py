@@ -30,10 +30,10 @@ def reflog_command(call: Call, ref: str | None, limit: int) -> Answer:
     """
     from casckpt.view.history import reflog_lines
 
-    with call.open() as store:
-        found = store.reflog(ref)
-        changes = list(islice(found, limit or None))
-        more = next(found, None) is not None
+    store = call.open()
+    found = store.reflog(ref)
+    changes = list(islice(found, limit or None))
+    more = next(found, None) is not None
     if more:
         call.note(f"there are older changes: casckpt reflog{'' if ref is None else f' {ref}'} -n 0 shows all")
     elif not changes:
@@ -41,4 +41,6 @@ def reflog_command(call: Call, ref: str | None, limit: int) -> Answer:
     return Answer(
         lambda: {"changes": [change.to_dict() for change in changes], "more": more},
         lambda look: reflog_lines(changes, look),
+        records=lambda: (change.to_dict() for change in changes),
+        record="change",
     )

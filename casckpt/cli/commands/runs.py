@@ -14,8 +14,13 @@ def runs_command(call: Call) -> Answer:
     """
     from casckpt.view.stores import runs_lines
 
-    with call.open() as store:
-        runs = store.runs()
+    store = call.open()
+    runs = store.runs()
     if not runs:
         call.note("no commits yet: casckpt commit PATH makes the first")
-    return Answer(lambda: {"runs": [run.to_dict() for run in runs]}, lambda look: runs_lines(runs, look))
+    return Answer(
+        lambda: {"runs": [run.to_dict() for run in runs]},
+        lambda look: runs_lines(runs, look),
+        records=lambda: (run.to_dict() for run in runs),
+        record="run",
+    )

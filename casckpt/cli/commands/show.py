@@ -21,11 +21,11 @@ def show_command(call: Call, rev: str, tree: bool, config: bool) -> Answer:
     """
     from casckpt.view.history import show_lines
 
-    with call.open() as store:
-        commit = store.show(rev)
-        identity = f"id:{commit.id}"
-        leaves = list(store.leaves(identity)) if tree else None
-        metadata = store.metadata(identity) if config else None
+    store = call.open()
+    commit = store.show(rev)
+    identity = f"id:{commit.id}"
+    leaves = list(store.leaves(identity)) if tree else None
+    metadata = store.metadata(identity) if config else None
 
     def data() -> dict[str, Any]:
         found: dict[str, Any] = {"commit": commit.to_dict()}

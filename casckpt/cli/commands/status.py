@@ -14,8 +14,8 @@ def status_command(call: Call, exit_code: bool = False) -> Answer:
     """Show the store at a glance, and what needs attention."""
     from casckpt.view.stores import attention, status_lines
 
-    with call.open() as store:
-        found = store.status()
+    store = call.open()
+    found = store.status()
     wanting = attention(found)
     return Answer(
         lambda: {**found.to_dict(), "attention": wanting},

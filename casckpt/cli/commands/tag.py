@@ -19,15 +19,17 @@ def tag_command(call: Call, name: str | None, rev: str) -> Answer:
     """
     from casckpt.view.history import one_line, tag_lines
 
-    with call.open() as store:
-        if name is None:
-            found = {known: store.show(f"id:{commit}") for known, commit in store.status().tags.items()}
-            return Answer(
-                lambda: {"tags": {known: commit.to_dict() for known, commit in sorted(found.items())}},
-                lambda look: tag_lines(found, look),
-            )
-        call.outcome = "casckpt tag lists the tags that were given"
-        commit = store.tag(name, rev)
+    store = call.open()
+    if name is None:
+        found = {known: store.show(f"id:{commit}") for known, commit in store.status().tags.items()}
+        return Answer(
+            lambda: {"tags": {known: commit.to_dict() for known, commit in sorted(found.items())}},
+            lambda look: tag_lines(found, look),
+            records=lambda: ({"tag": known, "commit": commit.to_dict()} for known, commit in sorted(found.items())),
+            record="tag",
+        )
+    call.outcome = "casckpt tag lists the tags that were given"
+    commit = store.tag(name, rev)
     return Answer(
         lambda: {"tag": name, "commit": commit.to_dict()},
         lambda look: [f"{safe(name)} names {one_line(commit, look)}"],

@@ -107,3 +107,51 @@ def test_metrics_are_cut_to_a_number_of_them() -> None:
 )
 def test_progress_tells_bytes_share_and_rate(done: int, total: int | None, seconds: float, shown: str) -> None:
     assert t.progress("commit", done, total, seconds) == shown
+
+
+@given(st.text(), st.integers(0, 40), st.sampled_from(["…", "..."]))
+def test_a_cut_text_fits_and_keeps_both_ends(text: str, size: int, ellipsis: str) -> None:
+    shown = t.cut(text, size, ellipsis)
+    assert width(shown) <= max(size, len(ellipsis))
+    if width(text) <= size:
+        assert shown == text
+    elif width(shown) > len(ellipsis) + 4:
+        assert (shown[0], shown[-1]) == (text[0], text[-1])
+
+
+@given(
+    st.lists(st.lists(st.builds(Cell, st.text(max_size=60).map(safe), cut=st.booleans()), max_size=5), max_size=4),
+    st.integers(1, 120),
+)
+def test_rows_fit_the_terminal_as_far_as_their_cells_may_be_cut(rows: list[list[Cell]], room: int) -> None:
+    whole = list(columns(rows, Look(0)))
+    shown = list(columns(rows, Look(0, width=room)))
+    assert len(shown) == len(whole)
+    if all(width(line) <= room for line in whole):
+        assert [line.rstrip() for line in shown] == [line.rstrip() for line in whole]
+    for row, line in zip(rows, shown, strict=True):
+        for cell in row:
+            assert cell.cut or cell.text in line
+
+
+def test_the_widest_column_is_cut_first_and_equal_ones_take_turns() -> None:
+    sizes = [30, 20, 5]
+    t.fit(sizes, [True, True, True], 49, 2)
+    assert sizes == [20, 20, 5]
+    t.fit(sizes, [True, True, True], 43, 2)
+    assert sizes == [17, 17, 5]
+    t.fit(sizes, [True, True, True], 1, 2)
+    assert sizes == [12, 12, 5]
+
+
+def test_times_are_written_as_asked() -> None:
+    moment = 1_700_000_000 * 10**9
+    assert Look(moment + 90 * 10**9).when(moment) == "1 min ago"
+    assert Look(moment, time="utc").when(moment) == "2023-11-14 22:13 UTC"
+    assert Look(moment, time="iso").when(moment) == "2023-11-14T22:13:20.000Z"
+    assert Look(moment, time="local").when(moment).startswith("2023-11-1")
+
+
+def test_ids_are_short_unless_asked() -> None:
+    assert Look(0).id("ab" * 32) == "ab" * 6
+    assert Look(0, full_id=True).id("ab" * 32) == "ab" * 32

@@ -1,0 +1,62 @@
+"""A pager for what is longer than the screen; lines go to it as they come."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import subprocess
+from collections.abc import Iterable, Mapping
+
+DEFAULT = "less -FRX"
+_NONE = ("", "cat")
+
+
+def pager_of(environ: Mapping[str, str]) -> list[str]:
+    """The words of the pager's command: CASCKPT_PAGER, else PAGER, else less; none for an empty one or `cat`."""
+    chosen = next((environ[name] for name in ("CASCKPT_PAGER", "PAGER") if name in environ), DEFAULT).strip()
+    if chosen in _NONE:
+        return []
+    with contextlib.suppress(ValueError):
+        return shlex.split(chosen)
+    return []
+
+
+def page(command: list[str], lines: Iterable[str], environ: Mapping[str, str]) -> bool:
+    """Show lines in a pager until it ends; False if it cannot be started, and then no line was taken.
+
+    Quitting it early ends the lines, and an interrupt is the pager's to handle: neither is a failure of ours.
+    """
+    own = {"LESS": "FRX", "LESSCHARSET": "utf-8", **environ}
+    try:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, text=True, encoding="utf-8", errors="backslashreplace", env=own
+        )
+    except OSError:
+        return False
+    assert process.stdin is not None
+    try:
+        with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
+            process.stdin.writelines(f"{line}\n" for line in lines)
+    finally:
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        _wait(process)
+    return True
+
+
+def _wait(process: subprocess.Popen[str]) -> None:
+    while True:
+        with contextlib.suppress(KeyboardInterrupt):
+            process.wait()
+            return
+
+
+def screen_lines(environ: Mapping[str, str], descriptor: int) -> int:
+    """How many lines the terminal has; 24 if it does not tell."""
+    given = environ.get("LINES", "")
+    if given.isdigit() and int(given):
+        return int(given)
+    with contextlib.suppress(OSError):
+        return os.get_terminal_size(descriptor).lines or 24
+    return 24
