@@ -178,6 +178,13 @@ class StoreNotFound(NotFoundError):
     hint = "casckpt init, or name a store with -C PATH or CASCKPT_STORE"
 
 
+class TopicNotFound(NotFoundError):
+    code = "help.unknown"
+    what = "no help on {topic!r}"
+    why = "{problem}"
+    hint = "casckpt help lists the topics"
+
+
 class RevisionNotFound(NotFoundError):
     code = "rev.not-found"
     what = "no revision named {text!r}"

@@ -32,6 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line, by default that of the process; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     call = Call(Output(os.environ), os.environ)
+    if "_CASCKPT_COMPLETE" in os.environ:
+        from casckpt.cli.complete import respond
+
+        return respond(root, call, os.environ["_CASCKPT_COMPLETE"])
     try:
         try:
             with call.opened:
@@ -80,7 +84,9 @@ def _print(call: Call, answer: Answer) -> int:
         )
         output.answer([envelopes.dumps(envelope)])
     elif not (answer.confirms and call.quiet):
-        output.page(answer.text(call.look(output.stdout)), wanted=not call.no_pager)
+        chosen = call.settings.get("pager")
+        pager = None if chosen is None else str(chosen)
+        output.page(answer.text(call.look(output.stdout)), wanted=not call.no_pager, chosen=pager)
     return answer.exit_code
 
 

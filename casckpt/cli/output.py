@@ -88,8 +88,8 @@ class Output:
         """Write lines to stdout."""
         self.stdout.writelines(f"{line}\n" for line in lines)
 
-    def page(self, lines: Iterable[str], *, wanted: bool) -> None:
-        """Write lines to stdout, through a pager if it is a terminal that has fewer lines."""
+    def page(self, lines: Iterable[str], *, wanted: bool, chosen: str | None = None) -> None:
+        """Write lines to stdout, through a pager (`chosen`, else as `pager_of`) if it is a terminal with fewer lines."""
         if not (wanted and _can_erase(self.stdout, self.environ)):
             self.answer(lines)
             return
@@ -99,7 +99,7 @@ class Output:
         # One line is the prompt's. A line that wraps is more than one on the screen; less sees to that itself.
         head = list(islice(rest, pager.screen_lines(self.environ, self.stdout.fileno()) - 1))
         beyond = next(rest, None)
-        command = [] if beyond is None else pager.pager_of(self.environ)
+        command = [] if beyond is None else pager.pager_of(self.environ, chosen)
         every = chain(head, () if beyond is None else (beyond,), rest)
         self.stdout.flush()
         if not command or not pager.page(command, every, self.environ):

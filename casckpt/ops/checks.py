@@ -32,6 +32,8 @@ class DoctorReport:
 
     path: str | None
     checks: tuple[Check, ...]
+    exit_code: int = 0
+    """That of the error if the store cannot be opened."""
 
     @property
     def ok(self) -> bool:
@@ -39,4 +41,4 @@ class DoctorReport:
         return not any(check.level in (WARNING, PROBLEM) for check in self.checks)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"path": self.path, "ok": self.ok, "checks": [check.to_dict() for check in self.checks]}
+        return {"path": self.path, "ok": self.ok, "exit": self.exit_code, "checks": [check.to_dict() for check in self.checks]}

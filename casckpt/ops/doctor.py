@@ -12,7 +12,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 
-from casckpt.errors import CasckptError
+from casckpt.errors import CasckptError, StoreNotFound
 from casckpt.odb.database import Database
 from casckpt.odb.journal import file_name
 from casckpt.odb.pack_writer import pack_name
@@ -45,12 +45,19 @@ def doctor(path: str | os.PathLike[str] | None = None) -> DoctorReport:
     if not os.path.isdir(place):
         hint = "casckpt init, or name a store with -C PATH or CASCKPT_STORE"
         checks.append(Check(PROBLEM, "store.open", f"no casckpt store at {place}", "there is no such folder", hint))
-        return DoctorReport(place, tuple(checks))
+        return DoctorReport(place, tuple(checks), StoreNotFound.exit_code)
     storage = LocalStorage(place, read_only=True)
     for check in (_folder_checks, _trial_checks, _leftovers, _locks):
         checks += _guarded(check.__name__.strip("_"), lambda check=check: check(place))  # type: ignore[misc]
     checks += settings_checks("store.settings", store_layer(storage))
-    checks += _store_checks(storage)
+    try:
+        repository = Repository(storage)
+    except CasckptError as error:
+        checks.append(Check(PROBLEM, "store.open", error.summary, error.reason, error.advice))
+        return DoctorReport(place, tuple(checks), error.exit_code)
+    with contextlib.closing(repository):
+        for look in (_journal, _index, _packs, _newest):
+            checks += _guarded(look.__name__.strip("_"), lambda look=look: look(repository.database))  # type: ignore[misc]
     return DoctorReport(place, tuple(checks))
 
 
@@ -220,22 +227,6 @@ def _is_stopped(pid: int) -> bool:
     with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
         return file.read(4096).rpartition(b")")[2].split()[:1] in ([b"T"], [b"t"])
     return False
-
-
-def _store_checks(storage: LocalStorage) -> Iterator[Check]:
-    try:
-        repository = Repository(storage)
-    except CasckptError as error:
-        yield Check(PROBLEM, "store.open", error.summary, error.reason, error.advice)
-        return
-    except FileNotFoundError as error:
-        hint = "casckpt fsck names every commit hit"
-        yield Check(PROBLEM, "store.open", f"a part of the store is missing: {error.filename}", "", hint)
-        return
-    with contextlib.closing(repository):
-        database = repository.database
-        for check in (_journal, _index, _packs, _newest):
-            yield from _guarded(check.__name__.strip("_"), lambda check=check: check(database))  # type: ignore[misc]
 
 
 def _journal(database: Database) -> Iterator[Check]:

@@ -285,12 +285,12 @@ def _line_of(text: str, key: str) -> int | None:
 
 
 def environment_layer(environ: Mapping[str, str]) -> Layer:
-    """What the environment says; a variable that is empty says nothing."""
+    """What the environment says; a variable that is empty says nothing, but that of a text, which may be empty."""
     values: dict[str, Value] = {}
     problems: list[CasckptError] = []
     for key, setting in SETTINGS.items():
         text = environ.get(setting.variable)
-        if text:
+        if text or (text is not None and setting.kind == "words"):
             try:
                 values[key] = parse_value(key, text, f"the variable {setting.variable}")
             except InvalidSetting as error:
