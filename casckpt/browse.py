@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from casckpt.odb.repository import Repository
-    from casckpt.ops.lazy import StoredState
     from casckpt.ops.reports import LeafSummary, PathInfo, RefChange
 
 
@@ -15,13 +14,6 @@ class Browse:
     """Looking around, for `Store` alone; every method delegates to one operation."""
 
     _repository: Repository
-
-    def tree(self, revision: str = "@") -> StoredState:
-        """The leaves of a commit by path, read when they are asked for: `store.tree("best")["model/w"][:10]`."""
-        from casckpt.ops.history import resolve
-        from casckpt.ops.lazy import StoredState
-
-        return StoredState(self._repository, resolve(self._repository.database, revision))
 
     def leaves(self, revision: str = "@") -> Iterator[LeafSummary]:
         """Every leaf of a commit's state with its type, shape and size; reads no tensor."""

@@ -1,23 +1,62 @@
-"""The part of `Store` that writes files, and reads those of other programs."""
+"""The part of `Store` that reads files and writes them, its own and those of other programs."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from casckpt.odb.coder import Compress
     from casckpt.odb.repository import Repository
     from casckpt.ops.background import Background
     from casckpt.ops.reports import CheckoutReport, ExportReport, ImportReport
-    from casckpt.ops.values import Progress
+    from casckpt.ops.settings import StoreSettings
+    from casckpt.ops.values import CommitInfo, Progress
 
 
 class Exchange:
-    """Import, export and checkout to files, for `Store` alone; every method delegates to one operation."""
+    """Commit, import, export and checkout of files, for `Store` alone; every method delegates to one operation."""
 
     _repository: Repository
     _background: Background
+    _settings: StoreSettings
+
+    def commit_path(
+        self,
+        *paths: str | os.PathLike[str],
+        run: str | None = None,
+        step: int | None = None,
+        epoch: int | float | None = None,
+        metrics: Mapping[str, int | float] | None = None,
+        message: str = "",
+        author: str = "",
+        kind: str = "step",
+        best: str | None = None,
+        compress: Compress | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> CommitInfo:
+        """Commit files and folders under their own names; they come back byte for byte.
+
+        Args:
+            compress, progress: as of `commit`.
+            dry_run: store nothing; what is returned is the commit that would be made at this moment.
+
+        Raises:
+            UnsafePath: a device, socket or pipe; a link that leaves its path; a name that no checkout would write.
+        """
+        from casckpt.odb.coder import check_policy
+        from casckpt.ops.commit import CommitOptions
+        from casckpt.ops.files import commit_paths
+
+        run = self._settings.run_of(run)
+        options = CommitOptions(
+            run, step, epoch, kind, metrics=metrics or {}, message=message, author=author, best=best
+        )  # fmt: skip
+        words = options, check_policy(self._settings.compress_of(compress)), progress
+        self._background.turn()
+        return commit_paths(self._repository, paths, *words, dry_run=dry_run)
 
     def import_path(
         self,
@@ -46,7 +85,7 @@ class Exchange:
 
         if not dry_run:
             self._background.turn()
-        run = self._run(run)
+        run = self._settings.run_of(run)
         return import_path(self._repository, paths, run, form, progress, dry_run=dry_run, allow_pickle=allow_pickle)
 
     def export(
@@ -57,6 +96,7 @@ class Exchange:
         format: str | None = None,
         select: str | Sequence[str] | None = None,
         replace: bool = False,
+        dry_run: bool = False,
         progress: Progress | None = None,
     ) -> ExportReport:
         """Write a state, or the part at `REV:PATH`, to a file of another program; it is whole there, or not at all.
@@ -66,6 +106,7 @@ class Exchange:
             format: safetensors, pt, npz, json or h5; by default what the suffixes say.
             select: as of `checkout`.
             replace: a file that is there is replaced once the new one is whole.
+            dry_run: read and encode everything, so that the report is right, but write nothing.
 
         Raises:
             NotExportable: the format cannot hold a value; nothing was written.
@@ -76,7 +117,8 @@ class Exchange:
         from casckpt.ops.export import export
 
         self._background.raise_failure()
-        return export(self._repository, revision, destination, format, select, progress, replace=replace)
+        words = self._repository, revision, destination, format, select, progress
+        return export(*words, replace=replace, dry_run=dry_run)
 
     def checkout_path(
         self,
@@ -85,14 +127,17 @@ class Exchange:
         *,
         replace: bool = False,
         links: bool = False,
+        dry_run: bool = False,
         progress: Progress | None = None,
     ) -> CheckoutReport:
         """Write the files of a commit, or of `REV:path`, to a path: whole, verified and durable, or not at all.
 
         It is absent, or an empty folder where a folder is to come. With `replace` what is there stays until the new is
         complete; then they swap. With `links` symbolic links that stay inside are made; else they are refused. A path
-        with the suffix of a format, as in `gpt:model.npz`, is an export of that part, unless it is committed so.
+        with the suffix of a format, as in `gpt:model.npz`, is an export of that part, unless it is committed so. With
+        `dry_run` names and target are checked and nothing is written.
         """
         from casckpt.ops.checkout_path import checkout_path
 
-        return checkout_path(self._repository, revision, destination, replace=replace, links=links, progress=progress)
+        words = self._repository, revision, destination
+        return checkout_path(*words, replace=replace, links=links, dry_run=dry_run, progress=progress)

@@ -189,46 +189,15 @@ class Store(Exchange, Browse, Upkeep):
         from casckpt.ops.consent import take_apart
 
         options = CommitOptions(
-            self._run(run), step, epoch, kind, status, metrics or {}, message, author, parents, expect, best, schema,
-            config, environment, code, data,
+            self._settings.run_of(run), step, epoch, kind, status, metrics or {}, message, author,
+            parents, expect, best, schema, config, environment, code, data,
         )  # fmt: skip
-        compress = check_policy(self._compress(compress))
+        compress = check_policy(self._settings.compress_of(compress))
         flat = partial(take_apart, state, skip, allow_pickle, options.schema)
         if wait:
             return commit_state(self._in_turn(), flat(), options, compress, progress)
         work = partial(commit_state, self._repository, options=fixed(options), compress=compress, progress=progress)
         return self._background.submit(flat, work, when_busy)
-
-    def commit_path(
-        self,
-        *paths: str | os.PathLike[str],
-        run: str | None = None,
-        step: int | None = None,
-        epoch: int | float | None = None,
-        metrics: Mapping[str, int | float] | None = None,
-        message: str = "",
-        author: str = "",
-        kind: str = "step",
-        best: str | None = None,
-        compress: Compress | None = None,
-        progress: Progress | None = None,
-    ) -> CommitInfo:
-        """Commit files and folders under their own names; they come back byte for byte.
-
-        Args:
-            compress, progress: as of `commit`.
-
-        Raises:
-            UnsafePath: a device, socket or pipe; a link that leaves its path; a name that no checkout would write.
-        """
-        from casckpt.odb.coder import check_policy
-        from casckpt.ops.commit import CommitOptions
-        from casckpt.ops.files import commit_paths
-
-        options = CommitOptions(
-            self._run(run), step, epoch, kind, metrics=metrics or {}, message=message, author=author, best=best
-        )  # fmt: skip
-        return commit_paths(self._in_turn(), paths, options, check_policy(self._compress(compress)), progress)
 
     def checkout(
         self,
@@ -294,8 +263,14 @@ class Store(Exchange, Browse, Upkeep):
         from casckpt.odb.coder import check_policy
         from casckpt.ops.migrate import migrate_commit
 
-        words = schema, run, check_policy(self._compress(compress)), progress, allow_pickle
+        words = schema, run, check_policy(self._settings.compress_of(compress)), progress, allow_pickle
         return migrate_commit(self._in_turn(), self._resolve(revision), *words)
+
+    def tree(self, revision: str = "@") -> StoredState:
+        """The leaves of a commit by path, read when they are asked for: `store.tree("best")["model/w"][:10]`."""
+        from casckpt.ops.lazy import StoredState
+
+        return StoredState(self._repository, self._resolve(revision))
 
     def log(
         self, revision: str | None = None, *, limit: int | None = None, where: str | None = None
@@ -327,6 +302,12 @@ class Store(Exchange, Browse, Upkeep):
     def status(self) -> Status:
         """The store at a glance."""
         return history.status(self._repository.database)
+
+    def fsck(self, depth: str = "quick", *, repair: bool = False, progress: Progress | None = None) -> FsckReport:
+        """Verify the store: `quick` (journal, tables of contents, structure) or `full` (every byte); may heal it."""
+        from casckpt.ops.fsck import fsck
+
+        return fsck(self._in_turn() if repair else self._repository, depth, repair=repair, progress=progress)
 
     def _in_turn(self) -> Repository:
         """The repository, for a caller who writes: after everything that was handed over before."""
@@ -383,9 +364,13 @@ def memory() -> Store:
 
 
 _LATE = {
-    **{"Schema": "casckpt.plan.schema", "migration": "casckpt.plan.schema", "doctor": "casckpt.ops.doctor"},
-    **{"Check": "casckpt.ops.checks", "DoctorReport": "casckpt.ops.checks"},
-    **{"StoredState": "casckpt.ops.lazy", "StoredValue": "casckpt.ops.lazy"},
+    "Check": "casckpt.ops.checks",
+    "DoctorReport": "casckpt.ops.checks",
+    "Schema": "casckpt.plan.schema",
+    "StoredState": "casckpt.ops.lazy",
+    "StoredValue": "casckpt.ops.lazy",
+    "doctor": "casckpt.ops.doctor",
+    "migration": "casckpt.plan.schema",
 }
 """Where to find what only some programs use, and the values that only some operations return."""
 

@@ -5,19 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from casckpt.odb.coder import Compress
     from casckpt.odb.repository import Repository
-    from casckpt.ops.background import Background
     from casckpt.ops.checks import DoctorReport
-    from casckpt.ops.reports import FsckReport
     from casckpt.ops.settings import StoreSettings
 
 
 class Upkeep:
-    """Settings and checks, for `Store` alone; every method delegates to one operation."""
+    """Settings and self-check, for `Store` alone; every method delegates to one operation."""
 
     _repository: Repository
-    _background: Background
     _settings: StoreSettings
 
     def settings(self) -> StoreSettings:
@@ -29,18 +25,3 @@ class Upkeep:
         from casckpt.ops.doctor import doctor
 
         return doctor(self._repository.storage.path)
-
-    def fsck(self, depth: str = "quick", *, repair: bool = False) -> FsckReport:
-        """Verify the store: `quick` (journal, tables of contents, structure) or `full` (every byte); may heal it."""
-        from casckpt.ops.fsck import fsck
-
-        if repair:
-            self._background.turn()
-        return fsck(self._repository, depth, repair=repair)
-
-    def _run(self, run: str | None) -> str:
-        """The run of a commit, which a call may name."""
-        return run if run is not None else self._settings.run or "main"
-
-    def _compress(self, compress: Compress | None) -> Compress:
-        return compress if compress is not None else self._settings.compress

@@ -55,7 +55,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     ),
     "h5py": ("casckpt.ops.h5",),
     "click": ("casckpt.cli",),
-    "rich": ("casckpt.cli.output",),
+    "tomlkit": ("casckpt.ops.settings_edit",),
     "numpy": ("casckpt",),
 }
 """Which modules (or whole rooms) may import a dependency. Frameworks without a row belong to `integrations`."""

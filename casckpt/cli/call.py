@@ -109,14 +109,19 @@ class Call:
         """All settings that hold for this call; what cannot be read is among their problems."""
         from casckpt.cli.settings import settings_of
 
-        return settings_of(self)
+        try:
+            place = self.locate()
+        except StoreNotFound:
+            place = None
+        return settings_of(self.environ, place, self.assignments)
 
     def look(self, stream: TextIO) -> Look:
         """How to draw on a stream."""
         from casckpt.cli.settings import color_of
 
         ascii_only, time = self.ascii or bool(self.settings.get("ascii")), self.time or str(self.settings.get("time"))
-        return self.output.look(stream, color_of(self), ascii_only=ascii_only, time=time, full_id=self.full_id)
+        color = self.color or color_of(self.settings, self.environ)
+        return self.output.look(stream, color, ascii_only=ascii_only, time=time, full_id=self.full_id)
 
     def progress(self, what: str) -> Progress:
         """How far something is, on stderr: a context manager, called with the bytes done and in all."""

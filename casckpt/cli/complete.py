@@ -22,7 +22,6 @@ from click.shell_completion import BashComplete, CompletionItem, add_completion_
 from click.shell_completion import split_arg_string as split_words
 
 from casckpt.cli.call import Call
-from casckpt.cli.options import call_of
 from casckpt.cli.table import COMMANDS
 from casckpt.view.text import safe
 
@@ -134,7 +133,9 @@ def values(context: click.Context, parameter: click.Parameter, incomplete: str) 
         return []
     if asked in (_files, _folders):
         return [CompletionItem(incomplete, type="file" if asked is _files else "dir")]
-    return _items(asked(call_of(context), context, incomplete), incomplete)
+    call = context.find_object(Call)
+    assert call is not None
+    return _items(asked(call, context, incomplete), incomplete)
 
 
 def _items(found: Iterable[Value], incomplete: str) -> list[CompletionItem[str]]:

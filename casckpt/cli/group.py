@@ -34,7 +34,7 @@ class LazyGroup(Command, click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         # Click suggests from `self.commands`, which a lazy group leaves empty.
         if args[0] not in COMMANDS:
-            args = expanded(call_of(ctx), args)
+            args = expanded(call_of(ctx).environ, args)
         name = args[0]
         if name not in COMMANDS:
             raise click.NoSuchCommand(name, possibilities=self.list_commands(ctx), ctx=ctx)

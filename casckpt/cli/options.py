@@ -84,9 +84,7 @@ def _version_option() -> click.Option:
 class _Text(StringParamType):
     """A text whose completion is found by the name of its parameter, so that commands need not know of it."""
 
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem[str]]:
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
         from casckpt.cli.complete import values
 
         return values(ctx, param, incomplete)

@@ -1,7 +1,6 @@
 """The two streams: answers on stdout, everything else on stderr; when to colour, when to show progress.
 
-Plain aligned columns serve terminals and pipes alike, so `rich` is not needed here; were it, it would be imported in
-this module alone, late, and for terminals only.
+Plain aligned columns serve terminals and pipes alike, see docs/decisions/0014-no-rich.md.
 """
 
 from __future__ import annotations
@@ -89,7 +88,7 @@ class Output:
         self.stdout.writelines(f"{line}\n" for line in lines)
 
     def page(self, lines: Iterable[str], *, wanted: bool, chosen: str | None = None) -> None:
-        """Write lines to stdout, through a pager (`chosen`, else as `pager_of`) if it is a terminal with fewer lines."""
+        """Write lines to stdout, through a pager (the one that was chosen) if it is a terminal that has fewer lines."""
         if not (wanted and _can_erase(self.stdout, self.environ)):
             self.answer(lines)
             return

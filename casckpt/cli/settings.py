@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from casckpt.cli.table import COMMANDS
-from casckpt.errors import CasckptError, InvalidSetting
+from casckpt.errors import InvalidSetting
 
 if TYPE_CHECKING:
-    from casckpt.cli.call import Call
     from casckpt.plan.settings import Layer, Settings
 
 
@@ -23,14 +21,13 @@ def user_file(environ: Mapping[str, str]) -> str:
     return os.path.join(base, "casckpt", "config.toml")
 
 
-def settings_of(call: Call) -> Settings:
-    """All settings that hold for a call; a store that cannot be found says nothing."""
+def settings_of(environ: Mapping[str, str], place: str | None, assignments: Sequence[str]) -> Settings:
+    """All settings that hold for a call with the store at `place`, if there is one, and `-c` as it was given."""
     from casckpt.plan.settings import Settings, call_layer, environment_layer
 
-    layers = [_user_layer(call.environ)]
-    with contextlib.suppress(CasckptError):
-        layers += [_store_layer(call.locate())]
-    return Settings([*layers, environment_layer(call.environ), call_layer(call.assignments)])
+    layers = [_user_layer(environ)]
+    layers += [] if place is None else [_store_layer(place)]
+    return Settings([*layers, environment_layer(environ), call_layer(assignments)])
 
 
 def _user_layer(environ: Mapping[str, str]) -> Layer:
@@ -55,14 +52,14 @@ def _store_layer(place: str) -> Layer:
     return store_layer(LocalStorage(place, read_only=True))
 
 
-def color_of(call: Call) -> str | None:
-    """The choice that --color or a setting makes, None where the environment or the terminal decides.
+def color_of(settings: Settings, environ: Mapping[str, str]) -> str | None:
+    """The choice that a setting makes, None where the environment or the terminal decides.
 
     NO_COLOR, CASCKPT_COLOR and FORCE_COLOR stand between `-c` and the user's file.
     """
-    value, origin, _ = call.settings.settled("color")
-    is_weak = origin == "user" and not (call.environ.get("NO_COLOR") or call.environ.get("FORCE_COLOR"))
-    return str(value) if call.color is None and (origin == "call" or is_weak) else call.color
+    value, origin, _ = settings.settled("color")
+    is_weak = origin == "user" and not (environ.get("NO_COLOR") or environ.get("FORCE_COLOR"))
+    return str(value) if origin == "call" or is_weak else None
 
 
 def aliases(environ: Mapping[str, str]) -> dict[str, str]:
@@ -72,13 +69,13 @@ def aliases(environ: Mapping[str, str]) -> dict[str, str]:
     return Settings([_user_layer(environ)]).aliases()
 
 
-def expanded(call: Call, words: list[str]) -> list[str]:
+def expanded(environ: Mapping[str, str], words: list[str]) -> list[str]:
     """A command line whose first word is no command: with what that word is an alias for, or as it is.
 
     Raises:
         InvalidSetting: the alias does not start with a command.
     """
-    known = aliases(call.environ)
+    known = aliases(environ)
     if words[0] not in known:
         return words
     from casckpt.plan.settings import alias_problem
@@ -86,7 +83,7 @@ def expanded(call: Call, words: list[str]) -> list[str]:
     line = known[words[0]]
     problem = alias_problem(words[0], line, list(COMMANDS))
     if problem:
-        raise InvalidSetting(key=f"alias.{words[0]}", value=line, place=user_file(call.environ), problem=problem)
+        raise InvalidSetting(key=f"alias.{words[0]}", value=line, place=user_file(environ), problem=problem)
     import shlex
 
     return [*shlex.split(line), *words[1:]]

@@ -89,8 +89,8 @@ def code_page(code: str) -> list[str]:
 
 def _told() -> dict[str, tuple[str, str]]:
     """When each class of error is raised, and what to do: in the words of the reference."""
-    lines = page("errors")
-    return {name: (when.strip(), do.strip()) for name, when, do in zip(lines[::3], lines[1::3], lines[2::3], strict=True)}
+    lines = [line.strip() for line in page("errors")]
+    return {name: (when, do) for name, when, do in zip(lines[::3], lines[1::3], lines[2::3], strict=True)}
 
 
 def _filled(template: str) -> str:

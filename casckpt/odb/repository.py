@@ -41,12 +41,8 @@ def initialize(storage: Storage, *, time_ns: int, by: str) -> None:
         StorageError: the disk failed. What was made is no store yet and initialising again works, unless the very last
             flush failed: then there is one.
     """
-    if storage.read_only:
-        raise ReadOnlyStore(path=str(storage.path or "the store"), problem="it is opened read-only")
+    check_initializable(storage)
     storage.make_root()
-    foreign = [name for name in storage.list("") if name not in _OWN_NAMES]
-    if foreign:
-        raise FolderNotEmpty(path=str(storage.path or "the folder"), name=foreign[0])
     storage.make_dir("lock")
     with storage.lock("init", exclusive=True, wait_s=10):
         if storage.size("format") is not None:
@@ -62,6 +58,18 @@ def initialize(storage: Storage, *, time_ns: int, by: str) -> None:
         journal.start_file(Position(-1, 0, 0, NO_HASH), [entry.encode()])
         storage.sync_dir("")
         _write_format(storage, StoreFormat(uuid))
+
+
+def check_initializable(storage: Storage) -> None:
+    """Raise what `initialize` would of a folder as it is now; changes nothing."""
+    if storage.read_only:
+        raise ReadOnlyStore(path=str(storage.path or "the store"), problem="it is opened read-only")
+    names = storage.list("")
+    foreign = [name for name in names if name not in _OWN_NAMES]
+    if foreign:
+        raise FolderNotEmpty(path=str(storage.path or "the folder"), name=foreign[0])
+    if "format" in names:
+        raise StoreExists(path=str(storage.path or "the folder"))
 
 
 def _write_format(storage: Storage, store_format: StoreFormat) -> None:
@@ -111,8 +119,11 @@ class Repository:
             self._database = Database(self.storage, self.format.uuid, current_run=self._run)
         return self._database
 
-    def session(self) -> Session:
+    def session(self, *, dry_run: bool = False) -> Session:
         """A new write session.
+
+        Args:
+            dry_run: it stores nothing, and tells what would be stored.
 
         Raises:
             ReadOnlyStore: the store cannot be written.
@@ -123,6 +134,10 @@ class Repository:
         self.format.require("write")
         from casckpt.odb.session import Session  # what only reads need not pay for it
 
+        if dry_run:
+            from casckpt.odb.rehearsal import Rehearsal
+
+            return Rehearsal(self.database, self.format.uuid)
         if not self._cleaned:
             # Whoever made the store may have been killed before the name of its `format` file was durable.
             self.storage.sync_dir("")

@@ -140,7 +140,7 @@ class Session:
         Raises:
             TooLarge: it is larger than a reader would accept.
         """
-        _check_size(kind, data)
+        check_size(kind, data)
         identity = object_id(kind, data)
         if not self.has(identity, kind, len(data)):
             codec, stored = compress(data)
@@ -237,7 +237,7 @@ class Session:
                 self._seal(entry)
             objects = list(self._small)
             for identity, kind, data in riding:
-                _check_size(kind, data)
+                check_size(kind, data)
                 check = p.check_of(Codec.RAW, identity, kind, data)
                 objects.append((p.Record(identity, 0, len(data), len(data), kind, check=check), data))
             self._append(replace(entry, packs=(*entry.packs, *self._packs), objects=tuple(objects)))
@@ -283,7 +283,8 @@ class Session:
                 raise _vanished("journal/", f"object {identity.hex()[:12]} is not there any more")
 
 
-def _check_size(kind: Kind, data: bytes) -> None:
+def check_size(kind: Kind, data: bytes) -> None:
+    """Raise TooLarge for an object that no reader would accept."""
     if len(data) > MAX_OBJECT_BYTES[kind]:
         what = f"the {kind.name.lower()} object"
         raise TooLarge(object=what, size=f"{len(data)} bytes", limit=f"{MAX_OBJECT_BYTES[kind]} bytes")

@@ -28,6 +28,7 @@ def checkout_path(
     *,
     replace: bool = False,
     links: bool = False,
+    dry_run: bool = False,
     progress: Progress | None = None,
 ) -> CheckoutReport:
     """Write the files of a commit, or with `REV:path` those at and below a path in it, to `destination`.
@@ -44,11 +45,13 @@ def checkout_path(
         DamagedLeaf: stored bytes are wrong or missing.
         StorageError: the disk failed or is full.
 
+    With `dry_run` all but the stored bytes is checked, and nothing is written.
+
     After any error the destination is as it was, and nothing is left beside it.
 
     Cost: one read, one BLAKE3 pass and one write of what is asked for; memory is up to 8 MiB a thread.
     """
-    view = checkout_view(repository, revision, destination, replace=replace, progress=progress)
+    view = checkout_view(repository, revision, destination, replace=replace, dry_run=dry_run, progress=progress)
     if view is not None:
         return view
     name, path = split_path(revision)
@@ -59,6 +62,8 @@ def checkout_path(
     _spare_stores(repository, destination)
     check_place(destination, is_folder=placing.is_folder, replace=replace)
     nbytes = sum(map(file_size, placing.files))
+    if dry_run:
+        return CheckoutReport(identity.hex(), os.fspath(destination), len(placing.files), nbytes, dry_run=True)
     with (
         OsErrors("write", os.fspath(destination), names_pass=False),
         Aside(destination, is_folder=placing.is_folder) as aside,

@@ -41,4 +41,5 @@ class DoctorReport:
         return not any(check.level in (WARNING, PROBLEM) for check in self.checks)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"path": self.path, "ok": self.ok, "exit": self.exit_code, "checks": [check.to_dict() for check in self.checks]}
+        checks = [check.to_dict() for check in self.checks]
+        return {"path": self.path, "ok": self.ok, "exit": self.exit_code, "checks": checks}

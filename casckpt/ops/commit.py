@@ -25,7 +25,7 @@ from casckpt.odb.database import Database
 from casckpt.odb.pipeline import Coder
 from casckpt.odb.repository import Repository, writer_name
 from casckpt.odb.session import Session
-from casckpt.ops.history import describe, resolve
+from casckpt.ops.history import describe, info, resolve
 from casckpt.ops.save import plain_bytes, save_state
 from casckpt.ops.values import CommitInfo, Progress
 from casckpt.plan.names import check_name, is_text, tag_ref
@@ -118,12 +118,15 @@ def commit_state(
     options: CommitOptions,
     compress: Compress = "auto",
     progress: Progress | None = None,
+    *,
+    dry_run: bool = False,
 ) -> CommitInfo:
     """Commit a flat state; returns when it is durable.
 
     Args:
         compress: policy for its new chunks.
         progress: what it raises ends the commit without effect.
+        dry_run: store nothing; the commit that is returned is what would be made at this moment.
 
     Raises:
         ConflictError: `expect` was given and the run's last is another commit; nothing was changed.
@@ -136,7 +139,7 @@ def commit_state(
     metrics = {name: _number(name, value) for name, value in options.metrics.items()}
     schema = None if options.schema is None else Schema.of(options.schema)
     coder = _coder(repository, flat, compress)
-    with repository.session() as session:
+    with repository.session(dry_run=dry_run) as session:
         session.hints = {"run": options.run, "step": options.step, "metrics": metrics, "time": time.time_ns()}
         tree, nbytes = save_state(session, flat, repository.threads, coder, progress)
         session.hints["tree"] = tree
@@ -157,10 +160,10 @@ def commit_state(
             nbytes=nbytes,
             **_metadata(session, options),
         )
-        identity, moves = _publish(database, session, draft, given, expect, options)
+        commit, entry = _publish(database, session, draft, given, expect, options)
     # The refs that just moved; looking through all refs would make every commit cost more as tags pile up.
-    heads = sorted(move.name.rpartition("/")[2] for move in moves)
-    return describe(database, identity, {identity: heads})
+    heads = tuple(sorted(move.name.rpartition("/")[2] for move in entry.refs))
+    return info(CommitId(object_id(Kind.COMMIT, commit.encode())), commit, entry.added, heads)
 
 
 def _coder(repository: Repository, flat: FlatState, compress: Compress) -> Callable[[], Coder]:
@@ -224,8 +227,8 @@ def _publish(
     given: tuple[CommitId, ...] | None,
     expect: CommitId | None,
     options: CommitOptions,
-) -> tuple[CommitId, tuple[RefMove, ...]]:
-    made: list[tuple[CommitId, tuple[RefMove, ...]]] = []
+) -> tuple[Commit, Entry]:
+    made: list[tuple[Commit, Entry]] = []
 
     def settle() -> tuple[Entry, list[tuple[ObjectId, Kind, bytes]]]:
         parents = settle_parents(draft.run, given, expect, database.ref)
@@ -241,7 +244,6 @@ def _publish(
             settings = {**settings, "best": list(parse_best(options.best))}
             runs[draft.run] = {"best": settings["best"]}
         moves = ref_moves(identity, commit, settings, database.ref, database.commit)
-        made.append((identity, moves))
         entry = Entry(
             "commit",
             time.time_ns(),
@@ -250,6 +252,7 @@ def _publish(
             by=writer_name(),
             added=session.added + len(data),
         )
+        made.append((commit, entry))
         return entry, [(identity, Kind.COMMIT, data)]
 
     session.publish(settle)

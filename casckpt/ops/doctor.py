@@ -65,8 +65,8 @@ def _guarded(name: str, make: Callable[[], Iterator[Check]]) -> list[Check]:
     """The checks that could be made, and a note about the one that could not."""
     found: list[Check] = []
     try:
-        for check in make():
-            found.append(check)  # noqa: PERF402  what came before a failure counts
+        for check in make():  # what came before a failure counts
+            found.append(check)
     except (OSError, CasckptError) as error:
         says = error.summary if isinstance(error, CasckptError) else str(error)
         found.append(Check(NOTE, "doctor.unknown", f"{name.replace('_', ' ')}: could not be looked at", says))
@@ -88,7 +88,8 @@ def _folder_checks(place: str) -> Iterator[Check]:
     says = f"{format_bytes(free)} free of {format_bytes(whole)}"
     low = free < SPACE_SHARE * whole
     why = "a commit that finds no room fails and changes nothing; the store does not make room by itself"
-    yield Check(WARNING, "store.space", says, why, "free space on that disk") if low else Check(OK, "store.space", says)
+    little = Check(WARNING, "store.space", says, why, "free space on that disk")
+    yield little if low else Check(OK, "store.space", says)
     if found.f_files:
         share = found.f_favail / found.f_files
         says = f"{format_count(found.f_favail)} inodes free"
@@ -102,7 +103,8 @@ def _file_system(place: str) -> Check:
     kind = _kind_of(place)
     if kind in NETWORK or kind.startswith("fuse."):
         why = "there locks, flushes and mapped files may promise more than they keep; the trials below tell what works"
-        return Check(NOTE, "store.filesystem", f"{place} is on {kind}", why, "keep the store on a local disk if you can")
+        hint = "keep the store on a local disk if you can"
+        return Check(NOTE, "store.filesystem", f"{place} is on {kind}", why, hint)
     return Check(OK, "store.filesystem", f"{place} is on {kind or 'a file system that does not say its name'}")
 
 
@@ -245,7 +247,8 @@ def _journal(database: Database) -> Iterator[Check]:
         yield Check(NOTE, "store.tail", says, why, "nothing: the next commit cuts it off")
     elif database.tail.kind not in ("clean", "torn"):
         says = f"the end of {file_name(numbers[-1])} is {database.tail.kind}"
-        yield Check(PROBLEM, "store.tail", says, "bytes there hold no frame, and no crash explains them", "casckpt fsck")
+        why = "bytes there hold no frame, and no crash explains them"
+        yield Check(PROBLEM, "store.tail", says, why, "casckpt fsck")
     if not gaps:
         says = f"{format_count(frames)} frames in {len(numbers)} journal files, {format_bytes(size)}"
         yield Check(OK, "store.journal", says)

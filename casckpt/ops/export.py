@@ -38,13 +38,16 @@ def export(
     progress: Progress | None = None,
     *,
     replace: bool = False,
+    dry_run: bool = False,
 ) -> ExportReport:
     """Write a state or a part of it to a file; see `Store.export`."""
     path, identity, loader, components, whole = _looked_up(repository, revision)
     target = Path(destination)
     file = _file(whole, path or "")
     if file is not None:
-        return _export_file(loader, components, file, identity, target, form, progress, replace=replace)
+        return _export_file(
+            loader, components, file, identity, target, form, progress, replace=replace, dry_run=dry_run
+        )
     part, viewed = view_of(whole, path or "")
     wanted = _form(form, viewed, target)
     selection = select_state(repository.database, identity, select)
@@ -53,9 +56,10 @@ def export(
     tree = find(whole, part)
     if tree is None:
         raise NotFoundError(thing=f"{part!r} in commit {loader.commit}")
-    with written_aside(target, replace=replace) as out:
+    with written_aside(target, replace=replace, dry_run=dry_run) as out:
         count = _write(repository, selection, tree, wanted, out, target, progress)
-    return ExportReport(identity.hex(), part, str(target), wanted, count, target.stat().st_size)
+        nbytes = out.seek(0, os.SEEK_END)
+    return ExportReport(identity.hex(), part, str(target), wanted, count, nbytes, dry_run)
 
 
 def checkout_view(
@@ -64,6 +68,7 @@ def checkout_view(
     destination: str | os.PathLike[str],
     *,
     replace: bool,
+    dry_run: bool,
     progress: Progress | None,
 ) -> CheckoutReport | None:
     """Export what a path with the suffix of a format asks for; None if it asks for something that is committed."""
@@ -77,8 +82,8 @@ def checkout_view(
     is_committed = find(whole, path) is not None
     if is_committed or any(isinstance(leaf.node, FileNode | LinkNode) for leaf in leaves(whole)):
         return None
-    report = export(repository, revision, destination, None, None, progress, replace=replace)
-    return CheckoutReport(report.commit, report.path, 1, report.nbytes)
+    report = export(repository, revision, destination, None, None, progress, replace=replace, dry_run=dry_run)
+    return CheckoutReport(report.commit, report.path, 1, report.nbytes, dry_run=dry_run)
 
 
 def _looked_up(
@@ -196,6 +201,7 @@ def _export_file(
     progress: Progress | None,
     *,
     replace: bool,
+    dry_run: bool,
 ) -> ExportReport:
     """Write a committed file as it is, if nothing else is asked for."""
     assert isinstance(file.node, FileNode)
@@ -210,8 +216,9 @@ def _export_file(
     loaded = components[file.part]
     blob = file.node.blob
     done = counted(progress, 0 if blob is None else loaded.structure.sizes[blob])
-    with written_aside(target, replace=replace) as written:
+    with written_aside(target, replace=replace, dry_run=dry_run) as written:
         for piece in () if blob is None else loader.pieces(loaded, blob):
             written.write(piece)
             done(len(piece))
-    return ExportReport(identity.hex(), file.path, str(target), "file", 1, target.stat().st_size)
+        nbytes = written.seek(0, os.SEEK_END)
+    return ExportReport(identity.hex(), file.path, str(target), "file", 1, nbytes, dry_run)

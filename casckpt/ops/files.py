@@ -172,8 +172,13 @@ def commit_paths(
     options: CommitOptions,
     compress: Compress = "auto",
     progress: Progress | None = None,
+    *,
+    dry_run: bool = False,
 ) -> CommitInfo:
     """Commit files and folders under their own names.
+
+    Args:
+        dry_run: as of `commit_state`.
 
     Raises:
         UnsafePath: a device, a pipe or a socket.
@@ -195,7 +200,7 @@ def commit_paths(
         shown = ", ".join(scan.unsafe[:_SHOWN]) + more
         raise UnsafeName(path=shown, problem="a backslash, or the name of a store, is never written by a checkout")
     try:
-        return commit_state(repository, _Gather().flat(tree), options, compress, progress)
+        return commit_state(repository, _Gather().flat(tree), options, compress, progress, dry_run=dry_run)
     except OSError as error:
         if isinstance(error, StorageError):
             raise

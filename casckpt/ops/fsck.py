@@ -19,12 +19,18 @@ from casckpt.ops.repair import heal
 from casckpt.ops.reports import FsckReport
 from casckpt.ops.strays import return_strays
 from casckpt.ops.survey import check
+from casckpt.ops.values import Progress
 
 DEPTHS = ("quick", "full")
 
 
-def fsck(repository: Repository, depth: str = "quick", *, repair: bool = False) -> FsckReport:
+def fsck(
+    repository: Repository, depth: str = "quick", *, repair: bool = False, progress: Progress | None = None
+) -> FsckReport:
     """Verify a store, and heal it if asked to.
+
+    Args:
+        progress: hears of the bytes of packs that were looked through, with a repair anew for each pass.
 
     Raises:
         UsageError: an unknown depth.
@@ -35,16 +41,16 @@ def fsck(repository: Repository, depth: str = "quick", *, repair: bool = False) 
         raise UsageError(problem=f"depth must be one of {', '.join(DEPTHS)}, not {depth!r}")
     database = repository.database
     database.refresh()
-    survey = check(database, full=depth == "full")
+    survey = check(database, full=depth == "full", progress=progress)
     if repair:
         before = survey.findings
         done = return_strays(database, survey.strays)
         if done:
             # A pack that is back may be whole: then nothing of it is to be rewritten, let alone given up.
-            survey = check(database, full=depth == "full")
+            survey = check(database, full=depth == "full", progress=progress)
             before = [*before, *(finding for finding in survey.findings if finding not in before)]
         done |= heal(repository, survey)
-        survey = check(repository.database, full=depth == "full")
+        survey = check(repository.database, full=depth == "full", progress=progress)
         left = {finding.what for finding in survey.findings}
         healed = [
             replace(finding, repaired=done.get(finding.where, "healed"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 
 from casckpt.errors import (
@@ -222,7 +223,14 @@ def describe(database: Database, identity: CommitId, refs: dict[CommitId, list[s
     if commit is None:
         raise _not_found(database, identity.hex(), "the store has no such commit")
     names = (refs_by_commit(database) if refs is None else refs).get(identity, [])
+    found = info(identity, commit, database.added(identity), tuple(names))
     drop = database.drop(identity)
+    children = tuple(child.hex() for child in database.children(identity))
+    return replace(found, children=children, dropped=drop.rule if drop is not None and drop.parts is None else None)
+
+
+def info(identity: CommitId, commit: Commit, added: int | None, refs: tuple[str, ...]) -> CommitInfo:
+    """A commit as users see it, as far as it knows itself: without children and drop."""
     return CommitInfo(
         id=identity.hex(),
         run=commit.run,
@@ -237,10 +245,8 @@ def describe(database: Database, identity: CommitId, refs: dict[CommitId, list[s
         parents=tuple(parent.hex() for parent in commit.parents),
         tree=commit.tree.hex(),
         nbytes=commit.nbytes,
-        added=database.added(identity),
-        refs=tuple(names),
-        children=tuple(child.hex() for child in database.children(identity)),
-        dropped=drop.rule if drop is not None and drop.parts is None else None,
+        added=added,
+        refs=refs,
         schema=commit.schema,
         required=commit.required,
     )

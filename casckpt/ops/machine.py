@@ -49,7 +49,8 @@ def _libraries() -> Check:
         why = f"{', '.join(missing)} not installed: what needs it will fail"
         return Check(WARNING, "machine.libraries", says, why, f"pip install {' '.join(missing)}")
     if absent:
-        return Check(NOTE, "machine.libraries", says, "without torch there are no tensors to commit", "pip install torch")
+        why = "without torch there are no tensors to commit"
+        return Check(NOTE, "machine.libraries", says, why, "pip install torch")
     return Check(OK, "machine.libraries", says)
 
 

@@ -152,6 +152,8 @@ class CheckoutReport:
     nbytes: int
     leftover: str | None = None
     """Path of what could not be removed of what was replaced; None if nothing."""
+    dry_run: bool = False
+    """Whether nothing was written."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -160,6 +162,7 @@ class CheckoutReport:
             "files": self.files,
             "bytes": self.nbytes,
             "leftover": self.leftover,
+            "dry_run": self.dry_run,
         }
 
 
@@ -174,6 +177,8 @@ class ExportReport:
     """safetensors, pt, npz, json or h5; file for a committed file, which comes out as it is."""
     leaves: int
     nbytes: int
+    dry_run: bool = False
+    """Whether nothing was written."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -183,6 +188,7 @@ class ExportReport:
             "format": self.format,
             "leaves": self.leaves,
             "bytes": self.nbytes,
+            "dry_run": self.dry_run,
         }
 
 

@@ -40,6 +40,14 @@ class StoreSettings:
         found = {key: settings.need(key) if strict else settings.get(key) for key in ("run", "compress", "threads")}
         return cls(**cast(Any, found))
 
+    def run_of(self, run: str | None) -> str:
+        """The run of a commit, which a call may name."""
+        return run if run is not None else self.run or "main"
+
+    def compress_of(self, compress: Compress | None) -> Compress:
+        """How a commit encodes new data, which a call may say."""
+        return self.compress if compress is None else compress
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         return {"run": self.run, "compress": self.compress, "threads": self.threads}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from casckpt.errors import CasckptError, DamagedObject, FormatError, IntegrityError, StorageError
@@ -18,6 +18,7 @@ from casckpt.ops.load import Loader
 from casckpt.ops.reports import Finding
 from casckpt.ops.required import RequiredPaths
 from casckpt.ops.strays import find_strays
+from casckpt.ops.values import Progress, counted
 from casckpt.storage.base import read_exact
 
 _READ_ERRORS = (IntegrityError, FormatError, StorageError, FileNotFoundError)
@@ -47,17 +48,20 @@ class Survey:
         self.findings.append(Finding(severity, what, where))
 
 
-def check(database: Database, *, full: bool) -> Survey:
+def check(database: Database, *, full: bool, progress: Progress | None = None) -> Survey:
     """Look at everything once.
 
     Args:
         full: also compare every stored byte with its id.
+        progress: hears of the bytes of packs that were looked through.
     """
     survey = Survey()
+    packs = sorted(database.pack_set())
+    advance = counted(progress, sum(pack.nbytes for pack in packs))
     _check_journal(database, survey, full=full)
     suspects: dict[ObjectId, str] = {}
-    for pack in sorted(database.pack_set()):
-        _check_pack(database, pack, survey, suspects, full=full)
+    for pack in packs:
+        _check_pack(database, pack, survey, suspects, full=full, advance=advance)
     _check_names(database, survey)
     for identity, where in suspects.items():
         if not _has_whole_copy(database, identity):
@@ -115,7 +119,13 @@ def _check_journal(database: Database, survey: Survey, *, full: bool) -> None:
 
 
 def _check_pack(
-    database: Database, pack: PackRef, survey: Survey, suspects: dict[ObjectId, str], *, full: bool
+    database: Database,
+    pack: PackRef,
+    survey: Survey,
+    suspects: dict[ObjectId, str],
+    *,
+    full: bool,
+    advance: Callable[[int], None],
 ) -> None:
     """Check one pack; objects that cannot be read from it go into `suspects`."""
     name = pack_name(pack.id)
@@ -133,18 +143,26 @@ def _check_pack(
     if problem:
         survey.bad_packs[pack] = problem
         survey.note("damage", f"pack {short_id(pack.id)}: {problem}", name)
-        return
-    if full:
-        _read_pack(database, pack, records, survey, suspects)
+        records = []
+    elif full:
+        _read_pack(database, pack, records, survey, suspects, advance)
+    # In a full check the records have been counted, and what lies around them is left.
+    advance(pack.nbytes - (sum(record.stored for record in records) if full else 0))
 
 
 def _read_pack(
-    database: Database, pack: PackRef, records: list[p.Record], survey: Survey, suspects: dict[ObjectId, str]
+    database: Database,
+    pack: PackRef,
+    records: list[p.Record],
+    survey: Survey,
+    suspects: dict[ObjectId, str],
+    advance: Callable[[int], None],
 ) -> None:
     name = pack_name(pack.id)
     file = database.packs.open(name)
     for record in records:
         survey.nbytes += record.stored
+        advance(record.stored)
         try:
             stored = read_exact(file, record.offset, record.stored)
             if p.check_of(record.codec, record.id, record.kind, stored) != record.check:

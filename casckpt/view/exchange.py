@@ -17,7 +17,7 @@ def export_lines(report: ExportReport, look: Look) -> Iterator[str]:
     """What was written where."""
     source = f"{report.commit[:12]}:{report.part}" if report.part else report.commit[:12]
     what = f"{report.format}, {t.plural(report.leaves, 'leaf', 'leaves')}, {format_bytes(report.nbytes)}"
-    yield f"{look.paint(t.ID, safe(source))} {look.arrow} {safe(report.path)} ({what})"
+    yield f"{look.paint(t.ID, safe(source))} {look.arrow} {safe(report.path)} ({what}){t.would(report.dry_run)}"
 
 
 def import_lines(report: ImportReport, look: Look) -> Iterator[str]:

@@ -98,8 +98,8 @@ def named(commit: CommitInfo) -> str:
 
 def checkout_lines(report: CheckoutReport, look: Look) -> Iterator[str]:
     """What a checkout wrote, and where."""
-    size = f"{t.plural(report.files, 'file')}, {format_bytes(report.nbytes)}"
-    yield f"{look.paint(t.ID, report.commit[:12])} {look.arrow} {safe(str(report.path))}  {size}"
+    size = f"{t.plural(report.files, 'file')}, {format_bytes(report.nbytes)}{t.would(report.dry_run)}"
+    yield f"{look.paint(t.ID, look.id(report.commit))} {look.arrow} {safe(str(report.path))}  {size}"
 
 
 def show_lines(

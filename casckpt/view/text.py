@@ -179,6 +179,11 @@ def fields(pairs: Iterable[tuple[str, Cell | str]], look: Look) -> Iterator[str]
     yield from columns(([Cell(label, LABEL), value] for label, value in rows if value.text), look)
 
 
+def would(dry_run: bool) -> str:
+    """What ends the line of an answer that only says what would be done."""
+    return "  (dry run: nothing was changed)" if dry_run else ""
+
+
 def plural(count: int, one: str, many: str = "") -> str:
     """A count with its noun, as `1 commit` or `2 commits`."""
     return f"{format_count(count)} {one if count == 1 else many or one + 's'}"

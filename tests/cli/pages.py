@@ -16,7 +16,8 @@ SHIPPED = ROOT / "casckpt" / "cli" / "pages"
 
 def glossary_rows() -> list[tuple[str, str]]:
     """Words and meanings, without the marks of Markdown."""
-    rows = [line.strip("| ").split(" | ") for line in (REFERENCE / "glossary.md").read_text().splitlines() if line.startswith("| ")]
+    lines = (REFERENCE / "glossary.md").read_text().splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]
     plain = [(_plain(word), _plain(meaning)) for word, meaning in rows]
     return [row for row in plain if row[0] not in ("word", "---")]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from casckpt.cli.call import Answer, Call
-from casckpt.cli.options import command
+from casckpt.cli.options import command, dry_run
 
 UNSURE = "the target is as it was, or written as a whole"
 
@@ -19,7 +19,8 @@ UNSURE = "the target is as it was, or written as a whole"
 @click.argument("dest", required=False)
 @click.option("--replace", is_flag=True, help="DEST may be there; it stays until the new one is complete.")
 @click.option("--links", is_flag=True, help="Make the symbolic links among the files, which must stay inside.")
-def checkout_command(call: Call, rev: str, dest: str | None, replace: bool, links: bool) -> Answer:
+@dry_run
+def checkout_command(call: Call, rev: str, dest: str | None, replace: bool, links: bool, dry_run: bool) -> Answer:
     """Write a commit to disk.
 
     With PATH only that file or folder of it. DEST must be absent, or an empty folder where a folder is to come; without
@@ -36,11 +37,11 @@ def checkout_command(call: Call, rev: str, dest: str | None, replace: bool, link
             name, path = split_path(rev)
             dest = (path or "").strip("/").rpartition("/")[2] or store.show(name).short
         try:
-            report = store.checkout_path(rev, dest, replace=replace, links=links, progress=progress)
+            report = store.checkout_path(rev, dest, replace=replace, links=links, dry_run=dry_run, progress=progress)
         except BaseException:  # said only if it comes from an interrupt
             if progress.total is not None and progress.done >= progress.total:
                 call.outcome = UNSURE
             raise
     if report.leftover is not None:
         call.warn("checkout.leftover", f"what was replaced could not be removed: {report.leftover}")
-    return Answer(report.to_dict, lambda look: checkout_lines(report, look), confirms=True)
+    return Answer(report.to_dict, lambda look: checkout_lines(report, look), confirms=not dry_run)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from casckpt.cli.call import Answer, Call
-from casckpt.cli.options import command
+from casckpt.cli.options import command, dry_run
 from casckpt.errors import CasckptError, RefExists
 from casckpt.units import parse_int
+from casckpt.view.text import would
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -35,7 +36,6 @@ class Metric(click.ParamType[tuple[str, int | float]]):
         if not name or measured is None:
             self.fail(f"{value!r} is not NAME=NUMBER.", param, ctx)
         return name, measured
-
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
@@ -85,6 +85,7 @@ def _number(text: str) -> int | float | None:
     type=click.Choice(["auto", "always", "off"]),
     help="Encode new data: where it costs no time, always, never.  [default: the setting compress, else auto]",
 )
+@dry_run
 def commit_command(
     call: Call,
     paths: tuple[str, ...],
@@ -97,6 +98,7 @@ def commit_command(
     best: str | None,
     tag: str | None,
     compress: Compress | None,
+    dry_run: bool,
 ) -> Answer:
     """Commit files or folders.
 
@@ -120,15 +122,20 @@ def commit_command(
                 kind=kind,
                 best=best,
                 compress=compress,
+                dry_run=dry_run,
                 progress=progress,
             )
         except BaseException:  # said only if it comes from an interrupt
             is_early = progress.total is not None and progress.done < progress.total
             call.outcome = NOTHING if is_early else UNSURE
             raise
-        if tag is not None:
+        if tag is not None and not dry_run:
             info = _tagged(call, store, tag, info)
-    return Answer(lambda: {"commit": info.to_dict()}, lambda look: [one_line(info, look)], confirms=True)
+    return Answer(
+        lambda: {"commit": info.to_dict(), "dry_run": dry_run},
+        lambda look: [one_line(info, look) + would(dry_run)],
+        confirms=not dry_run,
+    )
 
 
 def _require_free(store: Store, tag: str) -> None:

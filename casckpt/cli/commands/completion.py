@@ -15,7 +15,11 @@ from casckpt.view.text import safe
 SHELLS = ("bash", "zsh", "fish", "powershell")
 
 
-@command("casckpt completion bash --install", 'eval "$(casckpt completion zsh)"', "casckpt completion fish -n --install")
+@command(
+    "casckpt completion bash --install",
+    'eval "$(casckpt completion zsh)"',
+    "casckpt completion fish --install --dry-run",
+)
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.option("--install", is_flag=True, help="Write it where the shell looks for it.")
 @dry_run
@@ -26,10 +30,9 @@ def completion_command(call: Call, shell: str, install: bool, dry_run: bool) -> 
     --install writes one file of its own and changes no other; where the shell needs a line in its start-up file to
     find it, that line is said.
     """
-    from casckpt.cli.app import root
     from casckpt.cli.complete import source
 
-    script = source(shell, root, call)
+    script = source(shell, click.get_current_context().find_root().command, call)
     if not install:
         return Answer(lambda: {"shell": shell, "script": script}, lambda _: script.splitlines())
     path, line = _place(shell, call.environ)

@@ -14,7 +14,7 @@ from casckpt.view.text import safe
 if TYPE_CHECKING:
     from casckpt.plan.settings import Value
 
-_WORDS = {"list": (0, 0), "get": (1, 1), "set": (2, 2), "unset": (1, 1)}
+_FORMS = {"list": "", "get": " KEY", "set": " KEY VALUE", "unset": " KEY"}
 
 
 @command(
@@ -25,7 +25,7 @@ _WORDS = {"list": (0, 0), "get": (1, 1), "set": (2, 2), "unset": (1, 1)}
     "casckpt config set alias.best \"log -w 'has val/loss' -n 5\"",
     "casckpt config unset run -n",
 )
-@click.argument("action", type=click.Choice(list(_WORDS)), default="list")
+@click.argument("action", type=click.Choice(list(_FORMS)), default="list")
 @click.argument("key", required=False)
 @click.argument("value", required=False)
 @click.option("--user", is_flag=True, help="Set it in your own file, for all stores.")
@@ -41,8 +41,8 @@ def config_command(
     takes one away. casckpt help settings tells what each does, and which place wins.
     """
     words = tuple(word for word in (key, value) if word is not None)
-    if not _WORDS[action][0] <= len(words) <= _WORDS[action][1]:
-        raise click.UsageError(f"it is casckpt config {action}{' KEY' * bool(_WORDS[action][0])}{' VALUE' * (action == 'set')}")
+    if len(words) != len(_FORMS[action].split()):
+        raise click.UsageError(f"it is casckpt config {action}{_FORMS[action]}")
     if user and action in ("list", "get"):
         raise click.UsageError(f"--user is for set and unset; {action} --origin shows where values come from")
     if action == "list":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from casckpt.cli.call import Answer, Call
-from casckpt.cli.options import command
+from casckpt.cli.options import command, dry_run
 
 
 @command(
@@ -23,7 +23,10 @@ from casckpt.cli.options import command
 )
 @click.option("--select", multiple=True, metavar="PATTERN", help="Only what matches, as model/**; repeatable.")
 @click.option("--replace", is_flag=True, help="Replace DEST once the new file is whole.")
-def export_command(call: Call, rev: str, dest: str, form: str | None, select: tuple[str, ...], replace: bool) -> Answer:
+@dry_run
+def export_command(
+    call: Call, rev: str, dest: str, form: str | None, select: tuple[str, ...], replace: bool, dry_run: bool
+) -> Answer:
     """Write a state or a part of it as a file of another program.
 
     PATH names a part, as in gpt/best:model; with the suffix of a format, as in gpt/best:model.safetensors, it says that
@@ -34,5 +37,7 @@ def export_command(call: Call, rev: str, dest: str, form: str | None, select: tu
     call.outcome = "the target is as it was, or written as a whole"
     store = call.open()
     with call.progress("export") as progress:
-        report = store.export(rev, dest, format=form, select=list(select) or None, replace=replace, progress=progress)
-    return Answer(report.to_dict, lambda look: export_lines(report, look), confirms=True)
+        report = store.export(
+            rev, dest, format=form, select=list(select) or None, replace=replace, dry_run=dry_run, progress=progress
+        )
+    return Answer(report.to_dict, lambda look: export_lines(report, look), confirms=not dry_run)

@@ -32,13 +32,11 @@ def help_command(call: Call, topic: str | None) -> Answer:
 
 def _explained(topic: str) -> list[str]:
     if topic in COMMANDS:
-        from casckpt.cli.app import root
-
-        context = click.get_current_context()
-        found = root.get_command(context, topic)  # type: ignore[attr-defined]
-        parent = click.Context(root, info_name="casckpt", obj=context.obj, max_content_width=100)
-        with click.Context(found, parent, info_name=topic, help_option_names=["-h", "--help"]) as inner:
-            return str(found.get_help(inner)).splitlines()
+        root = click.get_current_context().find_root()
+        assert isinstance(root.command, click.Group)
+        found = root.command.get_command(root, topic)
+        assert found is not None
+        return found.get_help(click.Context(found, root, info_name=topic)).splitlines()
     if topic in PAGES:
         return page(topic)
     if topic in codes() or topic in OTHER_CODES:

@@ -7,7 +7,7 @@ from typing import Literal
 import click
 
 from casckpt.cli.call import Answer, Call
-from casckpt.cli.options import command
+from casckpt.cli.options import command, dry_run
 
 
 @command(
@@ -24,15 +24,15 @@ from casckpt.cli.options import command
     default="files",
     help="Byte for byte, or decoded into tensors.  [default: files]",
 )
-@click.option("--dry-run", is_flag=True, help="Only say what would be imported.")
 @click.option("--allow-pickle", is_flag=True, help="With --as state: unpickle anything; a file can then execute code.")
+@dry_run
 def import_command(
     call: Call,
     paths: tuple[str, ...],
     run: str | None,
     form: Literal["files", "state"],
-    dry_run: bool,
     allow_pickle: bool,
+    dry_run: bool,
 ) -> Answer:
     """Import checkpoints that other programs wrote, as one run.
 

@@ -509,6 +509,21 @@ class TestTheTarget:
 
 
 class TestWhatIsAskedFor:
+    @pytest.mark.parametrize("form", ["safetensors", "npz", "pt", "json", "h5"])
+    def test_a_dry_run_says_what_the_file_would_be_and_leaves_nothing(
+        self, store: Store, tmp_path: Path, form: str
+    ) -> None:
+        store.commit({"w": torch.arange(40_000.0), "b": torch.ones(3)})
+        said = store.export("@", tmp_path / f"out.{form}", dry_run=True)
+        assert list(tmp_path.iterdir()) == []
+        done = store.export("@", tmp_path / f"out.{form}")
+        assert (said.dry_run, done.dry_run) == (True, False)
+        assert (
+            (said.leaves, said.nbytes) == (done.leaves, done.nbytes) == (2, (tmp_path / f"out.{form}").stat().st_size)
+        )
+        with pytest.raises(TargetExists):
+            store.export("@", tmp_path / f"out.{form}", dry_run=True)
+
     def test_a_suffix_of_the_path_is_a_view_unless_the_commit_has_that(self, store: Store, tmp_path: Path) -> None:
         store.commit({"model": {"w": torch.ones(2)}, "model.npz": {"v": torch.ones(3)}})
         assert store.export("main:model.safetensors", tmp_path / "a").part == "model"

@@ -1,0 +1,90 @@
+"""A dry run does every check, says what would be done, and changes no byte of anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pytest
+
+from casckpt.cli.app import root
+from casckpt.cli.table import COMMANDS
+from tests.cli import scenes
+from tests.cli.runner import run
+
+LOOKING = {"status", "log", "show", "ls", "cat", "diff", "runs", "reflog", "tag"}
+"""Commands that change nothing anyway."""
+
+
+def everything(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """All files below a folder but the index, which is only a view, with their content and when they were changed."""
+    return {
+        str(path): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and "index" not in path.parts and "lock" not in path.parts
+    }
+
+
+def test_every_command_that_changes_something_has_a_dry_run() -> None:
+    for name in COMMANDS:
+        command = root.get_command(click.Context(root), name)  # type: ignore[attr-defined]
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert ("--dry-run" in options) == (name not in LOOKING), name
+
+
+CHANGES = [
+    ["init", "other"],
+    ["checkout", "main", "back"],
+    ["checkout", "main:out/sub", "back"],
+    ["export", "gpt/best:model", "best.npz"],
+    ["export", "main:out/weights.bin", "w.bin"],
+    ["commit", "out", "-r", "new", "--tag", "v7"],
+    ["import", "array.npz", "-r", "old"],
+    ["fsck", "--repair"],
+]
+
+
+@pytest.mark.parametrize("words", CHANGES, ids=" ".join)
+def test_it_changes_nothing_and_then_it_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    import numpy as np
+
+    scenes.history(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    np.savez("array.npz", a=np.arange(10))
+    assert run("commit", "out").code == 0
+    before = everything(tmp_path)
+    said = run(*words, "--dry-run")
+    assert (said.code, said.err) == (0, "")
+    assert said.out
+    assert everything(tmp_path) == before
+    if words[0] != "fsck":
+        assert run(*words, "-n", "--json").envelope["data"]["dry_run"] is True
+    assert run(*words).code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["commit", "absent"], 3),
+        (["commit", "out", "--tag", "v1"], 5),
+        (["init", ".casckpt"], 5),
+        (["init", "out"], 5),
+        (["checkout", "main", "out"], 5),
+        (["checkout", "nothing", "back"], 3),
+        (["checkout", "gpt", "back"], 2),
+        (["export", "gpt", "out.xyz"], 2),
+        (["export", "gpt:nothing", "x.npz"], 3),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_it_fails_as_the_deed_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], code: int
+) -> None:
+    scenes.history(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert run("commit", "out").code == 0
+    said, done = run(*words, "-n"), run(*words)
+    assert (said.code, said.out, said.err) == (done.code, done.out, done.err)
+    assert said.code == code
