@@ -159,8 +159,7 @@ class Store(Exchange, Browse, Upkeep):
         Args:
             state: nested values of the types docs/reference/values.md lists: containers, numbers, texts, tensors,
                 arrays, dataclasses, and objects with a state dict, of which that is stored. Read, never changed.
-            run: the series of commits this belongs to, by default that of the settings, else `main`; its `last` becomes
-                the parent and moves here.
+            run: the series of commits this belongs to, by default the current one of the settings, else `main`.
             step: of the optimizer, 0 or more. epoch: passes over the data, may be fractional.
             metrics: numbers by name, as {"val/loss": 0.231}.
             kind: step, recovery (also moves the run's `recovery`) or final.
