@@ -76,12 +76,21 @@ class Output:
 
     def columns(self, stream: TextIO) -> int:
         """How many columns the terminal behind a stream has; 80 if it does not tell."""
-        given = self.environ.get("COLUMNS", "")
+        return self._size("COLUMNS", stream) or 80
+
+    def lines(self, stream: TextIO) -> int:
+        """How many lines it has; 24 if it does not tell."""
+        return self._size("LINES", stream) or 24
+
+    def _size(self, name: str, stream: TextIO) -> int:
+        """COLUMNS or LINES of a terminal: what the environment says, else the terminal itself; 0 if neither does."""
+        given = self.environ.get(name, "")
         if given.isdigit() and int(given):
             return int(given)
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            return os.get_terminal_size(stream.fileno()).columns or 80
-        return 80
+            size = os.get_terminal_size(stream.fileno())
+            return size.columns if name == "COLUMNS" else size.lines
+        return 0
 
     def answer(self, lines: Iterable[str]) -> None:
         """Write lines to stdout."""
@@ -96,7 +105,7 @@ class Output:
 
         rest = iter(lines)
         # One line is the prompt's. A line that wraps is more than one on the screen; less sees to that itself.
-        head = list(islice(rest, pager.screen_lines(self.environ, self.stdout.fileno()) - 1))
+        head = list(islice(rest, self.lines(self.stdout) - 1))
         beyond = next(rest, None)
         command = [] if beyond is None else pager.pager_of(self.environ, chosen)
         every = chain(head, () if beyond is None else (beyond,), rest)

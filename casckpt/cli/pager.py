@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -50,13 +49,3 @@ def _wait(process: subprocess.Popen[str]) -> None:
         with contextlib.suppress(KeyboardInterrupt):
             process.wait()
             return
-
-
-def screen_lines(environ: Mapping[str, str], descriptor: int) -> int:
-    """How many lines the terminal has; 24 if it does not tell."""
-    given = environ.get("LINES", "")
-    if given.isdigit() and int(given):
-        return int(given)
-    with contextlib.suppress(OSError):
-        return os.get_terminal_size(descriptor).lines or 24
-    return 24

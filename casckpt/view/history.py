@@ -48,7 +48,7 @@ def commit_cells(commit: CommitInfo, look: Look) -> list[Cell]:
         Cell(t.metrics(commit.metrics, METRICS_SHOWN)),
         Cell("" if commit.added is None else f"+{format_bytes(commit.added)}", t.PLAIN, right=True),
         Cell(look.when(commit.time_ns), t.MUTED),
-        Cell(f"({refs(commit)})" if commit.refs else "", t.REF, cut=True),
+        Cell(f"({refs(commit)})" if commit.refs else "", t.REF),
         Cell(remarks(commit), t.BAD if commit.dropped else t.MUTED),
     ]
 

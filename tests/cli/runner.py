@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import click
 from click.testing import CliRunner
@@ -34,10 +35,33 @@ class _Entry(click.Command):
         raise SystemExit(main(args))
 
 
+COLUMNS = 100
+LATE_NS = 4_102_444_800 * 10**9
+"""When a terminal of the tests looks: 2100, so that every time is shown as a date, in the same number of columns."""
+_COLOURS = {"0": "/", "1": "bold", "2": "dim", "31": "red", "32": "green", "33": "yellow", "36": "cyan"}
+
+
+def on_terminal(*words: str) -> Result:
+    """The same on terminals of 100 columns, with colours in words: `<yellow>75beb7660a1b</>`."""
+    more = {"COLUMNS": str(COLUMNS), "LINES": "1000"}
+    with (
+        mock.patch("casckpt.cli.output._is_terminal", return_value=True),
+        mock.patch("casckpt.cli.output.time_ns", return_value=LATE_NS),
+    ):
+        done = run(*words, environ=more)
+    return Result(done.code, _named(done.out), _named(done.err))
+
+
+def _named(text: str) -> str:
+    """Colours in words; any other sequence for the terminal stays, and would be seen."""
+    text = re.sub(r"\x1b\[31m\x1b\[1m", "<red bold>", text)
+    return re.sub(r"\x1b\[(\d+)m", lambda match: f"<{_COLOURS[match[1]]}>", text)
+
+
 def run(*words: str, environ: Mapping[str, str | None] | None = None) -> Result:
     """`casckpt WORDS`, its streams caught apart; neither is a terminal."""
     clean: dict[str, str | None] = dict.fromkeys(name for name in os.environ if name.startswith("CASCKPT_"))
-    clean |= {"NO_COLOR": None, "FORCE_COLOR": None, "COLUMNS": "80", "TERM": "xterm"}
+    clean |= {"NO_COLOR": None, "FORCE_COLOR": None, "PAGER": None, "COLUMNS": "80", "TERM": "xterm"}
     # Nobody's own settings are read or changed.
     clean |= {"HOME": os.path.join(os.getcwd(), "home"), "XDG_CONFIG_HOME": None, "XDG_DATA_HOME": None}
     clean |= environ or {}
@@ -58,6 +82,7 @@ class Normal:
         if text.startswith("{"):
             return json.dumps(self._json(json.loads(text)), indent=1, ensure_ascii=True) + "\n"
         text = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME", text)
+        text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "DATE", text)
         text = re.sub(r"\b[0-9a-f]{12,64}\b", self._identity, text)
         text = re.sub(r"'[0-9a-f]{4}'", "'HEX4'", text)
         text = re.sub(r" *\+?\b\d[\d,.]* (B|KiB|MiB|GiB|TiB)\b", " SIZE", text)
