@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (Exception, KeyboardInterrupt) as error:
             found = failures.failure_of(error, call)
             # A line that could not be parsed may not have got as far as its --json.
-            if isinstance(error, click.ClickException):
+            if isinstance(error, click.ClickException | UsageError):
                 call.json = call.json or "--json" in words
                 call.ndjson = call.ndjson or "--ndjson" in words
             code = _fail(call, found, error)

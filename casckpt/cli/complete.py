@@ -80,7 +80,9 @@ class _Bash(BashComplete):
             return super().get_completion_args()
         words = split_words(line)
         last = "" if line[-1:].isspace() or not words else words.pop()
-        self.behind = _after_break(line, last, environ.get("COMP_WORDBREAKS", _BREAKS))
+        # Of --best=loss the values are those of the option, without its name.
+        value = last.partition("=")[2] if last.startswith("-") and "=" in last else last
+        self.behind = _after_break(line, value, environ.get("COMP_WORDBREAKS", _BREAKS))
         return words[1:], last
 
     def format_completion(self, item: CompletionItem[str]) -> str:

@@ -43,7 +43,9 @@ def test_run_is_what_commits_belong_to_and_at_means() -> None:
 def test_time_and_ascii_and_color_are_looks_of_the_user() -> None:
     run("config", "set", "time", "iso")
     assert "Z" in run("log", "-n", "1", "--oneline").out
-    assert "ago" in run("log", "-n", "1", "--time", "relative").out or "just now" in run("log", "--time", "relative").out
+    assert (
+        "ago" in run("log", "-n", "1", "--time", "relative").out or "just now" in run("log", "--time", "relative").out
+    )
     assert "Z" not in run("log", "-n", "1", "--oneline", "-c", "time=relative").out
     run("config", "set", "color", "always")
     assert "\x1b[" in run("log").out
@@ -55,7 +57,9 @@ def test_time_and_ascii_and_color_are_looks_of_the_user() -> None:
 
 def test_origin_names_file_variable_and_line_of_the_call() -> None:
     run("config", "set", "run", "gpt")
-    found = run("config", "list", "--json", "-c", "time=utc", environ={"CASCKPT_THREADS": "2"}).envelope["data"]["settings"]
+    found = run("config", "list", "--json", "-c", "time=utc", environ={"CASCKPT_THREADS": "2"}).envelope["data"][
+        "settings"
+    ]
     by_key = {one["key"]: (one["value"], one["origin"]) for one in found}
     assert by_key["run"] == ("gpt", "store")
     assert by_key["threads"] == (2, "environment")

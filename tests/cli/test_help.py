@@ -6,7 +6,6 @@ import re
 import shlex
 from pathlib import Path
 
-import click
 import pytest
 
 from casckpt import errors
@@ -152,5 +151,3 @@ def test_hints_name_topics_that_exist() -> None:
         for one in classes:
             for topic in re.findall(r"casckpt help ([\w.-]+)", one.hint):
                 assert topic in ("lists", *PAGES, *COMMANDS, *codes()), one
-
-

@@ -117,7 +117,10 @@ BREACHES = {
     ],
     "doors": [
         ({"casckpt/odb/a.py": "from blake3 import blake3"}, ":1: blake3 comes in through casckpt.format.ids"),
-        ({"casckpt/cli/log.py": "def f():\n    import tomlkit.items"}, ":2: tomlkit comes in through casckpt.ops.settings_edit"),
+        (
+            {"casckpt/cli/log.py": "def f():\n    import tomlkit.items"},
+            ":2: tomlkit comes in through casckpt.ops.settings_edit",
+        ),
         (
             {"casckpt/ops/a.py": "import torch"},
             f":1: torch comes in through {' or '.join(house.DOORS['torch'])}",

@@ -67,7 +67,13 @@ def test_a_value_is_read_from_its_text(key: str, text: str, value: object) -> No
         *(("run", name) for name in ("", "a b", "last", "a~1", "x" * 201)),
         *(("threads", count) for count in ("0", "-1", "1025", "many", "1.5", "")),
         *(("compress", "Auto"), ("color", "pink"), ("ascii", "maybe"), ("pager", "less\x1b[2J")),
-        *(("alias.log", "show"), ("alias.x", "sh -c id"), ("alias.x", "!id"), ("alias.x", "log 'open"), ("alias.x", "")),
+        *(
+            ("alias.log", "show"),
+            ("alias.x", "sh -c id"),
+            ("alias.x", "!id"),
+            ("alias.x", "log 'open"),
+            ("alias.x", ""),
+        ),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_with_its_place(key: str, text: str) -> None:
@@ -157,4 +163,6 @@ def test_any_text_is_a_layer(text: str) -> None:
 @given(st.text(max_size=40))
 def test_an_alias_that_is_accepted_starts_with_a_command(words: str) -> None:
     if not alias_problem("x", words, COMMANDS):
-        assert words.lstrip().lstrip("'\"\\").startswith(("log", "show")) or "'" in words or '"' in words or "\\" in words
+        assert (
+            words.lstrip().lstrip("'\"\\").startswith(("log", "show")) or "'" in words or '"' in words or "\\" in words
+        )
