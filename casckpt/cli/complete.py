@@ -179,13 +179,13 @@ def _tags(call: Call, _: click.Context, incomplete: str) -> Iterator[Value]:
 
 def _names(store: Store) -> Iterator[Value]:
     """What refs are called for short, the newest run first."""
-    found = store.runs()
-    for run in found:
+    found = store.status()
+    for run in found.runs:
         yield run.name, _about(run.last)
-    for run in found:
+    for run in found.runs:
         if run.best is not None:
             yield f"{run.name}/best", _about(run.best)
-    for name, commit in sorted(store.status().tags.items()):
+    for name, commit in sorted(found.tags.items()):
         yield name, f"tag of {commit[:12]}"
 
 
