@@ -14,6 +14,7 @@ import click
 from click.testing import CliRunner
 
 from casckpt.cli import main
+from tests.cli import schemas
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def _named(text: str) -> str:
 
 
 def run(*words: str, environ: Mapping[str, str | None] | None = None) -> Result:
-    """`casckpt WORDS`, its streams caught apart; neither is a terminal."""
+    """`casckpt WORDS`, its streams caught apart; neither is a terminal. What it prints for programs has its form."""
     clean: dict[str, str | None] = dict.fromkeys(name for name in os.environ if name.startswith("CASCKPT_"))
     clean |= {"NO_COLOR": None, "FORCE_COLOR": None, "PAGER": None, "COLUMNS": "80", "TERM": "xterm"}
     # Nobody's own settings are read or changed.
@@ -68,7 +69,21 @@ def run(*words: str, environ: Mapping[str, str | None] | None = None) -> Result:
     done = CliRunner().invoke(_Entry("casckpt"), list(words), env=clean)
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
-    return Result(done.exit_code, done.stdout, done.stderr)
+    result = Result(done.exit_code, done.stdout, done.stderr)
+    _check_form(result, words)
+    return result
+
+
+def _check_form(result: Result, words: tuple[str, ...]) -> None:
+    if "--json" in words and "--help" not in words:
+        schemas.validate_envelope(result.envelope)
+        assert result.envelope["exit"] == result.code
+    if "--ndjson" in words:
+        lines = [json.loads(line) for line in result.out.splitlines()]
+        for line in lines:
+            schemas.validate_record(line)
+        assert lines[-1]["type"] == "end"
+        assert lines[-1]["exit"] == result.code
 
 
 class Normal:

@@ -17,7 +17,7 @@ SHELLS = ("bash", "zsh", "fish", "powershell")
 
 @command(
     "casckpt completion bash --install",
-    'eval "$(casckpt completion zsh)"',
+    "casckpt completion zsh",
     "casckpt completion fish --install --dry-run",
 )
 @click.argument("shell", type=click.Choice(SHELLS))

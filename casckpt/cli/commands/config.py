@@ -76,7 +76,7 @@ def _get(call: Call, key: str, *, origin: bool) -> Answer:
     found = setting_dict(settings, key)
     _warn(call)
     text = value_text(settings.get(key)) + (f"  ({origin_text(settings, key)})" if origin else "")
-    return Answer(lambda: found, lambda _: [text])
+    return Answer(lambda: {"setting": found}, lambda _: [text])
 
 
 def _warn(call: Call) -> None:

@@ -34,4 +34,10 @@ def doctor_command(call: Call, strict: bool) -> Answer:
     mine = settings_checks("user.settings", user_layer(user_file(call.environ)))
     report = replace(report, checks=(*report.checks, *mine))
     code = report.exit_code or (CHECK_FAILED if strict and not report.ok else 0)
-    return Answer(report.to_dict, lambda look: doctor_lines(report, look, details=not call.quiet), code)
+    return Answer(
+        report.to_dict,
+        lambda look: doctor_lines(report, look, details=not call.quiet),
+        code,
+        records=lambda: (check.to_dict() for check in report.checks),
+        record="check",
+    )
