@@ -93,7 +93,7 @@ class InvalidRevision(UsageError):
     code = "rev.syntax"
     what = "cannot read {text!r} as a revision"
     why = "{problem}"
-    hint = "casckpt show --help"
+    hint = "casckpt help revisions"
 
 
 class AmbiguousRevision(UsageError):
@@ -107,7 +107,7 @@ class InvalidFilter(UsageError):
     code = "filter.syntax"
     what = "cannot read {text!r} as a filter"
     why = "at character {column}: {problem}"
-    hint = "casckpt log --help"
+    hint = "casckpt help filters"
 
 
 class TooLarge(UsageError):

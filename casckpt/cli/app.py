@@ -132,7 +132,7 @@ def _fail(call: Call, found: Failure, error: BaseException) -> int:
 def root(call: Call) -> Answer | None:
     """A store for checkpoints: deduplicated, verified, with history.
 
-    A revision names a commit: a run (its last commit), RUN/best, a tag, the first digits of an id, or @ for the newest
+    A revision names a commit: a run (its last commit), RUN/best, a tag, the first digits of an id, or @ for the current
     run. REV~2 is two commits before REV, REV@step=4000 the one at that step.
     """
     context = click.get_current_context()

@@ -111,7 +111,7 @@ class Call:
 
         try:
             place = self.locate()
-        except StoreNotFound:
+        except (StoreNotFound, OSError):  # a working folder that is gone says nothing either
             place = None
         return settings_of(self.environ, place, self.assignments)
 

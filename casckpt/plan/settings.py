@@ -31,6 +31,9 @@ PLACES = {
 MAX_FILE_BYTES = 64 << 10
 ALIAS = "alias."
 _THREADS_MAX = 1024
+_PROBLEMS_MAX = 10
+"""How many mistakes of a file are named; what is behind them is not read."""
+_SHOWN_MAX = 80
 _YES, _NO = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 
@@ -159,7 +162,7 @@ def setting_of(key: str) -> Setting:
 
     near = difflib.get_close_matches(key, [*SETTINGS, "alias.NAME"], 1, 0.5)
     problem = f"did you mean {near[0]!r}?" if near else "there are " + ", ".join(SETTINGS) + " and alias.NAME"
-    raise UnknownSetting(key=key, problem=problem)
+    raise UnknownSetting(key=_shown(key), problem=problem)
 
 
 def _is_alias_name(name: str) -> bool:
@@ -195,9 +198,17 @@ def check_value(key: str, value: object, place: str, commands: Sequence[str] = (
     if not problem and key.startswith(ALIAS) and commands:
         problem = alias_problem(key.removeprefix(ALIAS), str(value), commands)
     if problem:
-        raise InvalidSetting(key=key, value=value, place=place, problem=problem)
+        raise InvalidSetting(key=key, value=_shown(value), place=place, problem=problem)
     assert isinstance(value, str | int)
     return value
+
+
+def _shown(value: object) -> Value:
+    """A value as an error names it: short, and of a type that JSON has."""
+    if isinstance(value, bool | int) and abs(value) < 1 << 63:
+        return value
+    text = str(value) if isinstance(value, str | float) else type(value).__name__
+    return text if len(text) <= _SHOWN_MAX else text[: _SHOWN_MAX - 3] + "..."
 
 
 def _problem(setting: Setting, value: object) -> str:
@@ -242,15 +253,18 @@ def file_layer(origin: str, path: str, text: str) -> Layer:
     values: dict[str, Value] = {}
     problems: list[CasckptError] = []
     for key, value in _flat(found):
+        if len(problems) == _PROBLEMS_MAX:
+            problems.append(DamagedSettings(file=path, problem="it has more mistakes than these"))
+            break
         line = _line_of(text, key)
         place = path if line is None else f"{path}, line {line}"
         try:
             if origin == STORE and not setting_of(key).of_store:
                 problem = "the file of a store cannot say it; say it in the user's file"
-                raise InvalidSetting(key=key, value=value, place=place, problem=problem)
+                raise InvalidSetting(key=key, value=_shown(value), place=place, problem=problem)
             values[key] = check_value(key, value, place)
         except UnknownSetting as error:
-            problems.append(UnknownSetting(key=key, problem=f"{place}: {error.reason}"))
+            problems.append(UnknownSetting(**{**error.facts, "problem": f"{place}: {error.reason}"}))
         except InvalidSetting as error:
             problems.append(error)
     return Layer(origin, path, values, tuple(problems))

@@ -34,7 +34,9 @@ def list_lines(settings: Settings, keys: Sequence[str], look: Look, *, origin: b
         settled = settings.settled(key)
         last = origin_text(settings, key) if origin else setting_of(key).help
         role = t.MUTED if settled.origin == "built-in" else t.PLAIN
-        rows.append([Cell(key, t.LABEL), Cell(value_text(settled.value) or "-", role), Cell(last, t.MUTED, cut=not origin)])
+        rows.append(
+            [Cell(key, t.LABEL), Cell(value_text(settled.value) or "-", role), Cell(last, t.MUTED, cut=not origin)]
+        )
     yield from t.columns(rows, look)
 
 

@@ -34,7 +34,7 @@ TERMS = (
     "dropped", "durable", "element type", "entry", "extent", "feature", "frame", "gap", "group", "head", "hints",
     "id", "index", "journal", "kept", "leaf", "meta", "migration", "node", "object", "object database (odb)",
     "ordering law", "opaque", "outline", "pack", "pack set", "page", "parent", "path", "record", "reduced", "ref",
-    "remote", "revision", "root component", "run", "salvage", "schema", "seal", "seq", "session", "slab",
+    "remote", "revision", "root component", "run", "salvage", "schema", "seal", "seq", "session", "setting", "slab",
     "snapshot", "staging", "state", "storage", "store", "structure", "tag", "thinned", "tiny blob", "torn", "tree",
     "turn", "values", "verify", "view",
 )  # fmt: skip

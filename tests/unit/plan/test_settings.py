@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -152,6 +154,23 @@ def test_variables_that_are_empty_say_nothing_but_an_empty_pager_means_none() ->
 def test_a_wrong_assignment_on_the_line_is_refused(pair: str) -> None:
     with pytest.raises((InvalidSetting, UnknownSetting)):
         call_layer([pair])
+
+
+def test_a_file_of_mistakes_is_not_echoed() -> None:
+    layer = file_layer(STORE, "/s", "".join(f"key{number} = 1\n" for number in range(5000)) + 'run = "gpt"')
+    assert len(layer.problems) == 11
+    assert isinstance(layer.problems[-1], DamagedSettings)
+    assert not layer.values
+    for text in (
+        "threads = 1979-05-27",
+        f"run = '{'x' * 60_000}'",
+        f"{'k' * 60_000} = 1",
+        "threads = 1e999",
+        "run = [1]",
+    ):
+        [problem] = file_layer(STORE, "/s", text).problems
+        assert len(str(problem)) < 400
+        json.dumps(problem.facts)
 
 
 @given(st.text(max_size=300))
