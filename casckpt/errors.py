@@ -12,6 +12,7 @@ pickles, and the command line, `--json` and Python show the same words.
     FormatError     a version, feature or encoding this release does not know
     StorageError    the disk or the network failed; `.transient` says whether waiting may help   also OSError
     StateError      a value cannot be stored or restored    also ValueError
+    CheckFailed     a run is worse than a check allows
 """
 
 from __future__ import annotations
@@ -108,6 +109,13 @@ class InvalidFilter(UsageError):
     what = "cannot read {text!r} as a filter"
     why = "at character {column}: {problem}"
     hint = "casckpt help filters"
+
+
+class InvalidCheck(UsageError):
+    code = "check.syntax"
+    what = "cannot read {text!r} as a check"
+    why = "{problem}"
+    hint = "casckpt compare --help"
 
 
 class TooLarge(UsageError):
@@ -487,6 +495,13 @@ class NotExportable(StateError):
     what = "{shown} cannot be written as {format}"
     why = "{problem}; nothing was written"
     hint = "{way_out}"
+
+
+class CheckFailed(CasckptError):
+    code, exit_code = "check-failed", 12
+    what = "the check {check!r} failed"
+    why = "{problem}"
+    hint = "look at both runs, or allow more"
 
 
 class SchemaWarning(UserWarning):

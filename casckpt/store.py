@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from casckpt.browse import Browse
+from casckpt.comparing import Comparing
 from casckpt.errors import OpaqueWarning, SchemaWarning, StoreNotFound
 from casckpt.exchange import Exchange
 from casckpt.odb.repository import Repository, initialize, writer_name
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from casckpt.odb.coder import Compress
     from casckpt.ops.checks import Check, DoctorReport
     from casckpt.ops.commit import CommitWords
-    from casckpt.ops.diff import DiffWords
+    from casckpt.ops.comparison import Comparison
     from casckpt.ops.doctor import doctor
     from casckpt.ops.lazy import StoredState, StoredValue
     from casckpt.ops.reports import (
@@ -50,14 +51,14 @@ if TYPE_CHECKING:
 # Operations are imported where they are called: `casckpt log` must not pay for commit, checkout and fsck.
 
 __all__ = [
-    "Check", "CheckoutReport", "CommitInfo", "Diff", "DoctorReport", "ExportReport", "FsckReport", "ImportReport",
-    "ImportedCheckpoint", "LeafSummary", "Opaque", "OpaqueWarning", "PathInfo", "PendingCommit", "RefChange", "RunInfo",
-    "Schema", "SchemaWarning", "Status", "Store", "StoreSettings", "StoredState", "StoredValue", "doctor", "init",
-    "memory", "migration", "open", "register",
+    "Check", "CheckoutReport", "CommitInfo", "Comparison", "Diff", "DoctorReport", "ExportReport", "FsckReport",
+    "ImportReport", "ImportedCheckpoint", "LeafSummary", "Opaque", "OpaqueWarning", "PathInfo", "PendingCommit",
+    "RefChange", "RunInfo", "Schema", "SchemaWarning", "Status", "Store", "StoreSettings", "StoredState", "StoredValue",
+    "doctor", "init", "memory", "migration", "open", "register",
 ]  # fmt: skip
 
 
-class Store(Exchange, Browse, Upkeep):
+class Store(Exchange, Browse, Comparing, Upkeep):
     """An open store. Safe to use from several threads and after fork; close it, or use it as a context manager.
 
     Several processes may have the same store open and commit to it at once.
@@ -281,13 +282,6 @@ class Store(Exchange, Browse, Upkeep):
         """One commit."""
         return history.describe(self._repository.database, self._resolve(revision))
 
-    def diff(self, before: str, after: str, *, values: bool = False, **words: Unpack[DiffWords]) -> Diff:
-        """What differs, by path; large tensors are compared by their ids, and read only to measure `values`."""
-        from casckpt.ops.diff import diff_commits
-
-        commits = self._resolve(before), self._resolve(after)
-        return diff_commits(self._repository.database, *commits, values, self._repository.threads, **words)
-
     def tag(self, name: str, revision: str = "@") -> CommitInfo:
         """Give a commit a name that never moves."""
         from casckpt.ops.commit import tag
@@ -364,6 +358,7 @@ def memory() -> Store:
 
 _LATE = {
     "Check": "casckpt.ops.checks",
+    "Comparison": "casckpt.ops.comparison",
     "DoctorReport": "casckpt.ops.checks",
     "Schema": "casckpt.plan.schema",
     "StoredState": "casckpt.ops.lazy",

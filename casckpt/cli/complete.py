@@ -241,8 +241,10 @@ def _metric_names(call: Call) -> list[str]:
     return sorted({name for commit in commits for name in commit.metrics})
 
 
-def _metrics(call: Call, _: click.Context, incomplete: str) -> Iterator[Value]:
-    yield from ((f"{name}=", "") for name in _metric_names(call))
+def _metrics(call: Call, context: click.Context, incomplete: str) -> Iterator[Value]:
+    """Names of metrics; a commit gives them values."""
+    end = "=" if context.info_name == "commit" else ""
+    yield from ((f"{name}{end}", "") for name in _metric_names(call))
 
 
 def _rules(call: Call, _: click.Context, incomplete: str) -> Iterator[Value]:
@@ -294,14 +296,14 @@ def _folders(call: Call, _: click.Context, incomplete: str) -> Iterator[Value]:
 
 
 VALUES: dict[str, Callable[[Call, click.Context, str], Iterator[Value]]] = {
-    **dict.fromkeys(("rev", "a", "b"), _revisions),
+    **dict.fromkeys(("rev", "a", "b", "runs"), _revisions),
     **dict.fromkeys(("paths", "dest"), _files),
     **dict.fromkeys(("path", "store"), _folders),
     "ref": _refs,
     "run": _runs,
     "name": _tags,
     "best": _rules,
-    "metrics": _metrics,
+    **dict.fromkeys(("metrics", "checks"), _metrics),
     "where": _filters,
     "key": _keys,
     "value": _setting_values,

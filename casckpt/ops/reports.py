@@ -8,6 +8,7 @@ from typing import Any
 
 from casckpt.ops.value_reports import ValueDiff
 from casckpt.ops.values import CommitInfo
+from casckpt.plan.fields import NO_DIFFERENCES, MetadataDifferences
 from casckpt.units import json_number, rfc3339
 
 
@@ -125,11 +126,17 @@ class Diff:
     """Plain bytes of the later commit."""
     values: ValueDiff | None = None
     """How far the numbers are apart; None if not asked for."""
+    metadata: MetadataDifferences = NO_DIFFERENCES
+    """What differs in the config, environment, code and data they were made with."""
+    parts: tuple[str, ...] = ("metadata", "tree")
+    """What was compared; the fields of the other part are empty."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "before": self.before.to_dict(),
             "after": self.after.to_dict(),
+            "parts": list(self.parts),
+            **self.metadata.to_dict(),
             "metrics": {
                 name: [None if value is None else json_number(value) for value in pair]
                 for name, pair in self.metrics.items()

@@ -19,6 +19,9 @@ PLAIN, ID, REF, LABEL, MUTED, GOOD, BAD, ADDED, REMOVED, CHANGED = (
 )  # fmt: skip
 """Roles: what a piece of text is, never how it looks."""
 
+CURVES = ("curve1", "curve2", "curve3", "curve4")
+"""Roles of the curves of a chart and what belongs to them."""
+
 WEEK_S = 7 * 86400
 ID_DIGITS = 12
 CUT_MIN = 12

@@ -39,7 +39,10 @@ class _Entry(click.Command):
 COLUMNS = 100
 LATE_NS = 4_102_444_800 * 10**9
 """When a terminal of the tests looks: 2100, so that every time is shown as a date, in the same number of columns."""
-_COLOURS = {"0": "/", "1": "bold", "2": "dim", "31": "red", "32": "green", "33": "yellow", "36": "cyan"}
+_COLOURS = {
+    "0": "/", "1": "bold", "2": "dim", "31": "red", "32": "green", "33": "yellow", "34": "blue", "35": "magenta",
+    "36": "cyan",
+}  # fmt: skip
 
 
 def on_terminal(*words: str) -> Result:

@@ -100,6 +100,8 @@ def test_runs_tags_refs_metrics_and_filters() -> None:
     assert "gpt/best" in asked("casckpt reflog ")
     assert list(asked("casckpt commit --metric ")) == ["n=", "val/loss="]
     assert list(asked("casckpt commit --best val")) == ["val/loss:min", "val/loss:max"]
+    assert list(asked("casckpt compare gpt wide -k val")) == ["val/loss"]
+    assert "gpt/best" in asked("casckpt compare gpt ")
     assert {"val/loss", "step", "kind"} <= asked("casckpt log -w ").keys()
 
 
