@@ -111,7 +111,7 @@ class Call:
 
         try:
             place = self.locate()
-        except (StoreNotFound, OSError):  # a working folder that is gone says nothing either
+        except StoreNotFound:
             place = None
         return settings_of(self.environ, place, self.assignments)
 
@@ -142,7 +142,10 @@ class Call:
             inner = os.path.join(path, STORE_FOLDER)
             is_inner = not os.path.exists(os.path.join(path, "format")) and os.path.isdir(inner)
             return inner if is_inner else path
-        here = folder = os.getcwd()
+        try:
+            here = folder = os.getcwd()
+        except FileNotFoundError as error:
+            raise StoreNotFound(path=os.curdir, problem="the working folder is gone") from error
         while not os.path.isdir(os.path.join(folder, STORE_FOLDER)):
             parent = os.path.dirname(folder)
             if parent == folder:

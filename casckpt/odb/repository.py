@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from casckpt.odb.session import Session
 
 FOLDERS = ("journal", "packs", "tmp", "lock", "trash")
-_OWN_NAMES = frozenset((*FOLDERS, "index", "format", "config.toml"))
+_OWN_NAMES = frozenset((*FOLDERS, "index", "format"))
 MAX_FORMAT_BYTES = 64 << 10
 THREADS_MAX = 8
 
