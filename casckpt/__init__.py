@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from casckpt import errors
     from casckpt.store import (
+        BlameLine,
         Check,
         CheckoutReport,
         CommitInfo,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         PathInfo,
         PendingCommit,
         RefChange,
+        RevisionWarning,
         RunInfo,
         Schema,
         SchemaWarning,
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "BlameLine",
     "Check",
     "CheckoutReport",
     "CommitInfo",
@@ -63,6 +66,7 @@ __all__ = [
     "PathInfo",
     "PendingCommit",
     "RefChange",
+    "RevisionWarning",
     "RunInfo",
     "Schema",
     "SchemaWarning",

@@ -506,3 +506,7 @@ class CheckFailed(CasckptError):
 
 class SchemaWarning(UserWarning):
     """A state of an older version of its schema was read and is migrated: names the commit, from and to."""
+
+
+class RevisionWarning(UserWarning):
+    """A bare word in a revision has several meanings: names the one that was taken, and how each is written."""

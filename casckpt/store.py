@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from casckpt.browse import Browse
 from casckpt.comparing import Comparing
-from casckpt.errors import OpaqueWarning, SchemaWarning, StoreNotFound
+from casckpt.errors import OpaqueWarning, RevisionWarning, SchemaWarning, StoreNotFound
 from casckpt.exchange import Exchange
 from casckpt.odb.repository import Repository, initialize, writer_name
 from casckpt.ops import history
@@ -20,8 +20,6 @@ from casckpt.ops.background import Background
 from casckpt.ops.pending import PendingCommit
 from casckpt.ops.settings import StoreSettings, store_settings
 from casckpt.ops.values import CommitInfo, Progress, RunInfo, Status, Verify, WhenBusy
-from casckpt.state.kinds.opaque import Opaque
-from casckpt.state.kinds.registry import register
 from casckpt.storage.base import Storage
 from casckpt.storage.local import LocalStorage
 from casckpt.upkeep import Upkeep
@@ -36,6 +34,7 @@ if TYPE_CHECKING:
     from casckpt.ops.doctor import doctor
     from casckpt.ops.lazy import StoredState, StoredValue
     from casckpt.ops.reports import (
+        BlameLine,
         CheckoutReport,
         Diff,
         ExportReport,
@@ -47,14 +46,16 @@ if TYPE_CHECKING:
         RefChange,
     )  # fmt: skip
     from casckpt.plan.schema import Schema, SchemaLike, migration
+    from casckpt.state.kinds.opaque import Opaque
+    from casckpt.state.kinds.registry import register
 
 # Operations are imported where they are called: `casckpt log` must not pay for commit, checkout and fsck.
 
 __all__ = [
-    "Check", "CheckoutReport", "CommitInfo", "Comparison", "Diff", "DoctorReport", "ExportReport", "FsckReport",
-    "ImportReport", "ImportedCheckpoint", "LeafSummary", "Opaque", "OpaqueWarning", "PathInfo", "PendingCommit",
-    "RefChange", "RunInfo", "Schema", "SchemaWarning", "Status", "Store", "StoreSettings", "StoredState", "StoredValue",
-    "doctor", "init", "memory", "migration", "open", "register",
+    "BlameLine", "Check", "CheckoutReport", "CommitInfo", "Comparison", "Diff", "DoctorReport", "ExportReport",
+    "FsckReport", "ImportReport", "ImportedCheckpoint", "LeafSummary", "Opaque", "OpaqueWarning", "PathInfo",
+    "PendingCommit", "RefChange", "RevisionWarning", "RunInfo", "Schema", "SchemaWarning", "Status", "Store",
+    "StoreSettings", "StoredState", "StoredValue", "doctor", "init", "memory", "migration", "open", "register",
 ]  # fmt: skip
 
 
@@ -288,14 +289,6 @@ class Store(Exchange, Browse, Comparing, Upkeep):
 
         return tag(self._in_turn(), name, revision)
 
-    def runs(self) -> list[RunInfo]:
-        """All runs, the one with the newest commit first."""
-        return history.runs(self._repository.database)
-
-    def status(self) -> Status:
-        """The store at a glance."""
-        return history.status(self._repository.database)
-
     def fsck(self, depth: str = "quick", *, repair: bool = False, progress: Progress | None = None) -> FsckReport:
         """Verify the store: `quick` (journal, tables of contents, structure) or `full` (every byte); may heal it."""
         from casckpt.ops.fsck import fsck
@@ -360,11 +353,13 @@ _LATE = {
     "Check": "casckpt.ops.checks",
     "Comparison": "casckpt.ops.comparison",
     "DoctorReport": "casckpt.ops.checks",
+    "Opaque": "casckpt.state.kinds.opaque",
     "Schema": "casckpt.plan.schema",
     "StoredState": "casckpt.ops.lazy",
     "StoredValue": "casckpt.ops.lazy",
     "doctor": "casckpt.ops.doctor",
     "migration": "casckpt.plan.schema",
+    "register": "casckpt.state.kinds.registry",
 }
 """Where to find what only some programs use, and the values that only some operations return."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import re
 
 KiB = 1 << 10
 MiB = 1 << 20
@@ -12,6 +13,7 @@ GiB = 1 << 30
 DECIMAL_BITS_MAX = 14_000
 """Longest ints that are written in decimal: Python refuses 4300 digits, for the time grows with their square."""
 
+_NUMBER = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|inf)|nan", re.ASCII)
 _BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -37,12 +39,15 @@ def format_ratio(logical: int, stored: int) -> str:
 
 def format_age(seconds: float) -> str:
     """A duration since something happened, as `3 h ago`; negative ones read as `just now`."""
-    if seconds < 1:
-        return "just now"
+    return "just now" if seconds < 1 else f"{format_duration(seconds)} ago"
+
+
+def format_duration(seconds: float) -> str:
+    """How long something takes in its largest whole unit, as `5 min`; not negative."""
     for limit, size, unit in ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h")):
         if seconds < limit:
-            return f"{int(seconds // size)} {unit} ago"
-    return f"{int(seconds // 86400)} d ago"
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds // 86400)} d"
 
 
 def parse_int(text: str) -> int | None:
@@ -52,6 +57,16 @@ def parse_int(text: str) -> int | None:
         return None
     number = int(text)
     return number if -(1 << 63) <= number < 1 << 63 else None
+
+
+def parse_number(text: str) -> int | float | None:
+    """The number written in `text`, also `nan`, `inf` and `-inf`; integers of 64 bits exactly. None if it is none."""
+    if _NUMBER.fullmatch(text) is None:
+        return None
+    if text == "nan":
+        return math.nan  # the one object, so that what was parsed equals what is parsed again
+    whole = parse_int(text)
+    return float(text) if whole is None else whole
 
 
 def rfc3339(time_ns: int) -> str:

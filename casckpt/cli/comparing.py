@@ -38,16 +38,17 @@ def comparison(
 
     if len(runs) < 2:
         raise click.UsageError("give two runs or more")
+    named = {one.removesuffix(":min").removesuffix(":max") for one in metrics}
     asked = [parse_check(check).metric for check in checks]
-    wanted = [*metrics, *(name for name in asked if name not in {one.rpartition(":")[0] or one for one in metrics})]
+    wanted = [*metrics, *(name for name in asked if name not in named)] if metrics else None
     store = call.open()
     left, right, *more = runs
     with call.progress("compare") as progress:
         if words is None:
-            found = store.compare(left, right, *more, metrics=wanted if metrics else None, x=x)
+            found = store.compare(left, right, *more, metrics=wanted, x=x)
         else:
             words["progress"] = progress
-            found = store.compare(left, right, *more, metrics=wanted if metrics else None, x=x, values=True, **words)
+            found = store.compare(left, right, *more, metrics=wanted, x=x, values=True, **words)
     results = [result for check in checks for result in found.check(check)]
     failed = any(result.failed for result in results)
 

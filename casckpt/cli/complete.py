@@ -254,7 +254,19 @@ def _rules(call: Call, _: click.Context, incomplete: str) -> Iterator[Value]:
 
 
 def _filters(call: Call, _: click.Context, incomplete: str) -> Iterator[Value]:
-    for key in (*_metric_names(call), "step", "epoch", "run", "kind", "status", "message", "author"):
+    for key in (
+        *_metric_names(call),
+        "step",
+        "epoch",
+        "time",
+        "age",
+        "run",
+        "kind",
+        "status",
+        "message",
+        "author",
+        "tag",
+    ):
         yield key, ""
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import struct
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -27,9 +26,9 @@ from casckpt.odb.journal import Journal, Placed, Position, Rewound, Tail, file_n
 from casckpt.odb.notices import warn
 from casckpt.odb.pack_reader import PackReader
 from casckpt.odb.pack_writer import pack_name
+from casckpt.odb.positions import read_position, write_position
 from casckpt.storage.base import Storage
 
-_POSITION = struct.Struct("<QQQ32s?")
 PENDING_FRAMES = 256
 INDEX_WAIT_S = 10.0
 _Data = bytes | bytearray | memoryview
@@ -68,7 +67,7 @@ class Database:
     def _attach(self) -> None:
         """Find a trustworthy index or make one, and start from the position it has; without one, replay in memory."""
         self._index = self._find_index()
-        position = None if self._index is None else _read_position(self._index)
+        position = None if self._index is None else read_position(self._index)
         self.tables = t.MemoryTables(self._index)
         self.pending = 0
         if position is None:
@@ -101,7 +100,7 @@ class Database:
         """The index, if the journal still has the frame it is up to."""
         if index is None:
             return None
-        position = _read_position(index)
+        position = read_position(index)
         if position is not None and self.journal.holds(position):
             return index
         warn("the index knows a frame that the journal does not have; it is rebuilt")
@@ -111,7 +110,7 @@ class Database:
     def _fill(self, tables: t.WritableTables) -> None:
         tail = self.journal.read_all()
         self._fold(tables, tail)
-        _write_position(tables, tail.position)
+        write_position(tables, tail.position)
 
     def _fold(self, tables: t.WritableTables, tail: Tail) -> None:
         note_gaps(tables, tail.gaps)
@@ -129,7 +128,7 @@ class Database:
                 if not self._index.is_current():
                     self._reattach()
                     return
-                position = _read_position(self._index)
+                position = read_position(self._index)
                 ahead = -1 if position is None else position.seq - self.tail.position.seq
                 if position is not None and (ahead > 0 or (ahead == 0 and self.pending)):
                     self._restart(position)
@@ -175,10 +174,10 @@ class Database:
             self.refresh()
 
     def _catch_up(self, tables: t.WritableTables) -> None:
-        position = _read_position(tables)
+        position = read_position(tables)
         tail = self.journal.read_all() if position is None else self.journal.read(position)
         self._fold(tables, tail)
-        _write_position(tables, tail.position)
+        write_position(tables, tail.position)
 
     def rebuild_index(self) -> None:
         """Build the index anew from the journal and the packs, whatever it holds."""
@@ -335,12 +334,18 @@ class Database:
     def commit(self, identity: CommitId) -> Commit | None:
         """A commit by its full id, None if the store has none."""
         value = self.tables.get(t.COMMITS, identity)
-        if value is None:
-            return None
+        return None if value is None else self._commit(identity, value)
+
+    def _commit(self, identity: CommitId, value: bytes) -> Commit:
         data = t.decode_commit(value)[1]
         if object_id(Kind.COMMIT, data) != identity:  # a damaged index too large to be hashed when it was opened
-            data = bytes(self.read(identity, Kind.COMMIT))
-        return Commit.decode(data)
+            return Commit.decode(bytes(self.read(identity, Kind.COMMIT)))
+        # Folding puts no commit into the tables that it could not decode, and these are the same bytes.
+        return Commit.decode_known(data)
+
+    def has_commit(self, identity: CommitId) -> bool:
+        """Whether the store has a commit."""
+        return self.tables.get(t.COMMITS, identity) is not None
 
     def added(self, identity: CommitId) -> int | None:
         """Bytes a commit added to the store when it was made; None if unknown."""
@@ -350,7 +355,8 @@ class Database:
     def commits(self, prefix: bytes = b"") -> Iterator[tuple[CommitId, Commit]]:
         """All commits whose id starts with `prefix`, in no promised order."""
         for key, value in self.tables.scan(t.COMMITS, prefix):
-            yield CommitId(ObjectId(key)), Commit.decode(t.decode_commit(value)[1])
+            identity = CommitId(ObjectId(key))
+            yield identity, self._commit(identity, value)
 
     def children(self, identity: CommitId) -> list[CommitId]:
         """Commits that name this one as a parent, sorted by id."""
@@ -388,12 +394,3 @@ def _missing(identity: bytes, kind: int, problem: str) -> DamagedObject:
     name = Kind(kind).name.lower() if kind in {int(known) for known in Kind} else "object"
     short = identity.hex()[:12]
     return DamagedObject(object=f"{name} {short}", kind=name, id=short, problem=problem, location="index")
-
-
-def _read_position(tables: t.Tables) -> Position | None:
-    value = tables.get(t.META, b"position")
-    return None if value is None or len(value) != _POSITION.size else Position(*_POSITION.unpack(value))
-
-
-def _write_position(tables: t.WritableTables, position: Position) -> None:
-    tables.put(t.META, b"position", _POSITION.pack(*position))

@@ -73,7 +73,8 @@ def compare_runs(
         UsageError: fewer than two revisions, or an argument that is none.
         MetricNotFound: no run has one of the metrics.
 
-    Cost: the commits since the fork once, and those before it once for their count; the trees of the last commits.
+    Cost: two look-ups for a commit since the fork, one for a commit before it, which is but counted; the trees of the
+    last commits. Memory for the commits since the fork.
     """
     if len(revisions) < 2:
         raise UsageError(problem="a comparison needs two revisions or more")
@@ -118,8 +119,11 @@ def _common(database: Database, tips: Sequence[CommitId]) -> CommitId | None:
 
 
 def _side(database: Database, name: str, tip: CommitId, fork: CommitId | None, axis: Axis) -> _Side:
-    walk = ancestors([tip], database.commit) if fork is None else between(fork, tip, database.commit)
-    own = dict(walk)
+    if fork is None:
+        own = dict(ancestors([tip], database.commit))
+    else:
+        walk = between(fork, tip, database.commit)
+        own = {identity: commit for identity, commit, is_inside in walk if is_inside}
     line = list(_first_parents(tip, own))
     has_own = bool(line)
     start = None if fork is None else database.commit(fork)

@@ -82,6 +82,43 @@ class RefChange:
 
 
 @dataclass(frozen=True, slots=True)
+class BlameLine:
+    """The commit in which a leaf changed last, or in which those did that begin with a path."""
+
+    path: str
+    leaves: int
+    """How many leaves the line is about, of `of` that begin with the path: 1 of 1 for a leaf."""
+    of: int
+    change: str
+    """changed; added: its first parent had no such path; first: the same since the line began."""
+    id: str
+    run: str
+    step: int | None
+    time_ns: int
+    commits: int
+    """Of how many commits of the line this has been the state, up to the one asked for."""
+    exact: bool
+    """False: it may have been earlier, as commits before this one have no tree any more."""
+    shared: bool
+    """It is only known that a chunk changed which holds other small leaves too."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "path": self.path,
+            "leaves": self.leaves,
+            "of": self.of,
+            "change": self.change,
+            "id": self.id,
+            "run": self.run,
+            "step": self.step,
+            "time": rfc3339(self.time_ns),
+            "commits": self.commits,
+            "exact": self.exact,
+            "shared": self.shared,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class LeafChange:
     """A leaf that differs between two commits; `change` is added, removed, changed, or kind (other type or shape).
 

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 from casckpt.ops.reports import Diff, LeafChange
-from casckpt.ops.value_reports import Measures, ValueDiff
+from casckpt.ops.value_reports import Measures, Overlap, ValueDiff
 from casckpt.plan.fields import MISSING, FieldDifference, MetadataDifferences
 from casckpt.units import format_bytes, format_count
 from casckpt.view import text as t
@@ -113,7 +113,7 @@ def _value_lines(values: ValueDiff, equal: int, look: Look, top: int) -> Lines:
     """Measures by leaf and by group, and how much was read for them."""
     leaves = (
         [Cell("~", t.CHANGED), Cell(safe(leaf.path), t.CHANGED, cut=True), Cell(_form(leaf.before, leaf.after, look)),
-         *_measure_cells(leaf.measures)]
+         *_measure_cells(leaf.measures), Cell(_overlap(leaf.overlap), t.MUTED)]
         for leaf in values.leaves
     )  # fmt: skip
     yield from _first(leaves, len(values.leaves), top, look, _titles("values", "type"))
@@ -151,6 +151,16 @@ def _measure_cells(measures: Measures) -> list[Cell]:
         if before or after
     ]
     return [*(Cell(text, right=True) for text in found), Cell(", ".join(bad), t.BAD)]
+
+
+def _overlap(overlap: Overlap | None) -> str:
+    """Which part of a resized leaf the measures are about."""
+    if overlap is None:
+        return ""
+    what = "rows" if overlap.axis == 0 else f"axis {overlap.axis}"
+    rest = overlap.after - overlap.before
+    more = f"{format_count(abs(rest))} {'new' if rest > 0 else 'gone'}"
+    return f"{what} 0:{overlap.compared} compared, {more}"
 
 
 def _share(share: float) -> str:

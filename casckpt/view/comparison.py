@@ -88,7 +88,7 @@ def _run_cells(run: ComparedRun, number: int, look: Look) -> list[Cell]:
     if run.first is not None and run.first.id != run.last.id:
         way = f"{step(run.first) or look.id(run.first.id)} to {way or look.id(run.last.id)}"
     return [
-        Cell(safe(run.name), t.CURVES[number % len(t.CURVES)]),
+        Cell(safe(run.name), t.LINES[number % len(t.LINES)]),
         Cell(t.plural(run.commits, "commit"), right=True),
         Cell(way),
         Cell(look.id(run.last.id), t.ID),
@@ -100,7 +100,7 @@ def _chart_lines(metric: MetricComparison, names: Sequence[str], axis: Axis, loo
     """The curves of a metric; nothing if there is no curve but only points."""
     curves = [
         charts.Curve(name, [_drawn(point) for point in run.points], role)
-        for name, run, role in zip(names, metric.runs, t.CURVES, strict=False)
+        for name, run, role in zip(names, metric.runs, t.LINES, strict=False)
     ]
     places = [point.x for run in metric.runs for point in run.points] + [
         point.until for run in metric.runs for point in run.points
@@ -124,7 +124,7 @@ def _metric_lines(found: Comparison, look: Look, top: int) -> Lines:
     if not found.metrics:
         return
     titles = [Cell("metrics", t.LABEL), Cell("")]
-    titles += [Cell(safe(name), t.CURVES[number % len(t.CURVES)]) for number, name in enumerate(found.names)]
+    titles += [Cell(safe(name), t.LINES[number % len(t.LINES)]) for number, name in enumerate(found.names)]
     rows = [titles]
     for metric in islice(found.metrics, top or None):
         rows += _metric_rows(metric)

@@ -117,7 +117,7 @@ class Normal:
             return {name: self._json(item, name) for name, item in value.items()}
         if isinstance(value, list):
             return [self._json(item, key) for item in value]
-        if key == "elapsed_s" or (key.startswith("bytes_") and isinstance(value, int)):
+        if key in ("elapsed_s", "interval_s") or (key.startswith("bytes_") and isinstance(value, int)):
             return 0
         fixed = {"version": "VERSION", "by": "BY", "text": self(f"'{value}'")[1:-1]} if isinstance(value, str) else {}
         return fixed.get(key, self(value) if isinstance(value, str) else value)

@@ -25,7 +25,7 @@ FOREIGN = st.text(
 LOOKS = [
     ["status"], ["runs"], ["log", "--all"], ["log", "--oneline"], ["show", "--tree", "--config"], ["ls", "@"],
     ["ls", "@", "-R"], ["diff", "@~1", "@"], ["diff", "@~1", "@", "--values"], ["compare", "@~1", "@"],
-    ["reflog"], ["fsck"], ["tag"],
+    ["reflog"], ["fsck"], ["tag"], ["blame"], ["blame", "--by", "1"],
     ["log", "-w", "has nothing"], ["show", "nothing"], ["config", "list", "--origin"], ["doctor"], ["help"],
 ]  # fmt: skip
 HARMFUL = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}

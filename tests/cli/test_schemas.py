@@ -53,7 +53,7 @@ def test_a_key_that_no_schema_names_is_caught() -> None:
         schemas.validate_record({"type": "end", "ok": True, "exit": 0, "count": 1, "warnings": [], "new": 1})
 
 
-LISTS = [["log", "--all"], ["runs"], ["ls", "gpt", "-R"], ["reflog"], ["tag"]]
+LISTS = [["log", "--all"], ["runs"], ["ls", "gpt", "-R"], ["blame", "gpt"], ["reflog"], ["tag"]]
 
 
 @pytest.mark.parametrize("words", LISTS, ids=" ".join)

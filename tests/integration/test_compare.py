@@ -91,6 +91,19 @@ def test_the_best_is_what_the_ref_of_that_name_says(store: casckpt.Store) -> Non
     assert best == [store.show("base/best").id, store.show("other/best").id]
 
 
+def test_of_equal_values_the_oldest_is_best_and_only_completed_commits_count(store: casckpt.Store) -> None:
+    losses = [(1.0, "completed"), (0.0, "failed"), (1.0, "completed"), (2.0, "completed"), (2.0, "completed")]
+    for step, (loss, status) in enumerate(losses):
+        words: dict[str, Any] = {"metrics": {"loss": loss}, "status": status, "best": "loss:min"}
+        store.commit({"step": step}, run="a", step=step, **words)
+        store.commit({"step": step}, run="b", step=step, **words)
+    run = store.compare("a", "b").metrics[0].runs[0]
+    assert [found.step for found in (run.best, run.lowest, run.highest, run.last) if found] == [0, 0, 3, 4]
+    assert run.best is not None
+    assert run.best.commit == store.show("a/best").id
+    assert min(point.low for point in run.points if point.low is not None) == 0.0
+
+
 def test_a_training_that_breaks_is_worse_from_there_on_and_its_nan_are_counted(store: casckpt.Store) -> None:
     _, other = forked(store, 1e19)
     broken = [step for step, loss in other.items() if not math.isfinite(loss)]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from casckpt.ops.reports import Diff, LeafChange
-from casckpt.ops.value_reports import GroupChange, Measures, ValueChange, ValueDiff
+from casckpt.ops.value_reports import GroupChange, Measures, Overlap, ValueChange, ValueDiff
 from casckpt.plan.fields import metadata_differences
 from casckpt.view.compare import diff_lines, differs
 from casckpt.view.text import Look
@@ -139,3 +139,17 @@ def test_only_the_first_leaves_are_shown_unless_all_are_wanted() -> None:
 )
 def test_a_difference_is_one_in_a_leaf_or_a_metric(given: dict[str, Any], different: bool) -> None:
     assert differs(diff(**given)) is different
+
+
+@pytest.mark.parametrize(
+    ("overlap", "said"),
+    [
+        (Overlap(0, 3072, 3072, 4608), "rows 0:3072 compared, 1,536 new"),
+        (Overlap(0, 7, 30, 7), "rows 0:7 compared, 23 gone"),
+        (Overlap(1, 768, 768, 1024), "axis 1 0:768 compared, 256 new"),
+    ],
+)
+def test_of_a_resized_leaf_is_said_what_was_compared(overlap: Overlap, said: str) -> None:
+    resized = ValueChange("wte", "resized", "float32[3072,8]", "float32[4608,8]", measures(), overlap)
+    text = "\n".join(diff_lines(diff(values=values(resized)), LOOK, top=5))
+    assert said in text
