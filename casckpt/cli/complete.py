@@ -315,7 +315,7 @@ VALUES: dict[str, Callable[[Call, click.Context, str], Iterator[Value]]] = {
     "run": _runs,
     "name": _tags,
     "best": _rules,
-    **dict.fromkeys(("metrics", "checks"), _metrics),
+    **dict.fromkeys(("metrics", "checks", "sort"), _metrics),
     "where": _filters,
     "key": _keys,
     "value": _setting_values,
