@@ -94,7 +94,7 @@ class InvalidRevision(UsageError):
     code = "rev.syntax"
     what = "cannot read {text!r} as a revision"
     why = "{problem}"
-    hint = "casckpt show --help"
+    hint = "casckpt help revisions"
 
 
 class AmbiguousRevision(UsageError):
@@ -108,7 +108,7 @@ class InvalidFilter(UsageError):
     code = "filter.syntax"
     what = "cannot read {text!r} as a filter"
     why = "at character {column}: {problem}"
-    hint = "casckpt log --help"
+    hint = "casckpt help filters"
 
 
 class InvalidCheck(UsageError):
@@ -160,6 +160,27 @@ class CommitElsewhere(UsageError):
     hint = "ask for its result in that process"
 
 
+class UnknownSetting(UsageError):
+    code = "config.unknown-key"
+    what = "no setting is called {key!r}"
+    why = "{problem}"
+    hint = "casckpt config lists the settings"
+
+
+class InvalidSetting(UsageError):
+    code = "config.value"
+    what = "{key} cannot be {value!r}"
+    why = "{place}: {problem}"
+    hint = "casckpt help settings"
+
+
+class DamagedSettings(UsageError):
+    code = "config.file"
+    what = "{file} cannot be read as settings"
+    why = "{problem}"
+    hint = "mend the file or take it away; casckpt help settings shows what it may say"
+
+
 class NotFoundError(CasckptError, LookupError):
     code, exit_code = "not-found", 3
     what = "{thing} not found"
@@ -170,6 +191,13 @@ class StoreNotFound(NotFoundError):
     what = "no casckpt store at {path}"
     why = "{problem}"
     hint = "casckpt init, or name a store with -C PATH or CASCKPT_STORE"
+
+
+class TopicNotFound(NotFoundError):
+    code = "help.unknown"
+    what = "no help on {topic!r}"
+    why = "{problem}"
+    hint = "casckpt help lists the topics"
 
 
 class RevisionNotFound(NotFoundError):

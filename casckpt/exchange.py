@@ -1,28 +1,67 @@
-"""The part of `Store` that writes files, and reads those of other programs."""
+"""The part of `Store` that reads files and writes them, its own and those of other programs."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from casckpt.odb.coder import Compress
     from casckpt.odb.repository import Repository
     from casckpt.ops.background import Background
     from casckpt.ops.reports import CheckoutReport, ExportReport, ImportReport
-    from casckpt.ops.values import Progress
+    from casckpt.ops.settings import StoreSettings
+    from casckpt.ops.values import CommitInfo, Progress
 
 
 class Exchange:
-    """Import, export and checkout to files, for `Store` alone; every method delegates to one operation."""
+    """Commit, import, export and checkout of files, for `Store` alone; every method delegates to one operation."""
 
     _repository: Repository
     _background: Background
+    _settings: StoreSettings
+
+    def commit_path(
+        self,
+        *paths: str | os.PathLike[str],
+        run: str | None = None,
+        step: int | None = None,
+        epoch: int | float | None = None,
+        metrics: Mapping[str, int | float] | None = None,
+        message: str = "",
+        author: str = "",
+        kind: str = "step",
+        best: str | None = None,
+        compress: Compress | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> CommitInfo:
+        """Commit files and folders under their own names; they come back byte for byte.
+
+        Args:
+            compress, progress: as of `commit`.
+            dry_run: store nothing; what is returned is the commit that would be made at this moment.
+
+        Raises:
+            UnsafePath: a device, socket or pipe; a link that leaves its path; a name that no checkout would write.
+        """
+        from casckpt.odb.coder import check_policy
+        from casckpt.ops.commit import CommitOptions
+        from casckpt.ops.files import commit_paths
+
+        run = self._settings.run_of(run)
+        options = CommitOptions(
+            run, step, epoch, kind, metrics=metrics or {}, message=message, author=author, best=best
+        )  # fmt: skip
+        words = options, check_policy(self._settings.compress_of(compress)), progress
+        self._background.turn()
+        return commit_paths(self._repository, paths, *words, dry_run=dry_run)
 
     def import_path(
         self,
         *paths: str | os.PathLike[str],
-        run: str = "main",
+        run: str | None = None,
         form: Literal["files", "state"] = "files",
         dry_run: bool = False,
         allow_pickle: bool = False,
@@ -46,6 +85,7 @@ class Exchange:
 
         if not dry_run:
             self._background.turn()
+        run = self._settings.run_of(run)
         return import_path(self._repository, paths, run, form, progress, dry_run=dry_run, allow_pickle=allow_pickle)
 
     def export(

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
@@ -18,16 +19,20 @@ from casckpt.odb.repository import Repository, initialize, writer_name
 from casckpt.ops import history
 from casckpt.ops.background import Background
 from casckpt.ops.pending import PendingCommit
+from casckpt.ops.settings import StoreSettings, store_settings
 from casckpt.ops.values import CommitInfo, Progress, RunInfo, Status, Verify, WhenBusy
 from casckpt.storage.base import Storage
 from casckpt.storage.local import LocalStorage
+from casckpt.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from casckpt.odb.coder import Compress
+    from casckpt.ops.checks import Check, DoctorReport
     from casckpt.ops.commit import CommitWords
     from casckpt.ops.comparison import Comparison
+    from casckpt.ops.doctor import doctor
     from casckpt.ops.lazy import StoredState, StoredValue
     from casckpt.ops.reports import (
         BlameLine,
@@ -50,21 +55,23 @@ if TYPE_CHECKING:
 # Operations are imported where they are called: `casckpt log` must not pay for commit, checkout and fsck.
 
 __all__ = [
-    "BlameLine", "CheckoutReport", "CommitInfo", "Comparison", "Diff", "ExportReport", "FsckReport", "ImportReport",
-    "ImportedCheckpoint", "LeafSummary", "Opaque", "OpaqueWarning", "Operation", "PathInfo", "PendingCommit",
-    "RefChange", "RevisionWarning", "RunInfo", "Schema", "SchemaWarning", "Status", "Store", "StoredState",
-    "StoredValue", "UndoReport", "init", "memory", "migration", "open", "register",
+    "BlameLine", "Check", "CheckoutReport", "CommitInfo", "Comparison", "Diff", "DoctorReport", "ExportReport",
+    "FsckReport", "ImportReport", "ImportedCheckpoint", "LeafSummary", "Opaque", "OpaqueWarning", "Operation",
+    "PathInfo", "PendingCommit", "RefChange", "RevisionWarning", "RunInfo", "Schema", "SchemaWarning", "Status",
+    "Store", "StoreSettings", "StoredState", "StoredValue", "UndoReport", "doctor", "init", "memory", "migration",
+    "open", "register",
 ]  # fmt: skip
 
 
-class Store(Exchange, Browse, Comparing, Naming):
+class Store(Exchange, Browse, Comparing, Naming, Upkeep):
     """An open store. Safe to use from several threads and after fork; close it, or use it as a context manager.
 
     Several processes may have the same store open and commit to it at once.
     """
 
-    def __init__(self, repository: Repository) -> None:
+    def __init__(self, repository: Repository, settings: StoreSettings | None = None) -> None:
         self._repository = repository
+        self._settings = settings or StoreSettings()
         self._background = Background(repository.threads)
 
     def __enter__(self) -> Self:
@@ -130,7 +137,7 @@ class Store(Exchange, Browse, Comparing, Naming):
         self,
         state: Any,
         *,
-        run: str = "main",
+        run: str | None = None,
         step: int | None = None,
         epoch: int | float | None = None,
         metrics: Mapping[str, int | float] | None = None,
@@ -146,7 +153,7 @@ class Store(Exchange, Browse, Comparing, Naming):
         environment: Any = None,
         code: Any = None,
         data: Any = None,
-        compress: Compress = "auto",
+        compress: Compress | None = None,
         progress: Progress | None = None,
         skip: str | Sequence[str] | None = None,
         allow_pickle: bool | str | Sequence[str] = False,
@@ -158,7 +165,7 @@ class Store(Exchange, Browse, Comparing, Naming):
         Args:
             state: nested values of the types docs/reference/values.md lists: containers, numbers, texts, tensors,
                 arrays, dataclasses, and objects with a state dict, of which that is stored. Read, never changed.
-            run: the series of commits this belongs to; its `last` becomes the parent and moves here.
+            run: the series of commits this belongs to, by default the current one of the settings, else `main`.
             step: of the optimizer, 0 or more. epoch: passes over the data, may be fractional.
             metrics: numbers by name, as {"val/loss": 0.231}.
             kind: step, recovery (also moves the run's `recovery`) or final.
@@ -187,48 +194,15 @@ class Store(Exchange, Browse, Comparing, Naming):
         from casckpt.ops.consent import take_apart
 
         options = CommitOptions(
-            run, step, epoch, kind, status, metrics or {}, message, author, parents, expect, best, schema,
-            config, environment, code, data,
+            self._settings.run_of(run), step, epoch, kind, status, metrics or {}, message, author,
+            parents, expect, best, schema, config, environment, code, data,
         )  # fmt: skip
-        compress = check_policy(compress)
+        compress = check_policy(self._settings.compress_of(compress))
         flat = partial(take_apart, state, skip, allow_pickle, options.schema)
         if wait:
             return commit_state(self._in_turn(), flat(), options, compress, progress)
         work = partial(commit_state, self._repository, options=fixed(options), compress=compress, progress=progress)
         return self._background.submit(flat, work, when_busy)
-
-    def commit_path(
-        self,
-        *paths: str | os.PathLike[str],
-        run: str = "main",
-        step: int | None = None,
-        epoch: int | float | None = None,
-        metrics: Mapping[str, int | float] | None = None,
-        message: str = "",
-        author: str = "",
-        kind: str = "step",
-        best: str | None = None,
-        compress: Compress = "auto",
-        dry_run: bool = False,
-        progress: Progress | None = None,
-    ) -> CommitInfo:
-        """Commit files and folders under their own names; they come back byte for byte.
-
-        Args:
-            compress, progress: as of `commit`.
-            dry_run: store nothing; what is returned is the commit that would be made at this moment.
-
-        Raises:
-            UnsafePath: a device, socket or pipe; a link that leaves its path; a name that no checkout would write.
-        """
-        from casckpt.odb.coder import check_policy
-        from casckpt.ops.commit import CommitOptions
-        from casckpt.ops.files import commit_paths
-
-        options = CommitOptions(
-            run, step, epoch, kind, metrics=metrics or {}, message=message, author=author, best=best
-        )  # fmt: skip
-        return commit_paths(self._in_turn(), paths, options, check_policy(compress), progress, dry_run=dry_run)
 
     def checkout(
         self,
@@ -286,7 +260,7 @@ class Store(Exchange, Browse, Comparing, Naming):
         *,
         schema: SchemaLike | None = None,
         run: str | None = None,
-        compress: Compress = "auto",
+        compress: Compress | None = None,
         progress: Progress | None = None,
         allow_pickle: bool | str | Sequence[str] = False,
     ) -> CommitInfo:
@@ -294,7 +268,7 @@ class Store(Exchange, Browse, Comparing, Naming):
         from casckpt.odb.coder import check_policy
         from casckpt.ops.migrate import migrate_commit
 
-        words = schema, run, check_policy(compress), progress, allow_pickle
+        words = schema, run, check_policy(self._settings.compress_of(compress)), progress, allow_pickle
         return migrate_commit(self._in_turn(), self._resolve(revision), *words)
 
     def tree(self, revision: str = "@") -> StoredState:
@@ -340,18 +314,30 @@ def init(path: str | os.PathLike[str], *, threads: int | None = None) -> Store:
     return _init(LocalStorage(path), threads)
 
 
-def open(path: str | os.PathLike[str], *, read_only: bool = False, threads: int | None = None) -> Store:
+def open(
+    path: str | os.PathLike[str],
+    *,
+    read_only: bool = False,
+    threads: int | None = None,
+    settings: StoreSettings | None = None,
+) -> Store:
     """Open the store in the folder `path`.
 
     Args:
-        threads: cores that one commit or checkout keeps busy; None for those of this process, at most 8.
+        threads: cores that one commit or checkout keeps busy; None for what the settings say, else those of this
+            process, at most 8.
+        settings: to be used instead of the store's own, which are then not read.
 
     Raises:
         StoreNotFound: there is none. NewerFormat: it needs a newer casckpt.
+        InvalidSetting, DamagedSettings: its `config.toml` cannot be read.
     """
     if not os.path.isdir(path):
         raise StoreNotFound(path=os.fspath(path), problem="there is no such folder")
-    return Store(Repository(LocalStorage(path, read_only=read_only), threads=threads))
+    storage = LocalStorage(path, read_only=read_only)
+    settings = store_settings(storage) if settings is None else settings
+    threads = settings.threads if threads is None else threads
+    return Store(Repository(storage, threads=threads, run=settings.run), settings)
 
 
 def memory() -> Store:
@@ -361,20 +347,24 @@ def memory() -> Store:
     return _init(MemoryStorage(), None)
 
 
+_LATE = {
+    "Check": "casckpt.ops.checks",
+    "Comparison": "casckpt.ops.comparison",
+    "DoctorReport": "casckpt.ops.checks",
+    "Opaque": "casckpt.state.kinds.opaque",
+    "Schema": "casckpt.plan.schema",
+    "StoredState": "casckpt.ops.lazy",
+    "StoredValue": "casckpt.ops.lazy",
+    "doctor": "casckpt.ops.doctor",
+    "migration": "casckpt.plan.schema",
+    "register": "casckpt.state.kinds.registry",
+}
+"""Where to find what only some programs use, and the values that only some operations return."""
+
+
 def __getattr__(name: str) -> Any:
-    # What only some programs use, and the values that only some operations return.
-    if name in ("Schema", "migration"):
-        from casckpt.plan import schema
-
-        return getattr(schema, name)
-    if name in ("Opaque", "register"):
-        from casckpt.state.kinds import opaque, registry
-
-        return getattr(opaque if name == "Opaque" else registry, name)
     if name in __all__:
-        from casckpt.ops import comparison, lazy, reports
-
-        return getattr(lazy if name.startswith("Stored") else comparison if name == "Comparison" else reports, name)
+        return getattr(import_module(_LATE.get(name, "casckpt.ops.reports")), name)
     raise AttributeError(f"module 'casckpt.store' has no attribute {name!r}")
 
 

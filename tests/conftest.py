@@ -12,9 +12,10 @@ settings.load_profile("ci")
 
 
 @pytest.fixture(autouse=True, scope="session")
-def without_casckpt_environment() -> Iterator[None]:
-    """No store, run or setting named in the caller's environment reaches a test."""
+def without_casckpt_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No store, run or setting named in the caller's environment or settings file reaches a test."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("CASCKPT_")]:
             patch.delenv(name)
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("settings")))
         yield

@@ -34,6 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line, by default that of the process; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     call = Call(Output(os.environ), os.environ)
+    if "_CASCKPT_COMPLETE" in os.environ:
+        from casckpt.cli.complete import respond
+
+        return respond(root, call, os.environ["_CASCKPT_COMPLETE"])
     try:
         try:
             with call.opened, heard(call):
@@ -45,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (Exception, KeyboardInterrupt) as error:
             found = failures.failure_of(error, call)
             # A line that could not be parsed may not have got as far as its --json.
-            if isinstance(error, click.ClickException):
+            if isinstance(error, click.ClickException | UsageError):
                 call.json = call.json or "--json" in words
                 call.ndjson = call.ndjson or "--ndjson" in words
             code = _fail(call, found, error)
@@ -99,7 +103,9 @@ def _print(call: Call, answer: Answer) -> int:
         )
         output.answer([envelopes.dumps(envelope)])
     elif not (answer.confirms and call.quiet):
-        output.page(answer.text(call.look(output.stdout)), wanted=not call.no_pager)
+        chosen = call.settings.get("pager")
+        pager = None if chosen is None else str(chosen)
+        output.page(answer.text(call.look(output.stdout)), wanted=not call.no_pager, chosen=pager)
     return answer.exit_code
 
 
@@ -145,7 +151,7 @@ def _fail(call: Call, found: Failure, error: BaseException) -> int:
 def root(call: Call) -> Answer | None:
     """A store for checkpoints: deduplicated, verified, with history.
 
-    A revision names a commit: a run (its last commit), RUN/best, a tag, the first digits of an id, or @ for the newest
+    A revision names a commit: a run (its last commit), RUN/best, a tag, the first digits of an id, or @ for the current
     run. REV~2 is two commits before REV, REV@step=4000 the one at that step.
     """
     context = click.get_current_context()

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -14,6 +15,7 @@ from casckpt.errors import StoreNotFound
 if TYPE_CHECKING:
     from casckpt.cli.output import Output
     from casckpt.cli.progress import Progress
+    from casckpt.plan.settings import Settings
     from casckpt.store import Store
     from casckpt.view.text import Look
 
@@ -63,6 +65,8 @@ class Call:
     full_id: bool = False
     progress_mode: str | None = None
     no_pager: bool = False
+    assignments: list[str] = field(default_factory=list)
+    """The `-c KEY=VALUE` of the line, each known to be right."""
     version: bool = False
     command: str = "status"
     place: str | None = None
@@ -79,29 +83,52 @@ class Call:
         """Whether a program reads stdout as JSON: then nothing is said in words."""
         return self.json or self.ndjson
 
-    def open(self) -> Store:
+    def open(self, *needs: str) -> Store:
         """The store that -C, CASCKPT_STORE or the working folder names, open until the answer is printed.
+
+        Args:
+            needs: settings that decide what is written: where they cannot be read, nothing is done. What is wrong with
+                others is a warning.
 
         Raises:
             StoreNotFound: there is none.
+            InvalidSetting, DamagedSettings: something that is needed cannot be read.
         """
         from casckpt import store as api
+        from casckpt.ops.settings import StoreSettings
 
         self.place = self.locate()
-        return self.opened.enter_context(api.open(self.place))
+        for key in needs:
+            self.settings.need(key)
+        for problem in self.settings.problems:
+            self.warn(problem.code, f"{problem.summary}: {problem.reason}")
+        return self.opened.enter_context(api.open(self.place, settings=StoreSettings.of(self.settings, strict=False)))
+
+    @cached_property
+    def settings(self) -> Settings:
+        """All settings that hold for this call; what cannot be read is among their problems."""
+        from casckpt.cli.settings import settings_of
+
+        try:
+            place = self.locate()
+        except StoreNotFound:
+            place = None
+        return settings_of(self.environ, place, self.assignments)
 
     def look(self, stream: TextIO) -> Look:
         """How to draw on a stream."""
-        return self.output.look(
-            stream, self.color, ascii_only=self.ascii, time=self.time or "relative", full_id=self.full_id
-        )
+        from casckpt.cli.settings import color_of
+
+        ascii_only, time = self.ascii or bool(self.settings.get("ascii")), self.time or str(self.settings.get("time"))
+        color = self.color or color_of(self.settings, self.environ)
+        return self.output.look(stream, color, ascii_only=ascii_only, time=time, full_id=self.full_id)
 
     def progress(self, what: str) -> Progress:
         """How far something is, on stderr: a context manager, called with the bytes done and in all."""
-        mode = self.progress_mode or "auto"
+        mode = self.progress_mode or str(self.settings.get("progress"))
         if mode == "auto" and (self.quiet or self.for_program):
             mode = "none"
-        return self.output.progress(what, mode, ascii_only=self.ascii)
+        return self.output.progress(what, mode, ascii_only=self.ascii or bool(self.settings.get("ascii")))
 
     def named_store(self) -> str | None:
         """The store named by -C or CASCKPT_STORE, None if the working folder decides."""
@@ -115,7 +142,10 @@ class Call:
             inner = os.path.join(path, STORE_FOLDER)
             is_inner = not os.path.exists(os.path.join(path, "format")) and os.path.isdir(inner)
             return inner if is_inner else path
-        here = folder = os.getcwd()
+        try:
+            here = folder = os.getcwd()
+        except FileNotFoundError as error:
+            raise StoreNotFound(path=os.curdir, problem="the working folder is gone") from error
         while not os.path.isdir(os.path.join(folder, STORE_FOLDER)):
             parent = os.path.dirname(folder)
             if parent == folder:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from casckpt.cli.options import Command, call_of
+from casckpt.cli.settings import expanded
 from casckpt.cli.table import COMMANDS, SECTIONS
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 class LazyGroup(Command, click.Group):
@@ -31,11 +35,20 @@ class LazyGroup(Command, click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         # Click suggests from `self.commands`, which a lazy group leaves empty.
+        if args[0] not in COMMANDS:
+            args = expanded(call_of(ctx).environ, args)
         name = args[0]
         if name not in COMMANDS:
             raise click.NoSuchCommand(name, possibilities=self.list_commands(ctx), ctx=ctx)
         call_of(ctx).command = name
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        from casckpt.cli.complete import commands
+
+        # Click would import every command for its help line, and wants options when a dash was typed.
+        found = [] if incomplete.startswith("-") else commands(call_of(ctx), incomplete)
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, entries in SECTIONS.items():

@@ -7,11 +7,15 @@ given twice, the later one wins, and `-v` adds up.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
+from click.types import StringParamType
 
 from casckpt.cli.call import Call
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 def call_of(context: click.Context) -> Call:
@@ -30,6 +34,14 @@ def _add(context: click.Context, _: click.Parameter, value: int) -> None:
     call_of(context).verbose += value
 
 
+def _assign(context: click.Context, _: click.Parameter, pairs: tuple[str, ...]) -> None:
+    if pairs:
+        from casckpt.plan.settings import call_layer
+
+        call_layer(pairs)
+        call_of(context).assignments += pairs
+
+
 def _global(*names: str, callback: Callable[..., None] = _store, **settings: Any) -> click.Option:
     return click.Option(names, expose_value=False, callback=callback, **settings)
 
@@ -40,6 +52,10 @@ def global_options() -> list[click.Option]:
         _global(
             "-C", "--store", metavar="PATH",
             help="The store.  [default: CASCKPT_STORE, else the nearest .casckpt/ in this folder or above]",
+        ),
+        _global(
+            "-c", "assignments", metavar="KEY=VALUE", multiple=True, callback=_assign,
+            help="A setting for this call; repeatable. casckpt config lists them.",
         ),
         _global("--json", is_flag=True, default=None, help="Print one JSON object, also on failure."),
         _global("--ndjson", is_flag=True, default=None, help="Print a list as a JSON object a line, and an end mark."),
@@ -65,6 +81,15 @@ def _version_option() -> click.Option:
     )
 
 
+class _Text(StringParamType):
+    """A text whose completion is found by the name of its parameter, so that commands need not know of it."""
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+        from casckpt.cli.complete import values
+
+        return values(ctx, param, incomplete)
+
+
 class Command(click.Command):
     """A command with the global options: in its help they have a section of their own, and examples end it.
 
@@ -79,6 +104,9 @@ class Command(click.Command):
         self.examples = examples
         self.params += [_version_option()] if self.is_root else []
         self.params += global_options()
+        for parameter in self.params:
+            if parameter.type is click.STRING:
+                parameter.type = _Text()
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         own: list[tuple[str, str]] = []

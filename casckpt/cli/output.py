@@ -1,7 +1,6 @@
 """The two streams: answers on stdout, everything else on stderr; when to colour, when to show progress.
 
-Plain aligned columns serve terminals and pipes alike, so `rich` is not needed here; were it, it would be imported in
-this module alone, late, and for terminals only.
+Plain aligned columns serve terminals and pipes alike, see docs/decisions/0014-no-rich.md.
 """
 
 from __future__ import annotations
@@ -98,8 +97,8 @@ class Output:
         """Write lines to stdout."""
         self.stdout.writelines(f"{line}\n" for line in lines)
 
-    def page(self, lines: Iterable[str], *, wanted: bool) -> None:
-        """Write lines to stdout, through a pager if it is a terminal that has fewer lines."""
+    def page(self, lines: Iterable[str], *, wanted: bool, chosen: str | None = None) -> None:
+        """Write lines to stdout, through a pager (the one that was chosen) if it is a terminal that has fewer lines."""
         if not (wanted and _can_erase(self.stdout, self.environ)):
             self.answer(lines)
             return
@@ -109,7 +108,7 @@ class Output:
         # One line is the prompt's. A line that wraps is more than one on the screen; less sees to that itself.
         head = list(islice(rest, self.lines(self.stdout) - 1))
         beyond = next(rest, None)
-        command = [] if beyond is None else pager.pager_of(self.environ)
+        command = [] if beyond is None else pager.pager_of(self.environ, chosen)
         every = chain(head, () if beyond is None else (beyond,), rest)
         self.stdout.flush()
         if not command or not pager.page(command, every, self.environ):

@@ -11,9 +11,9 @@ DEFAULT = "less -FRX"
 _NONE = ("", "cat")
 
 
-def pager_of(environ: Mapping[str, str]) -> list[str]:
-    """The words of the pager's command: CASCKPT_PAGER, else PAGER, else less; none for an empty one or `cat`."""
-    chosen = next((environ[name] for name in ("CASCKPT_PAGER", "PAGER") if name in environ), DEFAULT).strip()
+def pager_of(environ: Mapping[str, str], chosen: str | None = None) -> list[str]:
+    """The words of the pager's command: the one a setting chose, else PAGER, else less; none for an empty or `cat`."""
+    chosen = (environ.get("PAGER", DEFAULT) if chosen is None else chosen).strip()
     if chosen in _NONE:
         return []
     with contextlib.suppress(ValueError):

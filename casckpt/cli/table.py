@@ -45,6 +45,12 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "Care": {
         "fsck": Entry("Verify the store, and heal it if asked to."),
+        "doctor": Entry("Check machine and store, and say how to mend what is wrong."),
+    },
+    "Settings and help": {
+        "config": Entry("Show and change settings."),
+        "completion": Entry("Print or install the completion of a shell."),
+        "help": Entry("Explain a command, a concept or an error."),
     },
 }
 """Commands by the section of the help they stand in."""

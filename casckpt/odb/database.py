@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import struct
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -27,10 +26,10 @@ from casckpt.odb.journal import Journal, Placed, Position, Rewound, Tail, file_n
 from casckpt.odb.notices import warn
 from casckpt.odb.pack_reader import PackReader
 from casckpt.odb.pack_writer import pack_name
+from casckpt.odb.positions import read_position, write_position
 from casckpt.odb.renames import Renames, present, renames_of
 from casckpt.storage.base import Storage
 
-_POSITION = struct.Struct("<QQQ32s?")
 PENDING_FRAMES = 256
 INDEX_WAIT_S = 10.0
 _Data = bytes | bytearray | memoryview
@@ -42,16 +41,19 @@ class Database:
     Invariant: the tables are the fold of all valid frames up to `tail.position`.
     """
 
-    def __init__(self, storage: Storage, uuid: bytes) -> None:
+    def __init__(self, storage: Storage, uuid: bytes, *, current_run: str | None = None) -> None:
         self.storage = storage
+        self.current_run = current_run
+        """The run that `@` means; None for the one committed to last."""
         self.journal = Journal(storage, uuid)
         self.packs = PackReader(storage)
         self.mutex = threading.RLock()
         """Held while the tables and the place in the journal change; taken after the journal lock, never before."""
         self._index: Index | None = None
-        self._pending = 0
         self._looked: dict[str, tuple[int, Any]] = {}
         """What is asked for with every commit and seldom changes, with the place in the journal where it was so."""
+        self.pending = 0
+        """Frames that the index does not know yet."""
         self.rebuilt = False
         """Whether opening had to build the index anew."""
         self.tables = t.MemoryTables()
@@ -68,9 +70,9 @@ class Database:
     def _attach(self) -> None:
         """Find a trustworthy index or make one, and start from the position it has; without one, replay in memory."""
         self._index = self._find_index()
-        position = None if self._index is None else _read_position(self._index)
+        position = None if self._index is None else read_position(self._index)
         self.tables = t.MemoryTables(self._index)
-        self._pending = 0
+        self.pending = 0
         if position is None:
             self.tail = self.journal.read_all()
             self._fold(self.tables, self.tail)
@@ -101,7 +103,7 @@ class Database:
         """The index, if the journal still has the frame it is up to."""
         if index is None:
             return None
-        position = _read_position(index)
+        position = read_position(index)
         if position is not None and self.journal.holds(position):
             return index
         warn("the index knows a frame that the journal does not have; it is rebuilt")
@@ -111,7 +113,7 @@ class Database:
     def _fill(self, tables: t.WritableTables) -> None:
         tail = self.journal.read_all()
         self._fold(tables, tail)
-        _write_position(tables, tail.position)
+        write_position(tables, tail.position)
 
     def _fold(self, tables: t.WritableTables, tail: Tail) -> None:
         note_gaps(tables, tail.gaps)
@@ -129,9 +131,9 @@ class Database:
                 if not self._index.is_current():
                     self._reattach()
                     return
-                position = _read_position(self._index)
+                position = read_position(self._index)
                 ahead = -1 if position is None else position.seq - self.tail.position.seq
-                if position is not None and (ahead > 0 or (ahead == 0 and self._pending)):
+                if position is not None and (ahead > 0 or (ahead == 0 and self.pending)):
                     self._restart(position)
             try:
                 self._replay()
@@ -142,7 +144,7 @@ class Database:
         """Forget what memory holds: the index has it all."""
         self.tables = t.MemoryTables(self._index)
         self.tail = Tail([], position, [], "clean")
-        self._pending = 0
+        self.pending = 0
 
     def _replay(self) -> None:
         self.tail = self.journal.read(self.tail.position)
@@ -152,13 +154,13 @@ class Database:
         """Fold frames that were just read or written."""
         with self.mutex:
             self._fold(self.tables, tail)
-            self._pending += len(tail.frames)
+            self.pending += len(tail.frames)
             self.tail = Tail([], tail.position, tail.gaps, tail.kind)
 
     def absorb(self, *, at_least: int = 1) -> None:
         """Bring the index up to date if so many frames are pending; skipped when another process is at it."""
         with self.mutex:
-            if self._index is None or self._index.is_copy or self._pending < at_least or self.storage.read_only:
+            if self._index is None or self._index.is_copy or self.pending < at_least or self.storage.read_only:
                 return
             try:
                 with self.storage.lock("index", exclusive=True, wait_s=0):
@@ -175,10 +177,10 @@ class Database:
             self.refresh()
 
     def _catch_up(self, tables: t.WritableTables) -> None:
-        position = _read_position(tables)
+        position = read_position(tables)
         tail = self.journal.read_all() if position is None else self.journal.read(position)
         self._fold(tables, tail)
-        _write_position(tables, tail.position)
+        write_position(tables, tail.position)
 
     def rebuild_index(self) -> None:
         """Build the index anew from the journal and the packs, whatever it holds."""
@@ -202,6 +204,11 @@ class Database:
             if self._index is not None:
                 self._index.close()
                 self._index = None
+
+    @property
+    def has_index(self) -> bool:
+        """Whether it works with an index, not in memory alone."""
+        return self._index is not None
 
     # -- what folding asks of packs
 
@@ -412,12 +419,3 @@ def _missing(identity: bytes, kind: int, problem: str) -> DamagedObject:
     name = Kind(kind).name.lower() if kind in {int(known) for known in Kind} else "object"
     short = identity.hex()[:12]
     return DamagedObject(object=f"{name} {short}", kind=name, id=short, problem=problem, location="index")
-
-
-def _read_position(tables: t.Tables) -> Position | None:
-    value = tables.get(t.META, b"position")
-    return None if value is None or len(value) != _POSITION.size else Position(*_POSITION.unpack(value))
-
-
-def _write_position(tables: t.WritableTables, position: Position) -> None:
-    tables.put(t.META, b"position", _POSITION.pack(*position))

@@ -96,9 +96,10 @@ class Repository:
 
     Args:
         threads: cores that one operation keeps busy; None for as many as this process may use, at most 8.
+        run: the current run; None for the one committed to last.
     """
 
-    def __init__(self, storage: Storage, *, threads: int | None = None) -> None:
+    def __init__(self, storage: Storage, *, threads: int | None = None, run: str | None = None) -> None:
         if threads is not None and threads < 1:
             raise UsageError(problem=f"threads must be 1 or more, not {threads}")
         self.storage = storage
@@ -107,14 +108,15 @@ class Repository:
         self.format.require("read")
         self._pid = os.getpid()
         self._cleaned = False
-        self._database = Database(storage, self.format.uuid)
+        self._run = run
+        self._database = Database(storage, self.format.uuid, current_run=run)
 
     @property
     def database(self) -> Database:
         """The database of this process."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
-            self._database = Database(self.storage, self.format.uuid)
+            self._database = Database(self.storage, self.format.uuid, current_run=self._run)
         return self._database
 
     def session(self, *, dry_run: bool = False) -> Session:

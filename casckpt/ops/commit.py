@@ -92,7 +92,7 @@ class CommitOptions:
 class CommitWords(TypedDict, total=False):
     """The arguments of `Store.commit` that mean the same in the background."""
 
-    run: str
+    run: str | None
     step: int | None
     epoch: int | float | None
     metrics: Mapping[str, int | float] | None
@@ -108,7 +108,7 @@ class CommitWords(TypedDict, total=False):
     environment: Any
     code: Any
     data: Any
-    compress: Compress
+    compress: Compress | None
     progress: Progress | None
     skip: str | Sequence[str] | None
     allow_pickle: bool | str | Sequence[str]

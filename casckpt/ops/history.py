@@ -201,7 +201,9 @@ def no_such_ref(database: Database, text: str) -> RevisionNotFound:
 
 
 def current_run(database: Database) -> str | None:
-    """The run whose last commit is the newest, None in an empty store."""
+    """The run that a setting names, else the one whose last commit is the newest; None in an empty store."""
+    if database.current_run is not None:
+        return database.current_run
     newest: tuple[int, bool, str] | None = None
     for name, identity in database.refs("runs/").items():
         found, commit = run_of(name), database.commit(identity)
@@ -218,6 +220,8 @@ def _suggest(database: Database, base: str) -> str:
     run = run.removeprefix("runs/") or current_run(database) or ""
     if head == "best" and head_ref(run, "last") in database.refs(f"runs/{run}/"):
         return f"run {run!r} has no rule for best; commit with best='METRIC:min' to give it one"
+    if base in ("@", *HEADS) and database.current_run is not None and not database.refs(f"runs/{run}/"):
+        return f"the setting run says {run!r}, and no run has that name yet"
     names |= {name.removesuffix("/last") for name in names}
     close = lookup.did_you_mean(lookup.close_names(base, names))
     return (close or "not a run, tag, ref or commit id here") if names else "the store has no commits yet"

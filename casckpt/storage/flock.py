@@ -92,20 +92,25 @@ def lock_until(descriptor: Descriptor, deadline: float, *, exclusive: bool) -> b
 
 def holder_of(descriptor: Descriptor) -> str:
     """Who holds a flock on this file, for a message: `process 4121 (python train.py)`."""
-    status = os.fstat(descriptor.fd)
-    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-    try:
-        rows = [line.split() for line in _read("/proc/locks").decode().splitlines()]
-    except OSError:
-        return "another process"
-    # `7: FLOCK ADVISORY WRITE 4121 fd:00:1835 0 EOF`; waiters have `->` in the second column. The process id is 0
-    # or negative for a holder in another pid namespace.
-    pids = [int(row[4]) for row in rows if len(row) > 5 and row[1] == "FLOCK" and row[5] == device]
-    seen = sorted({pid for pid in pids if pid > 0})
+    seen = holders_of(descriptor.fd)
     if not seen:
         return "another process"
     more = f" and {len(seen) - 1} more" if len(seen) > 1 else ""
     return f"process {seen[0]}{_command_of(seen[0])}{more}"
+
+
+def holders_of(fd: int) -> list[int]:
+    """The processes that hold a flock on an open file, as far as the system tells; ascending."""
+    status = os.fstat(fd)
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    try:
+        rows = [line.split() for line in _read("/proc/locks").decode().splitlines()]
+    except OSError:
+        return []
+    # `7: FLOCK ADVISORY WRITE 4121 fd:00:1835 0 EOF`; waiters have `->` in the second column. The process id is 0
+    # or negative for a holder in another pid namespace.
+    pids = [int(row[4]) for row in rows if len(row) > 5 and row[1] == "FLOCK" and row[5] == device]
+    return sorted({pid for pid in pids if pid > 0})
 
 
 def _command_of(pid: int) -> str:

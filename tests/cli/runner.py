@@ -64,8 +64,12 @@ def _named(text: str) -> str:
 
 def run(*words: str, environ: Mapping[str, str | None] | None = None) -> Result:
     """`casckpt WORDS`, its streams caught apart; neither is a terminal. What it prints for programs has its form."""
-    clean = {"NO_COLOR": None, "FORCE_COLOR": None, "PAGER": None, "CASCKPT_PAGER": None, "COLUMNS": "80"}
-    done = CliRunner().invoke(_Entry("casckpt"), list(words), env={**clean, "TERM": "xterm", **(environ or {})})
+    clean: dict[str, str | None] = dict.fromkeys(name for name in os.environ if name.startswith("CASCKPT_"))
+    clean |= {"NO_COLOR": None, "FORCE_COLOR": None, "PAGER": None, "COLUMNS": "80", "TERM": "xterm"}
+    # Nobody's own settings are read or changed.
+    clean |= {"HOME": os.path.join(os.getcwd(), "home"), "XDG_CONFIG_HOME": None, "XDG_DATA_HOME": None}
+    clean |= environ or {}
+    done = CliRunner().invoke(_Entry("casckpt"), list(words), env=clean)
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     result = Result(done.exit_code, done.stdout, done.stderr)

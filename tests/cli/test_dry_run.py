@@ -12,7 +12,7 @@ from casckpt.cli.table import COMMANDS
 from tests.cli import scenes
 from tests.cli.runner import run
 
-LOOKING = {"status", "log", "show", "ls", "cat", "diff", "blame", "compare", "runs", "reflog"}
+LOOKING = {"status", "log", "show", "ls", "cat", "diff", "blame", "compare", "runs", "reflog", "doctor", "help"}
 """Commands that change nothing anyway."""
 
 
@@ -34,6 +34,9 @@ def test_every_command_that_changes_something_has_a_dry_run() -> None:
 
 CHANGES = [
     ["init", "other"],
+    ["config", "set", "run", "gpt"],
+    ["config", "set", "time", "utc"],
+    ["completion", "fish", "--install"],
     ["checkout", "main", "back"],
     ["checkout", "main:out/sub", "back"],
     ["export", "gpt/best:model", "best.npz"],

@@ -68,6 +68,14 @@ def test_help_and_version_import_no_store(tmp_path: Path, word: str) -> None:
     assert not loaded & {"lmdb", "msgpack", "zstandard", "numpy", "torch", "rich"}
 
 
+@pytest.mark.parametrize("words", [["help"], ["help", "revisions"], ["help", "rev.not-found"], ["config"]])
+def test_explaining_and_settings_import_no_store(tmp_path: Path, words: list[str]) -> None:
+    scenes.history(tmp_path)
+    loaded = loaded_by(tmp_path, *words)
+    assert not {name for name in loaded if name.startswith(("casckpt.store", "casckpt.odb"))}
+    assert not loaded & {"lmdb", "msgpack", "zstandard", "numpy", "torch", "tomllib", "tomlkit", "difflib"}
+
+
 def test_printing_a_file_imports_no_arrays(tmp_path: Path) -> None:
     scenes.empty(tmp_path)
     loaded_by(tmp_path, "init")

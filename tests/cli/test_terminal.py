@@ -94,6 +94,22 @@ def test_without_a_pager_all_is_printed(long: Path, pager: str, words: tuple[str
     assert not (long / "paged").exists()
 
 
+def test_a_pager_of_the_settings_is_used_and_one_that_a_store_names_never(long: Path) -> None:
+    (long / scenes.STORE / "config.toml").write_text('pager = "touch started"\n')
+    mine = long / "mine" / "casckpt" / "config.toml"
+    mine.parent.mkdir(parents=True)
+    for text, words, name in (
+        ("", (), None),
+        ('pager = "tee file"', (), "file"),
+        ('pager = "tee file"', ("-c", "pager=tee call"), "call"),
+    ):
+        mine.write_text(text)
+        with Terminal(long, "log", *words, XDG_CONFIG_HOME=str(long / "mine"), PAGER="cat") as terminal:
+            assert terminal.end() == 0
+        assert name is None or (long / name).is_file()
+    assert not (long / "started").exists()
+
+
 def test_a_pager_that_is_quit_early_is_no_failure(long: Path) -> None:
     with Terminal(long, "log", PAGER="head -n 3", lines=10) as terminal:
         assert terminal.end() == 0

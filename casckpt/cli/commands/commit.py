@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -13,6 +13,8 @@ from casckpt.units import parse_int
 from casckpt.view.text import would
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from casckpt.odb.coder import Compress
     from casckpt.ops.values import CommitInfo
     from casckpt.store import Store
@@ -34,6 +36,13 @@ class Metric(click.ParamType[tuple[str, int | float]]):
         if not name or measured is None:
             self.fail(f"{value!r} is not NAME=NUMBER.", param, ctx)
         return name, measured
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem[tuple[str, int | float]]]:
+        from casckpt.cli.complete import values
+
+        return cast("list[CompletionItem[tuple[str, int | float]]]", values(ctx, param, incomplete))
 
 
 class Number(click.ParamType[int | float]):
@@ -63,7 +72,7 @@ def _number(text: str) -> int | float | None:
     "casckpt commit out/ -r gpt --metric val/loss=0.2 --best val/loss:min",
 )
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("-r", "--run", help="The series of commits it belongs to.  [default: CASCKPT_RUN, else main]")
+@click.option("-r", "--run", help="The series of commits it belongs to.  [default: the setting run, else main]")
 @click.option("-s", "--step", type=int, help="Step of the optimizer.")
 @click.option("--epoch", type=Number(), help="Passes over the data, may be a fraction.")
 @click.option("--metric", "metrics", type=Metric(), multiple=True, metavar="K=V", help="A measured number; repeatable.")
@@ -74,8 +83,7 @@ def _number(text: str) -> int | float | None:
 @click.option(
     "--compress",
     type=click.Choice(["auto", "always", "off"]),
-    default="auto",
-    help="Encode new data: where it costs no time, always, never.",
+    help="Encode new data: where it costs no time, always, never.  [default: the setting compress, else auto]",
 )
 @dry_run
 def commit_command(
@@ -89,7 +97,7 @@ def commit_command(
     kind: str,
     best: str | None,
     tag: str | None,
-    compress: Compress,
+    compress: Compress | None,
     dry_run: bool,
 ) -> Answer:
     """Commit files or folders.
@@ -99,14 +107,14 @@ def commit_command(
     """
     from casckpt.view.history import one_line
 
-    store = call.open()
+    store = call.open("run", "compress", "threads")
     with call.progress("commit") as progress:
         if tag is not None:
             _require_free(store, tag)
         try:
             info = store.commit_path(
                 *paths,
-                run=run or call.environ.get("CASCKPT_RUN") or "main",
+                run=run,
                 step=step,
                 epoch=epoch,
                 metrics=dict(metrics),

@@ -16,7 +16,7 @@ from casckpt.cli.options import command, dry_run
     "casckpt import epoch=3-step=1000.ckpt --as state",
 )
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("-r", "--run", help="The run they become.  [default: CASCKPT_RUN, else main]")
+@click.option("-r", "--run", help="The run they become.  [default: the setting run, else main]")
 @click.option(
     "--as",
     "form",
@@ -43,11 +43,11 @@ def import_command(
     from casckpt.view.exchange import import_lines
 
     call.outcome = "nothing was changed" if dry_run else "what was imported stays; repeat it to go on"
-    store = call.open()
+    store = call.open("run", "threads")
     with call.progress("import") as progress:
         report = store.import_path(
             *paths,
-            run=run or call.environ.get("CASCKPT_RUN") or "main",
+            run=run,
             form=form,
             dry_run=dry_run,
             allow_pickle=allow_pickle,

@@ -156,7 +156,7 @@ def local(tmp_path: Path) -> Repository:
 
 def indexed(repository: Repository) -> int:
     """Up to which frame the index is."""
-    position = module._read_position(repository.database._index)
+    position = module.read_position(repository.database._index)
     assert position is not None
     return position.seq
 

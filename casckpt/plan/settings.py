@@ -1,0 +1,330 @@
+"""Settings: which there are, what they may say, where they may be said, and which of several places wins.
+
+From the weakest place to the strongest: built in, the user's file, the file of the store, the environment, `-c` on
+the command line. A place is a `Layer`: the values it gives, and what is wrong with the others, as errors that name
+file and line. Nothing is raised while layers are made, so that a slip in a file stops only what the setting matters
+to: `Settings.get` passes over it, `Settings.need` raises it.
+
+The file of a store is data from whoever wrote the store. So it holds only what belongs to its commits; what could
+start a program (`pager`) or change what a command means (`alias.NAME`) is the user's own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from casckpt.errors import CasckptError, DamagedSettings, InvalidName, InvalidSetting, UnknownSetting
+from casckpt.plan.names import check_name
+from casckpt.units import parse_int
+
+Value = str | int | bool | None
+BUILT_IN, USER, STORE, ENVIRONMENT, CALL = "built-in", "user", "store", "environment", "call"
+PLACES = {
+    BUILT_IN: "built in",
+    USER: "the user's file",
+    STORE: "the file of the store",
+    ENVIRONMENT: "the environment",
+    CALL: "the command line",
+}
+MAX_FILE_BYTES = 64 << 10
+ALIAS = "alias."
+_THREADS_MAX = 1024
+_PROBLEMS_MAX = 10
+"""How many mistakes of a file are named; what is behind them is not read."""
+_SHOWN_MAX = 80
+_YES, _NO = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+
+
+class Setting(NamedTuple):
+    """One key: what kind of value it takes (`run`, `choice`, `count`, `flag`, `words`), and what it is for."""
+
+    name: str
+    kind: str
+    default: Value
+    help: str
+    of_store: bool = False
+    """Whether the file of a store may say it."""
+    choices: tuple[str, ...] = ()
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that says it."""
+        return f"CASCKPT_{self.name.upper()}"
+
+    @property
+    def expected(self) -> str:
+        """What it may be, in words."""
+        return {
+            "run": "the name of a run",
+            "choice": "one of " + ", ".join(self.choices),
+            "count": f"a whole number from 1 to {_THREADS_MAX}",
+            "flag": "true or false",
+            "words": "a text",
+        }[self.kind]
+
+
+SETTINGS = {
+    setting.name: setting
+    for setting in (
+        Setting("run", "run", None, "The current run: what commits belong to and @ means.", of_store=True),
+        Setting(
+            "compress", "choice", "auto", "Encode new data where it costs no time, always, never.",
+            of_store=True, choices=("auto", "always", "off"),
+        ),
+        Setting("threads", "count", None, "Cores that one operation keeps busy.", of_store=True),
+        Setting("color", "choice", "auto", "When to colour.", choices=("auto", "always", "never")),
+        Setting("time", "choice", "relative", "How times are shown.", choices=("relative", "local", "utc", "iso")),
+        Setting(
+            "progress", "choice", "auto", "How progress is shown.", choices=("auto", "bar", "plain", "json", "none")
+        ),
+        Setting("pager", "words", None, "The pager for answers longer than the screen; an empty text for none."),
+        Setting("ascii", "flag", False, "Draw with ASCII characters only."),
+    )
+}  # fmt: skip
+"""All keys but `alias.NAME`, in the order in which they are listed."""
+
+
+class Settled(NamedTuple):
+    """The value of a setting, with the place it comes from: a file, a variable, `-c`."""
+
+    value: Value
+    origin: str = BUILT_IN
+    place: str = ""
+
+
+class Layer(NamedTuple):
+    """What one place says: values by key, and what is wrong with the rest."""
+
+    origin: str
+    place: str
+    values: Mapping[str, Value]
+    problems: tuple[CasckptError, ...] = ()
+
+
+class Settings:
+    """Layers on top of each other, the weakest first."""
+
+    def __init__(self, layers: Sequence[Layer] = ()) -> None:
+        self.layers = tuple(layers)
+
+    @property
+    def problems(self) -> tuple[CasckptError, ...]:
+        """What is wrong in any layer."""
+        return tuple(problem for layer in self.layers for problem in layer.problems)
+
+    def settled(self, key: str) -> Settled:
+        """The value of a setting from the strongest layer that gives one.
+
+        Raises:
+            UnknownSetting: no setting has that name.
+        """
+        setting_of(key)
+        for layer in reversed(self.layers):
+            if key in layer.values:
+                place = SETTINGS[key].variable if layer.origin == ENVIRONMENT else layer.place
+                return Settled(layer.values[key], layer.origin, place)
+        return Settled(SETTINGS[key].default if key in SETTINGS else None)
+
+    def get(self, key: str) -> Value:
+        """The value of a setting, whatever is wrong elsewhere."""
+        return self.settled(key).value
+
+    def need(self, key: str) -> Value:
+        """The value of a setting that decides what is written.
+
+        Raises:
+            InvalidSetting, DamagedSettings: a layer may say something else and cannot be read.
+        """
+        for problem in self.problems:
+            if problem.facts.get("key", key) == key:
+                raise problem
+        return self.get(key)
+
+    def aliases(self) -> dict[str, str]:
+        """The command line that each alias stands for."""
+        found = {key: value for layer in self.layers for key, value in layer.values.items() if key.startswith(ALIAS)}
+        return {key.removeprefix(ALIAS): str(value) for key, value in sorted(found.items())}
+
+
+def setting_of(key: str) -> Setting:
+    """The setting with a name; every `alias.NAME` is one.
+
+    Raises:
+        UnknownSetting: no setting has that name; a near one is named.
+    """
+    if key in SETTINGS:
+        return SETTINGS[key]
+    if key.startswith(ALIAS) and _is_alias_name(key.removeprefix(ALIAS)):
+        return Setting(key, "words", None, "A command line that this name stands for.")
+    import difflib  # slow to import, and needed by errors only
+
+    near = difflib.get_close_matches(key, [*SETTINGS, "alias.NAME"], 1, 0.5)
+    problem = f"did you mean {near[0]!r}?" if near else "there are " + ", ".join(SETTINGS) + " and alias.NAME"
+    raise UnknownSetting(key=_shown(key), problem=problem)
+
+
+def _is_alias_name(name: str) -> bool:
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name) is not None
+
+
+def parse_value(key: str, text: str, place: str, commands: Sequence[str] = ()) -> Value:
+    """The value of a setting from its text, as it stands in a variable or on the command line.
+
+    Raises:
+        UnknownSetting, InvalidSetting: with the place.
+    """
+    kind = setting_of(key).kind
+    value: Value = text
+    if kind == "count":
+        value = parse_int(text) if parse_int(text) is not None else text
+    elif kind == "flag" and text.lower() in (*_YES, *_NO):
+        value = text.lower() in _YES
+    return check_value(key, value, place, commands)
+
+
+def check_value(key: str, value: object, place: str, commands: Sequence[str] = ()) -> Value:
+    """The value itself, if the setting may have it.
+
+    Args:
+        commands: names of commands, which no alias may take and of which each must start with one; none checks neither.
+
+    Raises:
+        UnknownSetting, InvalidSetting: with the place.
+    """
+    setting = setting_of(key)
+    problem = _problem(setting, value)
+    if not problem and key.startswith(ALIAS) and commands:
+        problem = alias_problem(key.removeprefix(ALIAS), str(value), commands)
+    if problem:
+        raise InvalidSetting(key=key, value=_shown(value), place=place, problem=problem)
+    assert isinstance(value, str | int)
+    return value
+
+
+def _shown(value: object) -> Value:
+    """A value as an error names it: short, and of a type that JSON has."""
+    if isinstance(value, bool | int) and abs(value) < 1 << 63:
+        return value
+    text = str(value) if isinstance(value, str | float) else type(value).__name__
+    return text if len(text) <= _SHOWN_MAX else text[: _SHOWN_MAX - 3] + "..."
+
+
+def _problem(setting: Setting, value: object) -> str:
+    """Why a setting cannot have a value, empty if it can."""
+    is_right = {
+        "choice": value in setting.choices if isinstance(value, str) else False,
+        "count": type(value) is int and 1 <= value <= _THREADS_MAX,
+        "flag": type(value) is bool,
+    }.get(setting.kind, isinstance(value, str) and value.isprintable())
+    if not is_right:
+        return f"it must be {setting.expected}"
+    if setting.kind == "run":
+        try:
+            check_name("run", str(value))
+        except InvalidName as error:
+            return error.reason
+    return ""
+
+
+def alias_problem(name: str, words: str, commands: Sequence[str]) -> str:
+    """Why an alias cannot be used, empty if it can. It starts with a command of casckpt, so never with a shell."""
+    import shlex
+
+    if name in commands:
+        return f"{name!r} is a command, and no alias may shadow one"
+    try:
+        first = shlex.split(words)[:1]
+    except ValueError as error:
+        return f"it cannot be split into words: {error}"
+    return "" if first and first[0] in commands else "it must start with a command of casckpt"
+
+
+def file_layer(origin: str, path: str, text: str) -> Layer:
+    """What a settings file says."""
+    import tomllib  # late: most calls have no file
+
+    try:
+        # tomllib nests calls as deep as the text nests brackets.
+        found = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        return unreadable(origin, path, str(error) or type(error).__name__)
+    values: dict[str, Value] = {}
+    problems: list[CasckptError] = []
+    for key, value in _flat(found):
+        if len(problems) == _PROBLEMS_MAX:
+            problems.append(DamagedSettings(file=path, problem="it has more mistakes than these"))
+            break
+        line = _line_of(text, key)
+        place = path if line is None else f"{path}, line {line}"
+        try:
+            if origin == STORE and not setting_of(key).of_store:
+                problem = "the file of a store cannot say it; say it in the user's file"
+                raise InvalidSetting(key=key, value=_shown(value), place=place, problem=problem)
+            values[key] = check_value(key, value, place)
+        except UnknownSetting as error:
+            problems.append(UnknownSetting(**{**error.facts, "problem": f"{place}: {error.reason}"}))
+        except InvalidSetting as error:
+            problems.append(error)
+    return Layer(origin, path, values, tuple(problems))
+
+
+def unreadable(origin: str, path: str, problem: str) -> Layer:
+    """The layer of a file that cannot be read."""
+    return Layer(origin, path, {}, (DamagedSettings(file=path, problem=problem),))
+
+
+def _flat(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in table.items():
+        if isinstance(value, dict) and value and above.count(".") < 4:
+            yield from _flat(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
+
+
+def _line_of(text: str, key: str) -> int | None:
+    """The line that sets a key, as far as that can be told without a parser that keeps places."""
+    section, _, last = key.rpartition(".")
+    inside = not section
+    for number, line in enumerate(text.splitlines(), 1):
+        header = re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line)
+        if header:
+            inside = header[1] == section
+        name, equals, _ = line.partition("=")
+        name = name.strip().replace('"', "").replace("'", "")
+        if equals and (name == key or (inside and name == last)):
+            return number
+    return None
+
+
+def environment_layer(environ: Mapping[str, str]) -> Layer:
+    """What the environment says; a variable that is empty says nothing, but that of a text, which may be empty."""
+    values: dict[str, Value] = {}
+    problems: list[CasckptError] = []
+    for key, setting in SETTINGS.items():
+        text = environ.get(setting.variable)
+        if text or (text is not None and setting.kind == "words"):
+            try:
+                values[key] = parse_value(key, text, f"the variable {setting.variable}")
+            except InvalidSetting as error:
+                problems.append(error)
+    return Layer(ENVIRONMENT, "", values, tuple(problems))
+
+
+def call_layer(pairs: Sequence[str]) -> Layer:
+    """What `-c KEY=VALUE` says.
+
+    Raises:
+        UnknownSetting, InvalidSetting: a wrong call is refused at once.
+    """
+    values: dict[str, Value] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals:
+            setting_of(key)
+            raise InvalidSetting(key=key, value="", place="-c", problem="it is -c KEY=VALUE")
+        if key.startswith(ALIAS):
+            raise InvalidSetting(key=key, value=text, place="-c", problem="an alias stands in the user's file")
+        values[key] = parse_value(key, text, "-c")
+    return Layer(CALL, "-c", values)
