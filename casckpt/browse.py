@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from casckpt.odb.repository import Repository
     from casckpt.ops.graph import GraphRow
+    from casckpt.ops.journal_reports import RefChange
     from casckpt.ops.relatives import Relatives
-    from casckpt.ops.reports import BlameLine, LeafSummary, PathInfo, RefChange
+    from casckpt.ops.reports import BlameLine, LeafSummary, PathInfo
     from casckpt.ops.storage import StorageInfo
     from casckpt.ops.values import RunInfo, Status
 
@@ -33,16 +34,16 @@ class Browse:
 
     def leaves(self, revision: str = "@") -> Iterator[LeafSummary]:
         """Every leaf of a commit's state with its type, shape and size; reads no tensor."""
-        from casckpt.ops.history import resolve
         from casckpt.ops.inspect import leaves
+        from casckpt.ops.resolve import resolve
 
         database = self._repository.database
         return leaves(database, resolve(database, revision))
 
     def metadata(self, revision: str = "@") -> dict[str, Any]:
         """The config, environment, code and data values a commit was made with."""
-        from casckpt.ops.history import resolve
         from casckpt.ops.inspect import metadata
+        from casckpt.ops.resolve import resolve
 
         database = self._repository.database
         return metadata(database, resolve(database, revision))
@@ -130,7 +131,7 @@ class Browse:
         Raises:
             CommitDropped, CommitThinned: its tree is not whole any more.
         """
-        from casckpt.ops.history import resolve
+        from casckpt.ops.resolve import resolve
         from casckpt.ops.storage import storage
 
         database = self._repository.database
@@ -138,8 +139,8 @@ class Browse:
 
     def relatives(self, revision: str = "@") -> Relatives:
         """The commits that a commit was made from, and those that were made from it."""
-        from casckpt.ops.history import resolve
         from casckpt.ops.relatives import relatives
+        from casckpt.ops.resolve import resolve
 
         database = self._repository.database
         return relatives(database, resolve(database, revision))

@@ -37,7 +37,7 @@ class Comparing:
             CommitDropped: a state is gone, and the tree is among the parts.
         """
         from casckpt.ops.diff import diff_commits
-        from casckpt.ops.history import resolve
+        from casckpt.ops.resolve import resolve
 
         database = self._repository.database
         commits = resolve(database, before), resolve(database, after)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from casckpt.odb.repository import Repository
-    from casckpt.ops.reports import Operation, UndoReport
+    from casckpt.ops.journal_reports import Operation, UndoReport
     from casckpt.ops.values import CommitInfo, RunInfo
 
 

@@ -19,6 +19,7 @@ from casckpt.odb.repository import Repository, initialize, writer_name
 from casckpt.ops import history
 from casckpt.ops.background import Background
 from casckpt.ops.pending import PendingCommit
+from casckpt.ops.resolve import resolve
 from casckpt.ops.settings import StoreSettings, store_settings
 from casckpt.ops.values import CommitInfo, Progress, RunInfo, Status, Verify, WhenBusy
 from casckpt.storage.base import Storage
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from casckpt.ops.commit import CommitWords
     from casckpt.ops.comparison import Comparison
     from casckpt.ops.doctor import doctor
+    from casckpt.ops.journal_reports import Operation, RefChange, UndoReport
     from casckpt.ops.lazy import StoredState, StoredValue
     from casckpt.ops.reports import (
         BlameLine,
@@ -43,11 +45,8 @@ if TYPE_CHECKING:
         ImportedCheckpoint,
         ImportReport,
         LeafSummary,
-        Operation,
         PathInfo,
-        RefChange,
-        UndoReport,
-    )  # fmt: skip
+    )
     from casckpt.plan.schema import Schema, SchemaLike, migration
     from casckpt.state.kinds.opaque import Opaque
     from casckpt.state.kinds.registry import register
@@ -299,7 +298,7 @@ class Store(Exchange, Browse, Comparing, Naming, Upkeep):
         return self._repository
 
     def _resolve(self, revision: str) -> Any:
-        return history.resolve(self._repository.database, revision)
+        return resolve(self._repository.database, revision)
 
 
 def init(path: str | os.PathLike[str], *, threads: int | None = None) -> Store:

@@ -177,6 +177,11 @@ def _tags(call: Call, _: click.Context, incomplete: str) -> Iterator[Value]:
         yield name, f"tag of {commit[:12]}"
 
 
+def _operations(call: Call, _: click.Context, incomplete: str) -> Iterator[Value]:
+    for operation in _store(call).operations(RECENT):
+        yield str(operation.number), operation.op
+
+
 def _names(store: Store) -> Iterator[Value]:
     """What refs are called for short, the newest run first."""
     found = store.status()
@@ -314,6 +319,7 @@ VALUES: dict[str, Callable[[Call, click.Context, str], Iterator[Value]]] = {
     "ref": _refs,
     "run": _runs,
     "name": _tags,
+    "op": _operations,
     "best": _rules,
     **dict.fromkeys(("metrics", "checks", "sort"), _metrics),
     "where": _filters,

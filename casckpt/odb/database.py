@@ -14,20 +14,18 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from casckpt.errors import BusyError, DamagedObject, FormatError, IntegrityError, StorageError
-from casckpt.format.canonical import decode
-from casckpt.format.commit import Commit
-from casckpt.format.entry import Drop, Entry, PackRef
-from casckpt.format.ids import CommitId, Kind, ObjectId, PackId, object_id
+from casckpt.format.entry import Entry, PackRef
+from casckpt.format.ids import CommitId, Kind, ObjectId, PackId
 from casckpt.format.pack import Record
 from casckpt.odb import tables as t
-from casckpt.odb.fold import Gap, decode_drop, fold, known_gaps, mark_of, note_gaps
+from casckpt.odb.facts import Facts
+from casckpt.odb.fold import Gap, fold, known_gaps, note_gaps
 from casckpt.odb.index import Index
 from casckpt.odb.journal import Journal, Placed, Position, Rewound, Tail, file_name
 from casckpt.odb.notices import warn
 from casckpt.odb.pack_reader import PackReader
 from casckpt.odb.pack_writer import pack_name
 from casckpt.odb.positions import read_position, write_position
-from casckpt.odb.renames import Renames, present, renames_of
 from casckpt.storage.base import Storage
 
 PENDING_FRAMES = 256
@@ -35,7 +33,7 @@ INDEX_WAIT_S = 10.0
 _Data = bytes | bytearray | memoryview
 
 
-class Database:
+class Database(Facts):
     """Objects, refs and commits of one store. Thread-safe for reading; writing goes through `session`.
 
     Invariant: the tables are the fold of all valid frames up to `tail.position`.
@@ -50,13 +48,11 @@ class Database:
         self.mutex = threading.RLock()
         """Held while the tables and the place in the journal change; taken after the journal lock, never before."""
         self._index: Index | None = None
-        self._looked: dict[str, tuple[int, Any]] = {}
-        """What is asked for with every commit and seldom changes, with the place in the journal where it was so."""
         self.pending = 0
         """Frames that the index does not know yet."""
         self.rebuilt = False
         """Whether opening had to build the index anew."""
-        self.tables = t.MemoryTables()
+        super().__init__(t.MemoryTables())
         self.tail = Tail([], Position(0, 0, -1, bytes(32)), [], "clean")
         self._attach()
 
@@ -322,84 +318,15 @@ class Database:
                 if record.id == identity:
                     yield file_name(placed.file), record._replace(offset=placed.payload_offset + record.offset)
 
-    # -- refs and commits
+    # -- what facts are asked of
 
-    def ref(self, name: str) -> CommitId | None:
-        """The commit a ref names."""
-        value = self.tables.get(t.REFS, name.encode())
-        return None if value is None else CommitId(ObjectId(value))
+    def _place(self) -> int:
+        return self.tail.position.seq
 
-    def refs(self, prefix: str = "") -> dict[str, CommitId]:
-        """All refs whose name starts with `prefix`, sorted by name."""
-        found = sorted(self.tables.scan(t.REFS, prefix.encode()))
-        return {name.decode(): CommitId(ObjectId(value)) for name, value in found}
+    def _stored_commit(self, identity: CommitId) -> bytes:
+        return bytes(self.read(identity, Kind.COMMIT))
 
-    def commit(self, identity: CommitId) -> Commit | None:
-        """A commit by its full id, with the name its run has now; None if the store has none."""
-        value = self.tables.get(t.COMMITS, identity)
-        return None if value is None else self._commit(identity, value)
-
-    def _commit(self, identity: CommitId, value: bytes) -> Commit:
-        data = t.decode_commit(value)[1]
-        if object_id(Kind.COMMIT, data) != identity:  # a damaged index too large to be hashed when it was opened
-            return present(Commit.decode(bytes(self.read(identity, Kind.COMMIT))), self.renames())
-        # Folding puts no commit into the tables that it could not decode, and these are the same bytes.
-        return present(Commit.decode_known(data), self.renames())
-
-    def has_commit(self, identity: CommitId) -> bool:
-        """Whether the store has a commit."""
-        return self.tables.get(t.COMMITS, identity) is not None
-
-    def renames(self) -> Renames:
-        """Renames of runs; looked up once for each place in the journal."""
-        found: Renames = self._once("renames", lambda: renames_of(self.tables))
-        return found
-
-    def mark(self, identity: CommitId, key: str) -> Any:
-        """A fact about a commit that is no part of it, None if there is none. Cost: in a store without any nothing."""
-        has_any = self._once("marks", lambda: self.tables.count(t.MARKS) > 0)
-        return mark_of(self.tables, identity, key) if has_any else None
-
-    def _once(self, what: str, look: Callable[[], Any]) -> Any:
-        """What was found when somebody looked at this place in the journal; else looks."""
-        at = self.tail.position.seq
-        known = self._looked.get(what)
-        if known is None or known[0] != at:
-            self._looked[what] = known = at, look()
-        return known[1]
-
-    def added(self, identity: CommitId) -> int | None:
-        """Bytes a commit added to the store when it was made; None if unknown."""
-        value = self.tables.get(t.COMMITS, identity)
-        return None if value is None else t.decode_commit(value)[0]
-
-    def commits(self, prefix: bytes = b"") -> Iterator[tuple[CommitId, Commit]]:
-        """All commits whose id starts with `prefix`, in no promised order."""
-        for key, value in self.tables.scan(t.COMMITS, prefix):
-            identity = CommitId(ObjectId(key))
-            yield identity, self._commit(identity, value)
-
-    def children(self, identity: CommitId) -> list[CommitId]:
-        """Commits that name this one as a parent, sorted by id."""
-        return sorted(CommitId(ObjectId(key[32:])) for key, _ in self.tables.scan(t.CHILDREN, identity))
-
-    def totals(self) -> dict[str, tuple[int, int]]:
-        """(commits, their plain bytes) of every run."""
-        return {run.decode(): t.decode_total(value) for run, value in self.tables.scan(t.TOTALS)}
-
-    def total(self, run: str) -> tuple[int, int]:
-        """(commits, their plain bytes) of one run."""
-        return t.decode_total(self.tables.get(t.TOTALS, run.encode()))
-
-    def run_settings(self, run: str) -> dict[str, Any]:
-        """Settings of a run, empty if it has none."""
-        value = self.tables.get(t.RUNS, run.encode())
-        return {} if value is None else dict(decode(value, "run settings"))
-
-    def drop(self, identity: CommitId) -> Drop | None:
-        """The record that a commit was dropped or thinned, None if it is whole."""
-        value = self.tables.get(t.DROPS, identity)
-        return None if value is None else decode_drop(identity, value)
+    # -- the journal itself
 
     def gaps(self) -> list[Gap]:
         """Damage in the journal that folding it met and no repair went over: what was there is not in the tables."""

@@ -23,10 +23,10 @@ from casckpt.format.ids import CommitId, ObjectId, TreeId
 from casckpt.format.layout import Grouped, Tiny
 from casckpt.format.objects import Structure
 from casckpt.odb.database import Database
-from casckpt.ops.history import resolve
 from casckpt.ops.listing import place_at, size_of
 from casckpt.ops.load import LoadedComponent, Loader
 from casckpt.ops.reports import BlameLine
+from casckpt.ops.resolve import resolve
 from casckpt.ops.stored_leaves import inside_of
 from casckpt.plan.revision import split_path
 from casckpt.state.walk import LeafInfo

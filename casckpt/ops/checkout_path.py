@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from casckpt.errors import UsageError
 from casckpt.odb.repository import Repository
 from casckpt.ops.export import checkout_view
-from casckpt.ops.history import require_tree, resolve
+from casckpt.ops.history import require_tree
 from casckpt.ops.load import LoadedComponent, Loader
 from casckpt.ops.reports import CheckoutReport
+from casckpt.ops.resolve import resolve
 from casckpt.ops.values import Progress, counted
 from casckpt.ops.write_files import file_size, write_files
 from casckpt.plan.placing import place_files

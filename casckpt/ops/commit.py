@@ -26,8 +26,9 @@ from casckpt.odb.pipeline import Coder
 from casckpt.odb.renames import listed
 from casckpt.odb.repository import Repository, writer_name
 from casckpt.odb.session import Session
-from casckpt.ops.history import finished, info, resolve
+from casckpt.ops.history import finished, info
 from casckpt.ops.publishing import settings_changed
+from casckpt.ops.resolve import resolve
 from casckpt.ops.save import plain_bytes, save_state
 from casckpt.ops.values import CommitInfo, Progress
 from casckpt.plan.names import check_name, is_text

@@ -20,9 +20,10 @@ from casckpt.format.ids import CommitId
 from casckpt.odb.database import Database
 from casckpt.ops.comparison import ComparedRun, Comparison, MetricComparison, MetricValue, RunMetric, TipDiff
 from casckpt.ops.diff import DiffWords, diff_commits
-from casckpt.ops.history import describe, refs_by_commit, resolve
+from casckpt.ops.history import describe, refs_by_commit
 from casckpt.ops.inspect import metadata
 from casckpt.ops.lookup import close_names, did_you_mean
+from casckpt.ops.resolve import resolve
 from casckpt.plan import series
 from casckpt.plan.fields import metadata_differences
 from casckpt.plan.graph import ancestors, between, newest_common

@@ -12,9 +12,10 @@ from casckpt.format.ids import CommitId
 from casckpt.odb.repository import Repository
 from casckpt.ops.aside import written_aside
 from casckpt.ops.consent import agreed
-from casckpt.ops.history import require_tree, resolve
+from casckpt.ops.history import require_tree
 from casckpt.ops.load import LoadedComponent, Loader
 from casckpt.ops.reports import CheckoutReport, ExportReport
+from casckpt.ops.resolve import resolve
 from casckpt.ops.selection import Patterns, Selection, select_state
 from casckpt.ops.values import Progress, counted
 from casckpt.plan.revision import split_path

@@ -11,7 +11,8 @@ from casckpt.errors import UsageError
 from casckpt.format.commit import Commit
 from casckpt.format.ids import CommitId
 from casckpt.odb.database import Database
-from casckpt.ops.history import describe, narrowed, refs_by_commit, walk
+from casckpt.ops.history import describe, narrowed, refs_by_commit
+from casckpt.ops.resolve import walk
 from casckpt.ops.values import CommitInfo
 from casckpt.plan.lanes import DROPPED, HIDDEN, OUTSIDE, SHOWN, Node, Row, rows
 

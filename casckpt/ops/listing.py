@@ -9,9 +9,10 @@ from itertools import islice
 from casckpt.errors import IntegrityError, NotFoundError, UsageError
 from casckpt.format.ids import CommitId
 from casckpt.odb.database import Database
-from casckpt.ops.history import require_tree, resolve
+from casckpt.ops.history import require_tree
 from casckpt.ops.load import LoadedComponent, Loader
 from casckpt.ops.reports import PathInfo
+from casckpt.ops.resolve import resolve
 from casckpt.plan.revision import split_path
 from casckpt.state import paths
 from casckpt.state.flat import Node

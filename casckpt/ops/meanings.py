@@ -9,8 +9,8 @@ from casckpt.errors import RevisionWarning
 from casckpt.format.ids import CommitId, ObjectId
 from casckpt.odb.database import Database
 from casckpt.ops import lookup
+from casckpt.ops.journal_reports import RefChange
 from casckpt.ops.ref_changes import changes
-from casckpt.ops.reports import RefChange
 from casckpt.plan.moments import Moment
 from casckpt.plan.names import head_ref, tag_ref
 

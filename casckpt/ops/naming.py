@@ -15,9 +15,10 @@ from casckpt.format.limits import MAX_MARK_BYTES
 from casckpt.odb.database import Database
 from casckpt.odb.fold import mark_of
 from casckpt.odb.repository import Repository, writer_name
-from casckpt.ops.history import describe, resolve
+from casckpt.ops.history import describe
 from casckpt.ops.lookup import close_names, did_you_mean, pinned
 from casckpt.ops.publishing import as_if, publish
+from casckpt.ops.resolve import resolve
 from casckpt.ops.values import CommitInfo
 from casckpt.plan.names import check_name, is_text, tag_ref
 from casckpt.plan.until import parse_until

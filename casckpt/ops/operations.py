@@ -8,8 +8,8 @@ from itertools import islice
 from casckpt.errors import UsageError
 from casckpt.format.entry import Entry
 from casckpt.odb.database import Database
+from casckpt.ops.journal_reports import FactChange, Operation
 from casckpt.ops.ref_changes import changes_of, entries_back
-from casckpt.ops.reports import FactChange, Operation
 
 _INNER = ("snapshot", "keep")
 """What the journal writes down for itself: a restatement, and packs of a commit that was refused."""

@@ -11,7 +11,7 @@ from casckpt.odb.journal import file_name
 from casckpt.odb.notices import warn
 
 if TYPE_CHECKING:
-    from casckpt.ops.reports import RefChange
+    from casckpt.ops.journal_reports import RefChange
 
 
 def entries_back(database: Database) -> Iterator[tuple[int, Entry]]:
@@ -41,7 +41,9 @@ def changes(database: Database, names: Collection[str] | None) -> Iterator[RefCh
 
 def changes_of(number: int, entry: Entry) -> Iterator[RefChange]:
     """The refs that an entry changed; it may also write down what was so before."""
-    from casckpt.ops.reports import RefChange  # slow to import, and whoever only may need a change starts without it
+    from casckpt.ops.journal_reports import (
+        RefChange,  # slow to import, and whoever only may need a change starts without it
+    )
 
     for name, old, new in entry.refs:
         if old != new:

@@ -7,9 +7,9 @@ from itertools import islice
 
 from casckpt.errors import UsageError
 from casckpt.odb.database import Database
-from casckpt.ops.history import no_such_ref, refs_named
+from casckpt.ops.journal_reports import RefChange
 from casckpt.ops.ref_changes import changes
-from casckpt.ops.reports import RefChange
+from casckpt.ops.resolve import no_such_ref, refs_named
 
 
 def reflog(database: Database, ref: str | None = None, limit: int | None = None) -> Iterator[RefChange]:

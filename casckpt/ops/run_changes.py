@@ -11,9 +11,10 @@ from casckpt.format.ids import CommitId
 from casckpt.odb.database import Database
 from casckpt.odb.renames import renames_of
 from casckpt.odb.repository import Repository, writer_name
-from casckpt.ops.history import resolve, run_info
+from casckpt.ops.history import run_info
 from casckpt.ops.lookup import close_names, did_you_mean
 from casckpt.ops.publishing import as_if, publish, settings_changed
+from casckpt.ops.resolve import resolve
 from casckpt.ops.values import RunInfo
 from casckpt.plan.names import check_name, head_ref, run_of
 

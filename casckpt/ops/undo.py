@@ -15,9 +15,9 @@ from casckpt.format.entry import Entry
 from casckpt.odb.database import Database
 from casckpt.odb.fold import mark_of
 from casckpt.odb.repository import Repository, writer_name
+from casckpt.ops.journal_reports import Operation, UndoReport
 from casckpt.ops.operations import done, operation_of
 from casckpt.ops.publishing import publish
-from casckpt.ops.reports import Operation, UndoReport
 
 _PASSED_OVER = frozenset(("commit", "import", "pull", "init", "repair", "undo"))
 """What an undo without a number passes over: work that is rarely a slip, and undo itself, so that it goes on back."""

@@ -19,7 +19,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 _BRAILLE = 0x2800
 _DOTS = ((0x40, 0x80), (0x04, 0x20), (0x02, 0x10), (0x01, 0x08))
 """Bits of the dots of a braille character, by row from below and by column."""
-_LETTERS = "*o+x"
+_LETTERS = "*o+x@"
 _SEVERAL = "#"
 BAD = "!"
 _PLOT_MIN = 8

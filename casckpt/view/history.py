@@ -15,8 +15,9 @@ from casckpt.view.json import plain
 from casckpt.view.text import Cell, Look, safe
 
 if TYPE_CHECKING:
+    from casckpt.ops.journal_reports import RefChange
     from casckpt.ops.relatives import Relatives
-    from casckpt.ops.reports import CheckoutReport, LeafSummary, RefChange
+    from casckpt.ops.reports import CheckoutReport, LeafSummary
     from casckpt.ops.storage import ComponentStorage, StorageInfo
 
 METRICS_SHOWN = 4

@@ -12,7 +12,7 @@ from casckpt.view.json import plain
 from casckpt.view.text import Cell, Look, safe
 
 if TYPE_CHECKING:
-    from casckpt.ops.reports import FactChange, Operation, RefChange, UndoReport
+    from casckpt.ops.journal_reports import FactChange, Operation, RefChange, UndoReport
 
 CHANGES_SHOWN = 1
 VALUE_WIDTH = 40

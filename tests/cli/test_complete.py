@@ -201,7 +201,7 @@ def test_nothing_is_written(history: Path) -> None:
     assert not index.exists()
 
 
-FREE = {"step", "epoch", "message", "tag", "limit", "top", "by", "select", "tsv"}
+FREE = {"step", "epoch", "message", "tag", "limit", "top", "by", "select", "tsv", "until", "text", "new"}
 """Parameters whose values nobody can know: numbers, new names, patterns."""
 
 
@@ -209,7 +209,8 @@ FREE = {"step", "epoch", "message", "tag", "limit", "top", "by", "select", "tsv"
 def test_every_parameter_is_completed_or_free(name: str) -> None:
     command = root.get_command(click.Context(root), name)  # type: ignore[attr-defined]
     assert isinstance(command, Command)
-    for parameter in command.params:
+    actions = command.commands.values() if isinstance(command, click.Group) else ()
+    for parameter in (parameter for one in (command, *actions) for parameter in one.params):
         is_flag = getattr(parameter, "is_flag", False) or getattr(parameter, "count", False)
         if not is_flag and not isinstance(parameter.type, click.Choice):
             assert parameter.name in VALUES.keys() | FREE, parameter.name

@@ -28,8 +28,9 @@ def everything(folder: Path) -> dict[str, tuple[int, bytes]]:
 def test_every_command_that_changes_something_has_a_dry_run() -> None:
     for name in COMMANDS:
         command = root.get_command(click.Context(root), name)  # type: ignore[attr-defined]
-        options = {option for parameter in command.params for option in parameter.opts}
-        assert ("--dry-run" in options) == (name not in LOOKING), name
+        for one in command.commands.values() if isinstance(command, click.Group) else (command,):
+            options = {option for parameter in one.params for option in parameter.opts}
+            assert ("--dry-run" in options) == (name not in LOOKING), name
 
 
 CHANGES = [
@@ -43,6 +44,15 @@ CHANGES = [
     ["export", "main:out/weights.bin", "w.bin"],
     ["commit", "out", "-r", "new", "--tag", "v7"],
     ["import", "array.npz", "-r", "old"],
+    ["tag", "v9"],
+    ["tag", "-d", "v1"],
+    ["pin", "gpt/best", "--until", "30d"],
+    ["note", "gpt/best", "remarkable"],
+    ["run", "fork", "gpt~1", "gpt-2"],
+    ["run", "rename", "wide", "broad"],
+    ["run", "finish", "gpt"],
+    ["undo", "4"],
+    ["config", "set", "compress", "off"],
     ["fsck", "--repair"],
 ]
 

@@ -25,7 +25,7 @@ FOREIGN = st.text(
 LOOKS = [
     ["status"], ["runs"], ["log", "--all"], ["log", "--oneline"], ["show", "--tree", "--config"], ["ls", "@"],
     ["ls", "@", "-R"], ["diff", "@~1", "@"], ["diff", "@~1", "@", "--values"], ["compare", "@~1", "@"],
-    ["reflog"], ["fsck"], ["tag"], ["blame"], ["blame", "--by", "1"],
+    ["reflog"], ["fsck"], ["tag"], ["pin"], ["note", "@"], ["undo", "--list"], ["blame"], ["blame", "--by", "1"],
     ["log", "-w", "has nothing"], ["show", "nothing"], ["config", "list", "--origin"], ["doctor"], ["help"],
 ]  # fmt: skip
 HARMFUL = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
@@ -61,7 +61,7 @@ def test_every_command_that_looks_prints_harmless_text(words: list[str], state: 
 
 
 def test_the_commands_above_are_those_that_look() -> None:
-    changing = {"init", "commit", "checkout", "import", "export", "cat", "completion"}
+    changing = {"init", "commit", "checkout", "import", "export", "cat", "completion", "run"}
     assert {words[0] for words in LOOKS} == set(COMMANDS) - changing
 
 

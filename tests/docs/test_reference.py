@@ -35,8 +35,8 @@ TERMS = (
     "head", "hints", "id", "index", "journal", "kept", "leaf", "mark", "meta", "migration", "node", "note",
     "object", "object database (odb)", "opaque", "operation", "ordering law", "outline", "pack", "pack set",
     "page", "parent", "path", "pin", "record", "reduced", "ref", "remote", "revision", "root component", "run",
-    "salvage", "schema", "seal", "seq", "session", "setting", "slab", "snapshot", "staging", "state", "storage", "store",
-    "structure", "tag", "thinned", "tiny blob", "torn", "tree", "turn", "undo", "values", "verify", "view",
+    "salvage", "schema", "seal", "seq", "session", "setting", "slab", "snapshot", "staging", "state", "storage",
+    "store", "structure", "tag", "thinned", "tiny blob", "torn", "tree", "turn", "undo", "values", "verify", "view",
 )  # fmt: skip
 AVOIDED = re.compile(r"\b(?<!context )(managers?|handlers?|helpers?|object stores?)\b", re.IGNORECASE)
 

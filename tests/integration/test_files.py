@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 import casckpt
 from casckpt.errors import DamagedLeaf, LinkRefused
 from casckpt.format.ids import Kind
-from casckpt.ops.history import require_tree, resolve
+from casckpt.ops.history import require_tree
 from casckpt.ops.load import Loader
+from casckpt.ops.resolve import resolve
 from tests.support import foreign
 from tests.support.build import noise
 

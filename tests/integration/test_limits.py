@@ -15,7 +15,7 @@ from casckpt.errors import CommitThinned, FormatError, TooLarge, UsageError
 from casckpt.format.entry import Drop, Entry
 from casckpt.format.ids import CommitId, Kind, ObjectId
 from casckpt.format.objects import Component, Structure, Tree
-from casckpt.ops.history import resolve
+from casckpt.ops.resolve import resolve
 
 MIB = 1 << 20
 EXCESSIVE: dict[str, dict[str, Any]] = {

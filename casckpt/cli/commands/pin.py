@@ -18,7 +18,7 @@ from casckpt.errors import UsageError
 @click.option("-d", "--delete", is_flag=True, help="Remove the pin of REV.")
 @dry_run
 def pin_command(call: Call, rev: str | None, until: str | None, delete: bool, dry_run: bool) -> Answer:
-    """Keep a commit reachable, whatever happens to its names, or list the pins.
+    """Keep a commit reachable whatever its names do, or list the pins.
 
     Without --until it is kept until the pin is removed.
     """

@@ -12,32 +12,32 @@ from casckpt.ops.values import RunInfo
 
 @command("casckpt run fork gpt@step=4000 gpt-low-lr", "casckpt run fork gpt/best gpt-2 --dry-run")
 @click.argument("rev")
-@click.argument("name")
+@click.argument("new", metavar="NAME")
 @dry_run
-def fork_command(call: Call, rev: str, name: str, dry_run: bool) -> Answer:
+def fork_command(call: Call, rev: str, new: str, dry_run: bool) -> Answer:
     """Begin run NAME at any commit.
 
     It takes over the rule for best of the run of that commit. Its first commit becomes a child of REV.
     """
     call.outcome = "casckpt runs lists the runs"
-    return _answer(call, "fork", call.open().fork_run(rev, name, dry_run=dry_run), dry_run)
+    return _answer(call, "fork", call.open().fork_run(rev, new, dry_run=dry_run), dry_run)
 
 
 @command("casckpt run rename gpt gpt-base")
-@click.argument("old")
+@click.argument("run", metavar="OLD")
 @click.argument("new")
 @dry_run
-def rename_command(call: Call, old: str, new: str, dry_run: bool) -> Answer:
+def rename_command(call: Call, run: str, new: str, dry_run: bool) -> Answer:
     """Give a run another name.
 
     Its commits, refs and settings go along. A training that still commits to OLD begins a new run of that name.
     """
     call.outcome = "casckpt runs lists the runs"
-    return _answer(call, "rename", call.open().rename_run(old, new, dry_run=dry_run), dry_run, old)
+    return _answer(call, "rename", call.open().rename_run(run, new, dry_run=dry_run), dry_run, run)
 
 
 @command("casckpt run finish gpt", "casckpt run finish gpt --status failed")
-@click.argument("name")
+@click.argument("run", metavar="NAME")
 @click.option(
     "--status",
     type=click.Choice(["completed", "failed", "cancelled", "preempted"]),
@@ -46,13 +46,13 @@ def rename_command(call: Call, old: str, new: str, dry_run: bool) -> Answer:
     help="How it ended.",
 )
 @dry_run
-def finish_command(call: Call, name: str, status: str, dry_run: bool) -> Answer:
+def finish_command(call: Call, run: str, status: str, dry_run: bool) -> Answer:
     """Say that a run has ended, and how.
 
     A later commit to it takes that back.
     """
     call.outcome = "casckpt runs lists the runs"
-    return _answer(call, "finish", call.open().finish_run(name, status, dry_run=dry_run), dry_run)
+    return _answer(call, "finish", call.open().finish_run(run, status, dry_run=dry_run), dry_run)
 
 
 def _answer(call: Call, action: str, run: RunInfo, dry_run: bool, old: str = "") -> Answer:

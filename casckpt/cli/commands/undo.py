@@ -26,10 +26,10 @@ OPERATIONS_SHOWN = 20
 )
 @dry_run
 def undo_command(call: Call, op: int | None, listed: bool, limit: int, dry_run: bool) -> Answer:
-    """Take back a change of names, notes, pins or runs, or any operation by its number.
+    """Take back a change of names, notes, pins, runs, or any operation.
 
-    Without OP the newest such change; again, the one before. Commits stay in the store, also where their refs move
-    back. The undo of an undo, by its number, does again what that took back.
+    OP is the number of an operation; without it the newest such change, and again, the one before. Commits stay in the
+    store, also where their refs move back. The undo of an undo, by its number, does again what that took back.
     """
     from casckpt.view.naming import operations_lines, undo_lines
 

@@ -18,7 +18,7 @@ from casckpt.format.ids import CommitId, Kind, ObjectId, TreeId, object_id
 from casckpt.format.objects import Component, Structure, Tree
 from casckpt.ops import required as looks
 from casckpt.ops.commit import CommitOptions, commit_state
-from casckpt.ops.history import resolve
+from casckpt.ops.resolve import resolve
 from casckpt.plan.schema import Schema
 from casckpt.state.flatten import flatten
 

@@ -18,8 +18,9 @@ from casckpt.odb import session
 from casckpt.odb.coder import FINITE
 from casckpt.ops import save
 from casckpt.ops.commit import CommitOptions, commit_state
-from casckpt.ops.history import require_tree, resolve
+from casckpt.ops.history import require_tree
 from casckpt.ops.load import Loader
+from casckpt.ops.resolve import resolve
 from casckpt.state.flat import Blob, Cut, FlatComponent, FlatState
 
 MIB = 1 << 20

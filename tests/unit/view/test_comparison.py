@@ -142,11 +142,11 @@ def test_runs_differ_in_their_last_commits_or_not_at_all() -> None:
     assert not comparison_differs(compared(runs=(same, same), tips=(TipDiff("base", diff(), None),)))
 
 
-def test_four_curves_are_drawn_and_more_are_said_not_to_be() -> None:
+def test_five_curves_are_drawn_and_more_are_said_not_to_be() -> None:
     run = compared().runs[0]
-    loss = metric("loss", *(run_metric(1.0, 2.0) for _ in range(5)))
-    found = lines(compared(runs=(run,) * 5, metrics=(loss,), tips=()))
-    assert "the first 4 of 5 runs are drawn" in found
+    loss = metric("loss", *(run_metric(1.0, 2.0) for _ in range(6)))
+    found = lines(compared(runs=(run,) * 6, metrics=(loss,), tips=()))
+    assert "the first 5 of 6 runs are drawn" in found
     assert found[0] == "verdict  base is better"
     none = Verdict(None, None, None, "none")
-    assert lines(compared(runs=(run,) * 5, metrics=(), tips=(), verdict=none))[0] == "verdict  none is better"
+    assert lines(compared(runs=(run,) * 6, metrics=(), tips=(), verdict=none))[0] == "verdict  none is better"

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from casckpt.ops.reports import CheckoutReport, LeafSummary, RefChange
+from casckpt.ops.journal_reports import RefChange
+from casckpt.ops.reports import CheckoutReport, LeafSummary
 from casckpt.ops.values import CommitInfo
 from casckpt.view import history as view
 from casckpt.view.text import Look

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from casckpt.ops.reports import FactChange, Operation, RefChange, UndoReport
+from casckpt.ops.journal_reports import FactChange, Operation, RefChange, UndoReport
 from casckpt.ops.values import RunInfo
 from casckpt.view import naming as view
 from tests.unit.view.test_history import NOW, PLAIN, commit
