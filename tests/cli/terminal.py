@@ -19,8 +19,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 INTERRUPT = b"\x03"
 _PROGRAM = """
-import fcntl, sys, termios
+import fcntl, signal, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that started the tests may ignore interrupts
 from casckpt.cli import main
 {patch}
 sys.exit(main(sys.argv[1:]))
