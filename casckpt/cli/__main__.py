@@ -14,7 +14,7 @@ GARBAGE_AFTER = 100_000
 def entry() -> None:
     """Run the command line of the process and end it.
 
-    What a command makes mostly lives as long as the command, so garbage is looked for more seldom. And an orderly end of
+    What a command makes mostly lives as long as the command, so garbage is looked for seldom. And an orderly end of
     the interpreter frees one by one what the end of the process frees at once: stores are closed and streams flushed by
     then, and threads that still run are daemons.
     """
