@@ -133,7 +133,7 @@ def narrowed(
     tags: dict[CommitId, list[str]] = {}
     for name, identity in database.refs("tags/").items():
         tags.setdefault(identity, []).append(name.removeprefix("tags/"))
-    return lookup.matching(line, parse_filter(where), tags)
+    return lookup.matching(line, parse_filter(where), tags, database.mark)
 
 
 def require_tree(database: Database, identity: CommitId) -> Commit:

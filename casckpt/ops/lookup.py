@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from casckpt.ops.ref_changes import changes
 from casckpt.plan.graph import ancestors
 from casckpt.plan.names import NUMBERS, TEXTS
 from casckpt.plan.revision import CONFIG, With, id_prefix
-from casckpt.units import format_count, parse_number
+from casckpt.units import format_count, parse_number, rfc3339
 
 if TYPE_CHECKING:
     from casckpt.plan.filters import Filter
@@ -97,12 +97,16 @@ def listed(database: Database, identities: list[CommitId]) -> str:
 
 
 def matching(
-    line: Iterable[tuple[CommitId, Commit]], wanted: Filter, tags: Mapping[CommitId, Sequence[str]]
+    line: Iterable[tuple[CommitId, Commit]],
+    wanted: Filter,
+    tags: Mapping[CommitId, Sequence[str]],
+    mark: Callable[[CommitId, str], Any],
 ) -> Iterator[tuple[CommitId, Commit]]:
     """The commits of a line that a filter wants, one by one.
 
     Args:
         tags: names of the tags of the commits that have any.
+        mark: gives the mark of a commit by its key, None without one.
 
     Raises:
         MetricNotFound: there were commits and none was wanted, and no one had a metric that the filter compares: more
@@ -116,13 +120,21 @@ def matching(
     for identity, commit in line:
         looked = True
         metrics |= commit.metrics.keys()
-        if wanted.matches(Subject(commit, now_ns, tuple(tags.get(identity, ())))):
+        pin = _end_of_pin(mark(identity, "pin"), now_ns)
+        if wanted.matches(Subject(commit, now_ns, tuple(tags.get(identity, ())), mark(identity, "note"), pin)):
             found = True
             yield identity, commit
     if looked and not found:
         for key in wanted.compared():
             if key.is_metric and key.name not in metrics:
                 raise MetricNotFound(metric=key.name, problem=_those_there_are(key.name, metrics))
+
+
+def _end_of_pin(pin: Mapping[str, Any] | None, now_ns: int) -> str | None:
+    """When a pin ends, in UTC, or `never`; None if there is none any more."""
+    if pin is None or (pin["until"] is not None and pin["until"] <= now_ns):
+        return None
+    return "never" if pin["until"] is None else rfc3339(pin["until"])
 
 
 def newest_with(database: Database, start: CommitId, wanted: With) -> CommitId | str:

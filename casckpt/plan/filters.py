@@ -5,12 +5,14 @@
     not       = [ "not" ] ( condition | "(" filter ")" )
     condition = key operator value | "has" key | "nan" "(" metric ")"
     operator  = "<" | "<=" | ">" | ">=" | "=" | "!=" | "~"
-    key       = "step" | "epoch" | "time" | "age" | "run" | "kind" | "status" | "message" | "author" | "tag" | metric
+    key       = "step" | "epoch" | "time" | "age" | "run" | "kind" | "status" | "message" | "author" | "tag" | "note"
+              | "pin" | metric
     value     = number | moment | duration | text
 
 A metric, and a text, is a word or stands in quotes, in which a backslash takes the next character as it is. A quoted
 key is always a metric, so one that is called `step` or `or` can be asked for too. What a commit does not have
-fulfils no comparison, not even `!=`. Of several tags one has to fulfil it.
+fulfils no comparison, not even `!=`. Of several tags one has to fulfil it. The text of a pin is when it ends, in UTC,
+or `never`.
 
 `~` compares with a pattern of `*` and `?`, not with a regular expression: what a hostile text could make of one takes
 time without bounds.
@@ -32,7 +34,7 @@ from casckpt.plan.names import NUMBERS
 from casckpt.plan.names import TEXTS as FIELDS
 from casckpt.units import parse_number
 
-TEXTS = (*FIELDS, "tag")
+TEXTS = (*FIELDS, "tag", "note", "pin")
 TIMES = ("time", "age")
 _KEYS = (*NUMBERS, *TIMES, *TEXTS)
 _RESERVED = ("and", "or", "not", "has")
@@ -54,6 +56,9 @@ class Subject(NamedTuple):
     commit: Commit
     now_ns: int = 0
     tags: tuple[str, ...] = ()
+    note: str | None = None
+    pin: str | None = None
+    """When it ends, in UTC, or `never`; None without one."""
 
 
 class Key(NamedTuple):
@@ -76,6 +81,8 @@ class Key(NamedTuple):
             return (commit.metrics.get(self.name),)
         if self.name == "tag":
             return subject.tags
+        if self.name in ("note", "pin"):
+            return (subject.note if self.name == "note" else subject.pin,)
         if self.name in TIMES:
             return (commit.time_ns if self.name == "time" else subject.now_ns - commit.time_ns,)
         return (getattr(commit, self.name),)

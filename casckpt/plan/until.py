@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from casckpt.errors import UsageError
+from casckpt.plan.moments import SECOND, parse_duration, parse_moment
 
-_DURATION = re.compile(r"([1-9][0-9]{0,5})(min|h|d|w)")
-_UNITS = {"min": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
-_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY_NS = 86_400 * SECOND
 MAX_NS = (1 << 63) - 1
 
 
@@ -18,17 +18,15 @@ def parse_until(given: str | datetime, now_ns: int) -> int:
     """The moment in nanoseconds since the Unix epoch, UTC.
 
     Args:
-        given: `30min`, `12h`, `30d` or `4w` from now; a date, to its end in UTC; a time as of ISO 8601. A time that
-            does not say its zone is in UTC.
+        given: `30min`, `12h`, `30d` or `4w` from now; a date, to its end in UTC; a time, in UTC unless it says its
+            zone.
 
     Raises:
         UsageError: it is none of these, or not in the future.
     """
-    moment = _moment(given, now_ns) if isinstance(given, str) else given
-    if not isinstance(moment, datetime):
+    found = _parsed(given, now_ns) if isinstance(given, str) else _since_epoch(given)
+    if found is None:
         raise UsageError(problem=f"{given!a} is no date, as 2027-01-31, no time and no duration, as 12h, 30d or 4w")
-    since = (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)) - _EPOCH
-    found = (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1000
     if found <= now_ns:
         raise UsageError(problem=f"{given!s} is not in the future")
     if found > MAX_NS:
@@ -36,12 +34,18 @@ def parse_until(given: str | datetime, now_ns: int) -> int:
     return found
 
 
-def _moment(text: str, now_ns: int) -> datetime | None:
-    duration = _DURATION.fullmatch(text)
-    try:
-        if duration is not None:
-            return _EPOCH + timedelta(microseconds=now_ns // 1000) + int(duration[1]) * _UNITS[duration[2]]
-        found = datetime.fromisoformat(text)
-        return found + timedelta(days=1) if _DATE.fullmatch(text) else found
-    except (ValueError, OverflowError):
+def _parsed(text: str, now_ns: int) -> int | None:
+    length_s = parse_duration(text)
+    if length_s is not None:
+        return now_ns + length_s * SECOND
+    moment = parse_moment(text)
+    if moment is None:
         return None
+    return moment.at(now_ns) + (_DAY_NS if _DATE.fullmatch(text.strip()) else 0)
+
+
+def _since_epoch(moment: object) -> int | None:
+    if not isinstance(moment, datetime):
+        return None
+    since = (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)) - _EPOCH
+    return (since.days * 86_400 + since.seconds) * SECOND + since.microseconds * 1000

@@ -106,6 +106,12 @@ def shown_signature(function: object, skip: int = 0) -> str:
     return str(inspect.Signature(parameters)).replace("'", '"')
 
 
+def test_every_name_the_modules_offer_is_there() -> None:
+    for module in (casckpt, casckpt.store):
+        for name in module.__all__:
+            assert getattr(module, name) is not None, name
+
+
 def test_everything_casckpt_offers_is_documented() -> None:
     text = read("reference/api.md")
     for name in casckpt.__all__:

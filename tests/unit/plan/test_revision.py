@@ -59,7 +59,7 @@ SUFFIXES = st.one_of(
     ),
 )
 LINES = st.lists(SUFFIXES, max_size=3).map(tuple)
-MOMENTS = st.integers(0, 1 << 62).map(Moment) | st.builds(Moment, st.just(None), st.integers(0, 1 << 30))
+MOMENTS = st.integers(0, 1 << 62).map(Moment) | st.builds(Moment, st.just(None), st.integers(0, 999_999_999))
 EARLIER = st.builds(Suffix, st.just("earlier"), st.integers(0, 1 << 32)) | st.builds(When, MOMENTS)
 
 
