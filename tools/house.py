@@ -70,6 +70,7 @@ NUMPY_AT_TOP = {
     "casckpt.format.planes": "loaded only to decode numbers",
     "casckpt.format.widening": "loaded only to measure numbers",
     "casckpt.format.plane_encode": "loaded only to encode numbers",
+    "casckpt.format.prediction": "loaded only to code numbers",
     "casckpt.format.words": "loaded only to code numbers",
     "casckpt.odb.pipeline": "loaded only to commit",
     "casckpt.ops.h5": "loaded only for HDF5 files",
