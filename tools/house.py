@@ -66,6 +66,7 @@ NUMPY_AT_TOP = {
     "casckpt.state.kinds.array_generators": "loaded only when an array or a generator appears",
     "casckpt.state.kinds.array_objects": "loaded only when an array or a generator appears",
     "casckpt.state.tensors": "loaded only when a tensor appears",
+    "casckpt.format.delta_encode": "loaded only to encode numbers",
     "casckpt.format.finite": "loaded only where there are numbers",
     "casckpt.format.planes": "loaded only to decode numbers",
     "casckpt.format.widening": "loaded only to measure numbers",

@@ -29,15 +29,15 @@ Residuals. r = x - p; s = min((r + c) mod 2^16, e) with centre c = 2^(k-1) - 1 a
 8 / k in a byte, the first in the lowest bits; symbols that fill the last byte are c. The words r with s = e follow, in
 order, as two planes; both streams are absent if there is no escape.
 
-Hostile input: every length is known before its bytes are decoded, and nothing beyond the plain length is allocated
-but for buffers of the same size. Whether the words are right is for the id of the object to say.
+Hostile input: every length is known before its bytes are decoded, and all that is allocated follows from the plain
+length: buffers of that size, and indexes of up to four times it where every word is an escape. Whether the words are
+right is for the id of the object to say.
 """
 
 from __future__ import annotations
 
 import functools
 import struct
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +62,7 @@ _WIDTHS = {
 }
 _TABLE_BLOCK = 32 << 10
 """Bytes of symbols looked up at a time: numpy makes an index of eight bytes for each."""
-_SYMBOL_BITS = {Codec.RESIDUAL_2BIT: 2, Codec.RESIDUAL_4BIT: 4}
+SYMBOL_BITS = {Codec.RESIDUAL_2BIT: 2, Codec.RESIDUAL_4BIT: 4}
 _Data = bytes | bytearray | memoryview
 
 
@@ -116,7 +116,7 @@ def decode_delta_into(
     Raises:
         FormatError, IntegrityError: as for `decode_into`.
     """
-    if codec not in (Codec.DELTA_PLANES, *_SYMBOL_BITS):
+    if codec not in (Codec.DELTA_PLANES, *SYMBOL_BITS):
         raise _error(f"codec {codec} is not one of deltas")
     if len(bases) not in (1, 2) or not (weight == 0 if len(bases) == 1 else 1 <= weight <= 15):
         raise _error(f"a weight of {weight} for {len(bases)} bases")
@@ -130,7 +130,7 @@ def decode_delta_into(
         join(words, planes)
         words -= words.dtype.type(int.from_bytes(b"\x80" * words.itemsize, "little"))
     else:
-        _residuals(streams, words, _SYMBOL_BITS[Codec(codec)])
+        _residuals(streams, words, SYMBOL_BITS[Codec(codec)])
         tail[:] = streams.tail(len(tail))
     add_prediction(words, bases, weight)
 

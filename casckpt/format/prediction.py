@@ -4,7 +4,8 @@ One base predicts itself, p = b1. Two bases b1 and b2 predict a point between: w
 p = b1 + (d >> 1) for weight 8, else p = b1 + (d * weight, wrapped to a signed word) >> 4. Everything wraps.
 
 Two bases, the words and a step of a whole chunk are more than the cache next to a core holds. So they are worked on in
-blocks, which saves a fifth of the time and makes the scratch small; still smaller blocks cost more calls than they save.
+blocks, which saves a fifth of the time and keeps the scratch small; still smaller blocks cost more calls than they
+save.
 """
 
 from __future__ import annotations

@@ -211,13 +211,11 @@ class PackReader:
                 raise
         rows = siblings()
         number = next((n for n, row in enumerate(rows) if row.offset == record.offset and row.id == record.id), None)
-        if number is None:
+        if number is None or (rows[number].kind, rows[number].length) != (record.kind, record.length):
             raise IntegrityError(object="a record", problem="the footer of its pack does not list it")
         return self._decode_closure(file, rows, number, target)
 
-    def _decode_closure(
-        self, file: ReadFile, rows: list[p.Record], number: int, target: memoryview | None
-    ) -> _Data:
+    def _decode_closure(self, file: ReadFile, rows: list[p.Record], number: int, target: memoryview | None) -> _Data:
         """Decode record `number` after the bases it needs, each of which is let go of after its last use."""
         needed = _closure(rows, number)
         last_use = {base: user for user in needed for base in _bases(rows, user)}
@@ -257,6 +255,9 @@ def _closure(rows: list[p.Record], number: int) -> list[int]:
                 continue
             if len(needed) >= limits.MAX_DECODE_COST or base < 0 or rows[base].cost >= rows[user].cost:
                 raise IntegrityError(object="a delta record", problem="it needs more bases than the format allows")
+            # The limit of its kind holds for the record that is wanted. A base is as long, or nothing is allocated.
+            if rows[base].kind not in limits.MAX_OBJECT_BYTES or rows[base].length != rows[user].length:
+                raise IntegrityError(object="a delta record", problem="a base is of another length or kind")
             needed.add(base)
             waiting.append(base)
     return sorted(needed)

@@ -13,7 +13,7 @@ from casckpt.format import pack as p
 from casckpt.format.codec import Codec
 from casckpt.format.elements import element_code
 from casckpt.format.entry import PackRef
-from casckpt.format.ids import Kind, ObjectId, PackId
+from casckpt.format.ids import Kind, ObjectId, PackId, object_id
 from casckpt.odb import pack_reader
 from casckpt.odb.pack_reader import PackReader
 from casckpt.odb.pack_writer import pack_name
@@ -168,6 +168,25 @@ def test_no_more_bases_are_decoded_than_the_format_allows() -> None:
         assert bytes(reader.read_record(pack_name(ref.id), records[number])) == built.plains[number]
     with pytest.raises(DamagedObject):  # of 31
         reader.read_record(pack_name(ref.id), records[tops[-1]])
+
+
+@pytest.mark.parametrize("wrong", [{"kind": 200, "length": 1 << 31}, {"kind": 200}, {"length": 1 << 20}])
+def test_a_base_of_another_length_or_an_unknown_kind_is_not_decoded(wrong: dict[str, Any]) -> None:
+    built = Deltas()
+    built.plains.append(words(0))
+    base = built.pack.add(words(0), codec=Codec.ZSTD, element=INT32, id=ObjectId(bytes(32)), **wrong)
+    delta = built.delta(words(2), [base])
+    reader, ref, _ = stored(built.pack)
+    with pytest.raises(DamagedObject, match="another length or kind"):
+        reader.read_record(pack_name(ref.id), reader.records(ref)[delta])
+
+
+def test_a_delta_of_which_the_footer_says_otherwise_is_not_decoded() -> None:
+    built = Deltas()
+    delta = built.delta(words(2), [built.key(words(0))], id=object_id(Kind.CHUNK, words(2)), kind=200)
+    reader, ref, _ = stored(built.pack)
+    with pytest.raises(DamagedObject, match="does not list it"):
+        reader.read_record(pack_name(ref.id), reader.records(ref)[delta]._replace(kind=Kind.CHUNK))
 
 
 @pytest.mark.parametrize(
