@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 from casckpt.errors import DamagedObject, FormatError, IntegrityError, StorageError
@@ -23,6 +25,7 @@ SALVAGE_STEP = 4 << 20
 _DELTA_CODECS = 4
 _Data = bytes | bytearray | memoryview
 _Siblings = Callable[[], list[p.Record]]
+_WHICH = attrgetter("offset", "id", "kind", "length")
 _KINDS = {int(kind): kind.name.lower() for kind in Kind}
 
 
@@ -199,10 +202,10 @@ class PackReader:
 
     def _decode(self, file: ReadFile, record: p.Record, siblings: _Siblings, target: memoryview | None) -> _Data:
         """Plain bytes, not compared with the id; in `target` if there is one."""
-        stored = read_exact(file, record.offset, record.stored)
-        if len(stored) != record.stored:
-            raise IntegrityError(object="a record", problem="the file ends before it")
         if record.codec < _DELTA_CODECS:
+            stored = read_exact(file, record.offset, record.stored)
+            if len(stored) != record.stored:
+                raise IntegrityError(object="a record", problem="the file ends before it")
             try:
                 return _decoded(record, stored, (), target)
             except FormatError:
@@ -210,8 +213,8 @@ class PackReader:
                     raise IntegrityError(object="a record", problem="its stored bytes are damaged") from None
                 raise
         rows = siblings()
-        number = next((n for n, row in enumerate(rows) if row.offset == record.offset and row.id == record.id), None)
-        if number is None or (rows[number].kind, rows[number].length) != (record.kind, record.length):
+        number = bisect_left(rows, record.offset, key=attrgetter("offset"))
+        if number == len(rows) or _WHICH(rows[number]) != _WHICH(record):
             raise IntegrityError(object="a record", problem="the footer of its pack does not list it")
         return self._decode_closure(file, rows, number, target)
 

@@ -1,4 +1,4 @@
-"""Versions of a chunk, planned as groups, encoded and put into a pack: every one is read back by the reader of packs."""
+"""Versions of a chunk, planned as groups, encoded and put into a pack: each is read back by the reader of packs."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import struct
 import threading
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -117,8 +118,29 @@ def test_each_base_is_read_once_for_one_object() -> None:
     reader.read_record(pack_name(ref.id), last)
     payloads = [offset for offset in reads if offset >= p.BLOCK]
     assert set(payloads) == {record.offset for record in reader.records(ref)}
-    assert len(payloads) == len(line) + 1  # its own bytes are looked at before its bases are known
+    assert len(payloads) == len(line)
     assert storage.list("packs") == [pack_name(ref.id).removeprefix("packs/")]
+
+
+def test_a_base_is_let_go_of_when_nothing_needs_it_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = Deltas()
+    line = [built.key(words(0))]
+    for number in range(1, 15):
+        line.append(built.delta(words(number), [line[-1]]))
+    reader, ref, _ = stored(built.pack)
+    made: list[weakref.ref[memoryview]] = []
+    alive: list[int] = []
+    decode = pack_reader.decode
+
+    def watched(record: p.Record, stored: bytes, bases: tuple[memoryview, ...]) -> memoryview:
+        alive.append(sum(one() is not None for one in made))
+        plain = memoryview(decode(record, stored, bases))
+        made.append(weakref.ref(plain))
+        return plain
+
+    monkeypatch.setattr(pack_reader, "decode", watched)
+    assert bytes(reader.read_record(pack_name(ref.id), reader.records(ref)[line[-1]])) == words(14)
+    assert alive == [0] + [1] * 14
 
 
 def test_a_damaged_base_is_an_error_of_what_needs_it() -> None:
