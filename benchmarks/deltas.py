@@ -9,14 +9,15 @@ they behave differently; "state" is all of it.
 
 Layouts: every checkpoint plain; an endless chain of XOR, byte planes and zstd 1, as others do it; an endless chain of
 our deltas; pyramids of at most 5, 9, 17 and 33 checkpoints (33 are cut into equal groups: seven of 4 or 5, four of 8
-or 9, two of 16 or 17, one). "thorough" tries every form of a record, and weights by time. "by cost" has for each of
-the kinds the size of group that the cost model picks. All layouts take a record plain where that is smaller, store a
-chunk that comes back only once, and count the bytes of records without index or padding.
+or 9, two of 16 or 17, one). "thorough" tries every form of a record, and weights by time. The last two have for each
+of the kinds the size of group that the cost model picks for a restore speed of the slowest, or of all, in MB/s. All
+layouts take a record plain where that is smaller, store a chunk that comes back only once, and count the bytes of
+records without index or padding.
 
 Method: one thread. Encoding is timed once, with all its choices, given the length of each chunk without bases, which a
-store knows. A restore decodes all chunks of one checkpoint from
-memory, as a reader of packs does: the check of every record that is needed, and the id of every chunk. Restores take
-turns over the layouts, after a round that is not counted.
+store knows. A restore decodes all chunks of one checkpoint from memory, as a reader of packs does: the check of every
+record that is needed, and the id of every chunk. Restores take turns over the layouts, after a round that is not
+counted.
 
 Unit: ratio is plain bytes / stored bytes; MB/s are 10^6 plain bytes per CPU second of one core: for encoding all
 checkpoints, for restoring the oldest, the middle and the newest one, the slowest, and every third one after the other.
@@ -50,7 +51,7 @@ from casckpt.format.elements import element_code, word_bytes
 from casckpt.format.ids import Kind, ObjectId, checksum, object_id
 from casckpt.format.pack import Record
 from casckpt.format.plane_encode import PlaneEncoder
-from casckpt.plan.group_size import Ratios, largest_group, measure, restored_per_s
+from casckpt.plan.group_size import Ratios, largest_group, measure, restore_speeds
 from casckpt.plan.groups import GROUP_SIZES, Version, groups
 
 CHECKPOINTS = 33
@@ -62,6 +63,8 @@ PLAIN = "plain"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 KINDS = ("weights", "Adam m", "Adam v")
 CONTEXT, BATCH = 32, 8
+GOALS = {"worst 250": {"worst": 250e6}, "worst 150, mean 250": {"worst": 150e6, "mean": 250e6}}
+"""Restore speeds that the cost model is asked to keep, in plain bytes a second."""
 encoder = DeltaEncoder()
 XOR = -1
 """Stands for a codec: the XOR with the one base, as planes of codec 2."""
@@ -253,8 +256,8 @@ def grouped(position: Position, steps: Sequence[int], size: int, *, thorough: bo
     return made
 
 
-def layouts(costed: dict[str, int]) -> dict[str, Layout]:
-    """All of them by name; `costed` says which size of group the cost model picks for a kind."""
+def layouts(goals: dict[str, dict[str, int]]) -> dict[str, Layout]:
+    """All of them by name; `goals` says which size of group a goal gives to each kind."""
     made: dict[str, Layout] = {
         PLAIN: partial(grouped, size=1),
         "XOR chain": partial(chained, xor=True),
@@ -263,30 +266,35 @@ def layouts(costed: dict[str, int]) -> dict[str, Layout]:
     for size in (5, 9, 17, 33):
         made[f"pyramid {size}"] = partial(grouped, size=size)
     made["pyramid 33, thorough"] = partial(grouped, size=33, thorough=True)
-    made["by cost"] = lambda position, steps: grouped(position, steps, costed[position.kind])
+    for goal, sizes in goals.items():
+        made[goal] = lambda position, steps, sizes=sizes: grouped(position, steps, sizes[position.kind])
     return made
 
 
-def by_cost(found: Sequence[Position]) -> dict[str, int]:
-    """The size of groups for each kind, from samples of its largest positions in the middle of the run."""
-    costs, sizes = measure(time.process_time), {}
+def sizes_by_goal(found: Sequence[Position]) -> dict[str, dict[str, int]]:
+    """The size of groups that the cost model gives to each kind, from samples in the middle of the run."""
+    costs = measure(time.process_time)
+    sizes: dict[str, dict[str, int]] = {goal: {} for goal in GOALS}
     for kind in KINDS:
         some = [position for position in found if position.kind == kind and len(position.chunks[0]) == PIECE]
         some = some or [position for position in found if position.kind == kind]
         rows = []
         for position in some:
-            first, chunk, last = position.chunks[CHECKPOINTS // 2 - 1 : CHECKPOINTS // 2 + 2]
+            first, chunk, last = position.chunks[MIDDLE - 1 : MIDDLE + 2]
             plain, one, _, two = encoder.sample(chunk, position.element, (first, last))
             whole = min(len(chunk), 64 << 10)
             rows.append((plain / whole, min(one, plain) / whole, min(two, plain) / whole))
-        ratios = Ratios(*(sum(column) / len(rows) for column in zip(*rows, strict=True)))
-        sizes[kind] = largest_group(costs, some[0].element, ratios)
-        speeds = ", ".join(
-            f"{size}: {restored_per_s(costs[word_bytes(some[0].element)], ratios, size) / 1e6:.0f}"
-            for size in GROUP_SIZES
+        element, ratios = some[0].element, Ratios(*(sum(column) / len(rows) for column in zip(*rows, strict=True)))
+        for goal, least in GOALS.items():
+            sizes[goal][kind] = largest_group(costs, element, ratios, **least)
+        by_size = [restore_speeds(costs[word_bytes(element)], ratios, size) for size in GROUP_SIZES]
+        model = ", ".join(
+            f"{size}: {one.worst / 1e6:.0f} / {one.mean / 1e6:.0f}"
+            for size, one in zip(GROUP_SIZES, by_size, strict=True)
         )
         sampled = " / ".join(f"{ratio:.3f}" for ratio in ratios)
-        print(f"{kind}: plain / P / B {sampled} of the bytes; worst MB/s by the model {speeds}; at 250: {sizes[kind]}")
+        print(f"{kind}: plain / P / B take {sampled} of the bytes; worst / mean MB/s by the model {model}")
+    print(", ".join(f"{goal}: {list(chosen.values())}" for goal, chosen in sizes.items()))
     return sizes
 
 
@@ -399,7 +407,7 @@ def compare(name: str, found: Sequence[Position], steps: Sequence[int], results:
     """All layouts of one training, one table for each kind and one for the state."""
     groups_of = {f"{name} {kind}": (kind,) for kind in KINDS} | {f"{name} state": KINDS}
     sizes = {kind: sum(len(one.chunks[0]) for one in found if one.kind == kind) / 1e6 for kind in KINDS}
-    cases = {label: Case(layout, found, steps) for label, layout in layouts(by_cost(found)).items()}
+    cases = {label: Case(layout, found, steps) for label, layout in layouts(sizes_by_goal(found)).items()}
     results.order = list(cases)
     for number in results.rounds(repeats):
         for label, case in rotated(list(cases.items()), number):

@@ -14,9 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from casckpt.format.decode import decode_into
+from casckpt.format.codec import worth
+from casckpt.format.decode import decode
 from casckpt.format.elements import element_code, word_bytes
 from casckpt.format.ids import Kind, ObjectId, checksum, object_id
 from casckpt.format.pack import Record
@@ -29,14 +31,15 @@ Clock = Callable[[], float]
 Curve = tuple[tuple[float, float], ...]
 """Points (stored bytes / plain bytes, seconds per plain byte), ratios ascending."""
 
-RESTORED_PER_S = 250e6
+WORST_PER_S = 250e6
 """Plain bytes a second of one core that the deepest version of a default group is restored at."""
 _TYPES = {1: "int8", 2: "bfloat16", 4: "float32", 8: "float64"}
 """An element type for each width of words: its plain form stands for all of that width."""
 _STEPS = (2.0**-3, 2.0**-6, 2.0**-9, 2.0**-13, 0.0)
 """Steps of the walks, against words of deviation 1: from hardly worth a delta to none at all."""
 _CHUNK_BYTES = 1 << 20
-_ROUNDS = 3
+_COPIES = 4
+"""Copies of a record that are decoded in turn, so that each has left the cache of the core when it comes up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ def measure(clock: Clock, *, chunk_bytes: int = _CHUNK_BYTES) -> dict[int, WordC
         clock: CPU seconds of this thread so far.
         chunk_bytes: of the buffers that are decoded; chunks of another size find other caches.
 
-    Cost: about 0.7 s and 16 MiB.
+    Cost: about a second and 16 MiB.
     """
     from casckpt.format.delta_encode import DeltaEncoder
 
@@ -71,24 +74,39 @@ def measure(clock: Clock, *, chunk_bytes: int = _CHUNK_BYTES) -> dict[int, WordC
     return {width: _measure_words(encoder, width, clock, chunk_bytes) for width in _TYPES}
 
 
-def restored_per_s(costs: WordCosts, ratios: Ratios, size: int) -> float:
-    """Plain bytes a second at which one core restores the deepest version of a full group of `size`."""
+class Speeds(NamedTuple):
+    """Plain bytes a second at which one core restores versions: the deepest one, and all of a group in turn."""
+
+    worst: float
+    mean: float
+
+
+def restore_speeds(costs: WordCosts, ratios: Ratios, size: int) -> Speeds:
+    """What a full group of `size` gives."""
+    plain, one, two = _at(costs.plain, ratios.plain), _at(costs.one, ratios.one), _at(costs.two, ratios.two)
+    if not worth(min(ratios.one, ratios.two), ratios.plain):
+        return Speeds(1 / plain, 1 / plain)  # the encoder leaves all of them plain
     levels = ((size - 1) // 2).bit_length() - 1
-    seconds = _at(costs.plain, ratios.plain) + _at(costs.one, ratios.one) + levels * _at(costs.two, ratios.two)
-    return 1 / seconds
+    # The keyframe, both ends, and twice as many versions on each level as on the one above.
+    seconds = [plain, *[plain + one] * 2]
+    for level in range(1, levels + 1):
+        seconds += [plain + one + level * two] * (1 << level)
+    return Speeds(1 / seconds[-1], size / sum(seconds))
 
 
 def largest_group(
-    costs: Mapping[int, WordCosts], element: int, ratios: Ratios, *, least: float = RESTORED_PER_S
+    costs: Mapping[int, WordCosts], element: int, ratios: Ratios, *, worst: float = WORST_PER_S, mean: float = 0
 ) -> int:
-    """The largest of GROUP_SIZES whose deepest version is restored at `least` bytes a second; the smallest if none is.
+    """The largest of GROUP_SIZES of which versions are restored fast enough; the smallest if none is.
 
     Args:
         costs: by width of words, from `measure`.
         element: element type code of the leaf.
+        worst, mean: bytes a second that are enough for the deepest version, and for all in turn.
     """
-    found = costs[word_bytes(element)]
-    enough = [size for size in GROUP_SIZES if restored_per_s(found, ratios, size) >= least]
+    least = Speeds(worst, mean)
+    found = ((size, restore_speeds(costs[word_bytes(element)], ratios, size)) for size in GROUP_SIZES)
+    enough = [size for size, speeds in found if speeds.worst >= least.worst and speeds.mean >= least.mean]
     return max(enough, default=GROUP_SIZES[0])
 
 
@@ -104,7 +122,7 @@ def _measure_words(encoder: DeltaEncoder, width: int, clock: Clock, chunk_bytes:
                 curve.append(_point(delta, middle, element, bases, clock))
     plain = encoder.encode(middle, element, ())
     ratio, seconds = _point(plain, middle, element, (), clock)
-    seconds += _least(clock, lambda: object_id(Kind.CHUNK, middle)) / chunk_bytes
+    seconds += _least(clock, partial(object_id, Kind.CHUNK), middle) / chunk_bytes
     return WordCosts(((ratio, seconds),), tuple(sorted(one)), tuple(sorted(two)))
 
 
@@ -117,23 +135,22 @@ def _point(delta: Delta, plain: bytes, element: int, bases: tuple[bytes, ...], c
         base_2=int(len(bases) > 1) * 2,
         weight=delta.weight,
     )
-    target = memoryview(bytearray(length))
 
-    def restore() -> None:
+    def restore(stored: bytes) -> None:
         checksum(stored)
-        decode_into(record, stored, target, bases)
+        decode(record, stored, bases)
 
-    return len(stored) / length, _least(clock, restore) / length
+    return len(stored) / length, _least(clock, restore, stored) / length
 
 
-def _least(clock: Clock, action: Callable[[], Any]) -> float:
-    """Seconds of the fastest of a few calls: what disturbs them only adds."""
+def _least(clock: Clock, action: Callable[[bytes], Any], data: bytes | bytearray | memoryview) -> float:
+    """Seconds of the fastest call on a copy of some bytes: what disturbs one only adds. The first call warms up."""
     taken = []
-    for _ in range(_ROUNDS):
+    for copy in [bytes(bytearray(data)) for _ in range(_COPIES)]:
         start = clock()
-        action()
+        action(copy)
         taken.append(clock() - start)
-    return min(taken)
+    return min(taken[1:])
 
 
 def _walk(width: int, step: float, length: int) -> tuple[bytes, bytes, bytes]:
