@@ -14,10 +14,9 @@ of the kinds the size of group that the cost model picks for a restore speed of 
 layouts take a record plain where that is smaller, store a chunk that comes back only once, and count the bytes of
 records without index or padding.
 
-Method: one thread. Encoding is timed once, with all its choices, given the length of each chunk without bases, which a
-store knows. A restore decodes all chunks of one checkpoint from memory, as a reader of packs does: the check of every
-record that is needed, and the id of every chunk. Restores take turns over the layouts, after a round that is not
-counted.
+Method: one thread. The layouts take turns, after a round that is not counted. Each encodes all checkpoints, with all
+its choices, given the length of each chunk without bases, which a store knows. A restore decodes all chunks of one
+checkpoint from memory, as a reader of packs does: the check of every record that is needed, and the id of every chunk.
 
 Unit: ratio is plain bytes / stored bytes; MB/s are 10^6 plain bytes per CPU second of one core: for encoding all
 checkpoints, for restoring the oldest, the middle and the newest one, the slowest, and every third one after the other.
@@ -41,7 +40,7 @@ import zstandard
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.workbench import files
+from benchmarks.workbench import files, limits
 from benchmarks.workbench.clock import rotated, timed
 from benchmarks.workbench.results import Results, begin
 from casckpt.format.codec import Codec
@@ -355,12 +354,13 @@ def decoded(one: Stored, element: int, length: int, bases: Sequence[Any]) -> Any
 
 
 class Case:
-    """One layout of all positions of a training: encoded when it is made, restored as often as asked."""
+    """One layout of all positions of a training, encoded."""
 
     def __init__(self, layout: Layout, found: Sequence[Position], steps: Sequence[int]) -> None:
         self.found = found
         self.records: list[dict[int, Stored]] = []
         self.encoded = dict.fromkeys(KINDS, 0.0)
+        limits.wake(sum(sum(position.plain_bytes) for position in found))
         for position in found:
             taken = timed(lambda position=position: self.records.append(layout(position, steps)))
             self.encoded[position.kind] += taken.cpu
@@ -407,10 +407,11 @@ def compare(name: str, found: Sequence[Position], steps: Sequence[int], results:
     """All layouts of one training, one table for each kind and one for the state."""
     groups_of = {f"{name} {kind}": (kind,) for kind in KINDS} | {f"{name} state": KINDS}
     sizes = {kind: sum(len(one.chunks[0]) for one in found if one.kind == kind) / 1e6 for kind in KINDS}
-    cases = {label: Case(layout, found, steps) for label, layout in layouts(sizes_by_goal(found)).items()}
+    cases = layouts(sizes_by_goal(found))
     results.order = list(cases)
     for number in results.rounds(repeats):
-        for label, case in rotated(list(cases.items()), number):
+        for label, layout in rotated(list(cases.items()), number):
+            case = Case(layout, found, steps)
             seconds = case.restored()
             for question, kinds in groups_of.items():
                 together = {commit: sum(seconds[kind][commit] for kind in kinds) for commit in seconds[KINDS[0]]}
