@@ -30,7 +30,7 @@ from casckpt.format.ids import Kind
 from casckpt.format.plane_encode import PlaneEncoder, Stream, join_streams
 from casckpt.format.planes import SYMBOL_BITS
 from casckpt.format.prediction import HALF, take_prediction
-from casckpt.format.words import Bytes, Words, split
+from casckpt.format.words import Bytes, Words, places_of, split
 
 _Data = bytes | bytearray | memoryview
 _CAPACITY = limits.MAX_OBJECT_BYTES[Kind.CHUNK]
@@ -190,7 +190,7 @@ class DeltaEncoder:
         symbols[count:] = centre
         np.add(residual, np.uint16(centre), out=symbols[:count])
         np.minimum(symbols, escape, out=symbols)
-        escapes = residual[np.flatnonzero(symbols[:count] == escape)]
+        escapes = residual[places_of(symbols[:count], escape)]
         streams = [self._planes.stream(_packed(symbols, bits))]
         if len(escapes):
             planes = np.empty((2, len(escapes)), np.uint8)

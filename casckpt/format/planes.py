@@ -46,7 +46,7 @@ from casckpt.errors import FormatError, IntegrityError
 from casckpt.format.codec import Codec, decompress
 from casckpt.format.elements import word_bytes
 from casckpt.format.prediction import add_prediction
-from casckpt.format.words import Bytes, Words, join
+from casckpt.format.words import Bytes, Words, join, places_of
 
 RAW, ZSTD, CONSTANT, LOW_PAIR = range(4)
 """Forms of a stream."""
@@ -212,7 +212,7 @@ def _residuals(streams: _Streams, residual: Words, bits: int) -> None:
     if last[rest:].any():
         raise _error("the last byte of its symbols is not filled with the centre")
     residual[whole * per_byte :] = last[:rest]
-    escapes = np.flatnonzero(residual == 1 << bits - 1)
+    escapes = places_of(residual, 1 << bits - 1)
     if len(escapes):
         escaped = np.empty(len(escapes), "<u2")
         join(escaped, [_plain(*streams.take(), len(escapes)) for _ in range(2)])
