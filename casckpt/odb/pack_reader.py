@@ -220,14 +220,20 @@ class PackReader:
 
     def _decode_closure(self, file: ReadFile, rows: list[p.Record], number: int, target: memoryview | None) -> _Data:
         """Decode record `number` after the bases it needs, each of which is let go of after its last use."""
+        import numpy as np
+
         needed = _closure(rows, number)
         last_use = {base: user for user in needed for base in _bases(rows, user)}
         plains: dict[int, _Data] = {}
+        aside = np.empty(max(rows[current].stored for current in needed), np.uint8).data
         for current in needed:
             record, bases = rows[current], _bases(rows, current)
-            stored = read_exact(file, record.offset, record.stored)
-            if p.check_of(record.codec, record.id, record.kind, stored) != record.check:
+            stored = aside[: record.stored]
+            whole = file.read_into(stored, record.offset) == record.stored
+            if not whole or p.check_of(record.codec, record.id, record.kind, stored) != record.check:
                 raise IntegrityError(object="a delta record", problem="stored bytes of it or of a base are damaged")
+            if record.codec == Codec.RAW:
+                stored = memoryview(bytes(stored))  # it is kept as it is, and the next one is read to its place
             into = target if current == number else None
             plains[current] = _decoded(record, stored, tuple(plains[base] for base in bases), into)
             for base in set(bases):
