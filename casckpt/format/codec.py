@@ -36,7 +36,7 @@ _idle: list[zstandard.ZstdDecompressor] = []
 """Decompressors that no call uses now, at most one per thread. To make one costs a tenth of decoding a plane."""
 
 
-def worth(stored: int, plain: int) -> bool:
+def worth(stored: float, plain: float) -> bool:
     """Whether so many stored bytes save the 2 % that a coding must."""
     return stored < plain * _WORTH
 

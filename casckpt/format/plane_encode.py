@@ -19,7 +19,7 @@ from casckpt.format.planes import CONSTANT, LOW_PAIR, RAW, STREAM, ZSTD
 from casckpt.format.words import Bytes, align, low_pairs, split
 
 _Data = bytes | bytearray | memoryview
-_Stream = tuple[int, bytes | memoryview]
+Stream = tuple[int, bytes | memoryview]
 _SHORT = 16 << 10
 """Longer runs are copied by numpy, which lets go of the interpreter's lock; `bytes.join` would hold it."""
 _CAPACITY = limits.MAX_OBJECT_BYTES[Kind.CHUNK]
@@ -54,16 +54,15 @@ class PlaneEncoder:
         split(words, planes)
         if aligned:
             align(planes[-1], planes[-2], self._spare)
-        streams = [self._stream(plane) for plane in planes]
+        streams = [self.stream(plane) for plane in planes]
         if width == 4 and streams[0][0] == streams[1][0] == RAW:
             pairs = self._planes[: 2 * count].view("<u2")
             low_pairs(words, pairs)
             streams[:2] = [(LOW_PAIR, pairs.view(np.uint8).data)]
         tail = memoryview(data)[count * width :]
-        length = sum(STREAM.size + len(body) for _, body in streams) + len(tail)
-        return _joined(streams, tail, length) if worth(length, len(data)) else None
+        return join_streams(streams, tail, len(data))
 
-    def _stream(self, plane: Bytes) -> _Stream:
+    def stream(self, plane: Bytes) -> Stream:
         """(form, bytes) of the shortest form of a plane."""
         # Both ends are looked at first: the whole plane is read only where it may be worth it.
         if plane[0] == plane[-1] and plane.min() == plane.max():
@@ -72,8 +71,11 @@ class PlaneEncoder:
         return (ZSTD, frame) if worth(len(frame), len(plane)) else (RAW, plane.data)
 
 
-def _joined(streams: list[_Stream], tail: memoryview, length: int) -> memoryview:
-    """Streams and tail one after another, in so many newly allocated bytes."""
+def join_streams(streams: list[Stream], tail: memoryview, plain: int) -> memoryview | None:
+    """Streams and tail one after another, newly allocated; None if that would not save 2 % of so many plain bytes."""
+    length = sum(STREAM.size + len(body) for _, body in streams) + len(tail)
+    if not worth(length, plain):
+        return None
     room = np.empty(length, np.uint8)
     joined, end = room.data, 0
     for form, body in streams:

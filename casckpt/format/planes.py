@@ -29,14 +29,15 @@ Residuals. r = x - p; s = min((r + c) mod 2^16, e) with centre c = 2^(k-1) - 1 a
 8 / k in a byte, the first in the lowest bits; symbols that fill the last byte are c. The words r with s = e follow, in
 order, as two planes; both streams are absent if there is no escape.
 
-Hostile input: every length is known before its bytes are decoded, and nothing beyond the plain length is allocated
-but for buffers of the same size. Whether the words are right is for the id of the object to say.
+Hostile input: every length is known before its bytes are decoded, and all that is allocated follows from the plain
+length: buffers of that size, and indexes of up to four times it where every word is an escape. Whether the words are
+right is for the id of the object to say.
 """
 
 from __future__ import annotations
 
+import functools
 import struct
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +45,8 @@ from numpy.typing import NDArray
 from casckpt.errors import FormatError, IntegrityError
 from casckpt.format.codec import Codec, decompress
 from casckpt.format.elements import word_bytes
-from casckpt.format.words import Bytes, Words, join
+from casckpt.format.prediction import add_prediction
+from casckpt.format.words import Bytes, Words, join, places_of
 
 RAW, ZSTD, CONSTANT, LOW_PAIR = range(4)
 """Forms of a stream."""
@@ -58,15 +60,17 @@ _WIDTHS = {
     Codec.RESIDUAL_2BIT: (2,),
     Codec.RESIDUAL_4BIT: (2,),
 }
-_SYMBOL_BITS = {Codec.RESIDUAL_2BIT: 2, Codec.RESIDUAL_4BIT: 4}
+_TABLE_BLOCK = 32 << 10
+"""Bytes of symbols looked up at a time: numpy makes an index of eight bytes for each."""
+SYMBOL_BITS = {Codec.RESIDUAL_2BIT: 2, Codec.RESIDUAL_4BIT: 4}
 _Data = bytes | bytearray | memoryview
 
 
-def decode(codec: int, stored: _Data, length: int, element: int) -> bytes:
+def decode(codec: int, stored: _Data, length: int, element: int) -> memoryview:
     """Plain bytes of a record of codec 2 or 3; see `decode_into`."""
-    plain = np.empty(length, np.uint8)
-    decode_into(codec, stored, element, plain.data)
-    return plain.tobytes()
+    plain = np.empty(length, np.uint8).data
+    decode_into(codec, stored, element, plain)
+    return plain
 
 
 def decode_into(codec: int, stored: _Data, element: int, target: memoryview) -> None:
@@ -90,11 +94,13 @@ def decode_into(codec: int, stored: _Data, element: int, target: memoryview) -> 
     join(words, planes, aligned=codec == Codec.ALIGNED_PLANES)
 
 
-def decode_delta(codec: int, stored: _Data, length: int, element: int, bases: tuple[_Data, ...], weight: int) -> bytes:
+def decode_delta(
+    codec: int, stored: _Data, length: int, element: int, bases: tuple[_Data, ...], weight: int
+) -> memoryview:
     """Plain bytes of a record of codec 4, 5 or 6 from the plain bytes of its bases; see `decode_delta_into`."""
-    plain = np.empty(length, np.uint8)
-    decode_delta_into(codec, stored, element, plain.data, bases, weight)
-    return plain.tobytes()
+    plain = np.empty(length, np.uint8).data
+    decode_delta_into(codec, stored, element, plain, bases, weight)
+    return plain
 
 
 def decode_delta_into(
@@ -110,7 +116,7 @@ def decode_delta_into(
     Raises:
         FormatError, IntegrityError: as for `decode_into`.
     """
-    if codec not in (Codec.DELTA_PLANES, *_SYMBOL_BITS):
+    if codec not in (Codec.DELTA_PLANES, *SYMBOL_BITS):
         raise _error(f"codec {codec} is not one of deltas")
     if len(bases) not in (1, 2) or not (weight == 0 if len(bases) == 1 else 1 <= weight <= 15):
         raise _error(f"a weight of {weight} for {len(bases)} bases")
@@ -124,9 +130,9 @@ def decode_delta_into(
         join(words, planes)
         words -= words.dtype.type(int.from_bytes(b"\x80" * words.itemsize, "little"))
     else:
-        _residuals(streams, words, _SYMBOL_BITS[Codec(codec)])
+        _residuals(streams, words, SYMBOL_BITS[Codec(codec)])
         tail[:] = streams.tail(len(tail))
-    words += _prediction(bases, weight, len(words), words.itemsize)
+    add_prediction(words, bases, weight)
 
 
 class _Streams:
@@ -193,49 +199,47 @@ def _planes(streams: _Streams, count: int, width: int) -> list[Words]:
 
 def _residuals(streams: _Streams, residual: Words, bits: int) -> None:
     """Write the residual words of codecs 5 and 6."""
-    count = len(residual)
+    count, per_byte = len(residual), 8 // bits
     if count == 0:
         return
-    centre, escape, per_byte = (1 << bits - 1) - 1, (1 << bits) - 1, 8 // bits
-    form, body = streams.take()
-    symbols = _symbols(_plain(form, body, -(-count // per_byte)), bits)
-    if (symbols[count:] != centre).any():
+    packed = _plain(*streams.take(), -(-count // per_byte))
+    whole = count // per_byte
+    _spread(packed[:whole], bits, residual[: whole * per_byte])
+    last = np.empty((len(packed) - whole) * per_byte, "<u2")
+    _spread(packed[whole:], bits, last)
+    rest = count - whole * per_byte
+    # The centre stands for a residual of 0.
+    if last[rest:].any():
         raise _error("the last byte of its symbols is not filled with the centre")
-    symbols = symbols[:count]
-    np.copyto(residual, symbols)
-    residual -= np.uint16(centre)
-    escapes = np.flatnonzero(symbols == escape)
+    residual[whole * per_byte :] = last[:rest]
+    escapes = places_of(residual, 1 << bits - 1)
     if len(escapes):
         escaped = np.empty(len(escapes), "<u2")
         join(escaped, [_plain(*streams.take(), len(escapes)) for _ in range(2)])
         residual[escapes] = escaped
 
 
-def _symbols(packed: Bytes, bits: int) -> Bytes:
-    """Packed symbols, one per byte: each is widened, and its halves (and theirs) move apart."""
-    spread: NDArray[Any]
+def _spread(packed: Bytes, bits: int, residual: Words) -> None:
+    """Write the residuals that the symbols of whole bytes stand for; an escape gives 2^(k-1), which no other does."""
     if bits == 4:
-        spread = packed.astype("<u2")
-        spread = (spread | spread << 4) & 0x0F0F
-    else:
-        spread = packed.astype("<u4")
-        spread = (spread | spread << 12) & 0x000F000F
-        spread = (spread | spread << 6) & 0x03030303
-    return spread.view(np.uint8)
+        # Both symbols of a byte are moved to words of their own by one product, and what else it made is masked out.
+        pairs = residual.view("<u4")
+        np.copyto(pairs, packed)
+        np.multiply(pairs, 0x1001, out=pairs)
+        np.bitwise_and(pairs, 0x000F000F, out=pairs)
+        np.subtract(residual, 7, out=residual)
+        return
+    fours = residual.view("<u8")
+    for start in range(0, len(packed), _TABLE_BLOCK):
+        part = slice(start, start + _TABLE_BLOCK)
+        np.take(_fours(), packed[part], out=fours[part], mode="clip")
 
 
-def _prediction(bases: tuple[_Data, ...], weight: int, count: int, width: int) -> Words:
-    """The predicted words, from one base or between two."""
-    words = [np.frombuffer(base, f"<u{width}", count) for base in bases]
-    if len(words) == 1:
-        return words[0]
-    predicted: Words = words[1] - words[0]
-    step = predicted.view(f"<i{width}")  # the same bytes
-    if weight != 8:
-        np.multiply(step, step.dtype.type(weight), out=step)
-    np.right_shift(step, 1 if weight == 8 else 4, out=step)
-    predicted += words[0]
-    return predicted
+@functools.cache
+def _fours() -> NDArray[np.uint64]:
+    """The four residuals of each byte of 2-bit symbols, side by side as one item."""
+    symbols = np.arange(256)[:, None] >> np.arange(0, 8, 2) & 3
+    return (symbols - 1).astype("<u2").view("<u8")[:, 0]
 
 
 def _error(problem: str) -> IntegrityError:

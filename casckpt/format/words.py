@@ -22,6 +22,9 @@ Words = NDArray[np.unsignedinteger]
 _BLOCK_BYTES = 512 << 10
 """Words joined at a time: with planes and scratch within 2 MiB, and few enough blocks that their calls cost little."""
 
+_MANY = 0.1
+"""Share of hits from which one pass over all words is the fastest way to find them."""
+
 
 def split(data: Bytes, planes: Bytes) -> None:
     """Write the planes of words.
@@ -39,6 +42,24 @@ def split(data: Bytes, planes: Bytes) -> None:
 def low_pairs(data: Bytes, pairs: Words) -> None:
     """Write the lower halves of words of 4 bytes to `pairs`, shape (n,) of 16 bits."""
     np.copyto(pairs, data.view("<u4"), casting="unsafe")
+
+
+def places_of(words: Words, value: int) -> NDArray[np.intp]:
+    """Numbers of the words that have a value, ascending.
+
+    numpy goes through many hits in one pass, but searches for few of them one by one, at fifteen nanoseconds each. So
+    groups of eight are looked at first, and then the words of those in which there is a hit: half of the time for hits
+    of one to four in a hundred.
+    """
+    found = np.zeros(-(-len(words) // 8) * 8, np.bool_)
+    np.equal(words, value, out=found[: len(words)])
+    if np.count_nonzero(found) > len(found) * _MANY:
+        return np.flatnonzero(found)
+    groups = found.view(np.uint64)
+    hit = np.flatnonzero(groups != 0)
+    within = np.flatnonzero(groups[hit].view(np.bool_))
+    places: NDArray[np.intp] = hit[within >> 3] * 8 + (within & 7)
+    return places
 
 
 def align(high: Bytes, low: Bytes, spare: Bytes) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 from casckpt.errors import DamagedObject, FormatError, IntegrityError, StorageError
 from casckpt.format import limits
 from casckpt.format import pack as p
 from casckpt.format.codec import Codec
-from casckpt.format.decode import decode
+from casckpt.format.decode import decode, decode_into
 from casckpt.format.entry import PackRef
 from casckpt.format.ids import Kind, object_id
 from casckpt.odb.pack_writer import pack_name
@@ -23,6 +25,7 @@ SALVAGE_STEP = 4 << 20
 _DELTA_CODECS = 4
 _Data = bytes | bytearray | memoryview
 _Siblings = Callable[[], list[p.Record]]
+_WHICH = attrgetter("offset", "id", "kind", "length")
 _KINDS = {int(kind): kind.name.lower() for kind in Kind}
 
 
@@ -192,48 +195,81 @@ class PackReader:
                 raise IntegrityError(object="a record", problem="the file ends before it")
             plain: _Data = target
         else:
-            plain = self._decode(file, record, siblings)
-            if target is not None:
-                target[:] = plain
+            plain = self._decode(file, record, siblings, target)
         if object_id(record.kind, plain) != record.id:
             raise IntegrityError(object="a record", problem="its bytes do not match its id")
         return plain
 
-    def _decode(self, file: ReadFile, record: p.Record, siblings: _Siblings) -> _Data:
-        """Plain bytes, not compared with the id. Bases of a delta are decoded first, by levels of at most 16."""
-        stored = read_exact(file, record.offset, record.stored)
-        if len(stored) != record.stored:
-            raise IntegrityError(object="a record", problem="the file ends before it")
+    def _decode(self, file: ReadFile, record: p.Record, siblings: _Siblings, target: memoryview | None) -> _Data:
+        """Plain bytes, not compared with the id; in `target` if there is one."""
         if record.codec < _DELTA_CODECS:
+            stored = read_exact(file, record.offset, record.stored)
+            if len(stored) != record.stored:
+                raise IntegrityError(object="a record", problem="the file ends before it")
             try:
-                return decode(record, stored)
+                return _decoded(record, stored, (), target)
             except FormatError:
                 if record.codec in set(Codec) and not _is_listed(record, stored, siblings):
                     raise IntegrityError(object="a record", problem="its stored bytes are damaged") from None
                 raise
         rows = siblings()
-        number = next((n for n, row in enumerate(rows) if row.offset == record.offset and row.id == record.id), None)
-        if number is None:
+        number = bisect_left(rows, record.offset, key=attrgetter("offset"))
+        if number == len(rows) or _WHICH(rows[number]) != _WHICH(record):
             raise IntegrityError(object="a record", problem="the footer of its pack does not list it")
-        return self._decode_closure(file, rows, number, {})
+        return self._decode_closure(file, rows, number, target)
 
-    def _decode_closure(self, file: ReadFile, rows: list[p.Record], number: int, done: dict[int, _Data]) -> _Data:
-        """Decode record `number` after the bases it needs; at most MAX_DECODE_COST records in all."""
-        record = rows[number]
-        bases = []
-        for distance in (record.base_1, record.base_2):
-            if not distance:
+    def _decode_closure(self, file: ReadFile, rows: list[p.Record], number: int, target: memoryview | None) -> _Data:
+        """Decode record `number` after the bases it needs, each of which is let go of after its last use."""
+        import numpy as np
+
+        needed = _closure(rows, number)
+        last_use = {base: user for user in needed for base in _bases(rows, user)}
+        plains: dict[int, _Data] = {}
+        aside = np.empty(max(rows[current].stored for current in needed), np.uint8).data
+        for current in needed:
+            record, bases = rows[current], _bases(rows, current)
+            stored = aside[: record.stored]
+            whole = file.read_into(stored, record.offset) == record.stored
+            if not whole or p.check_of(record.codec, record.id, record.kind, stored) != record.check:
+                raise IntegrityError(object="a delta record", problem="stored bytes of it or of a base are damaged")
+            if record.codec == Codec.RAW:
+                stored = memoryview(bytes(stored))  # it is kept as it is, and the next one is read to its place
+            into = target if current == number else None
+            plains[current] = _decoded(record, stored, tuple(plains[base] for base in bases), into)
+            for base in set(bases):
+                if last_use[base] == current:
+                    del plains[base]
+        return plains[number]
+
+
+def _decoded(record: p.Record, stored: _Data, bases: tuple[_Data, ...], target: memoryview | None) -> _Data:
+    if target is None:
+        return decode(record, stored, bases)
+    decode_into(record, stored, target, bases)
+    return target
+
+
+def _bases(rows: list[p.Record], number: int) -> list[int]:
+    """Numbers of the bases of a record, in their order."""
+    return [number - distance for distance in (rows[number].base_1, rows[number].base_2) if distance]
+
+
+def _closure(rows: list[p.Record], number: int) -> list[int]:
+    """Numbers of the records that must be decoded for one, itself included, bases first; at most MAX_DECODE_COST."""
+    needed, waiting = {number}, [number]
+    while waiting:
+        user = waiting.pop()
+        for base in _bases(rows, user):
+            if base in needed:
                 continue
-            base = number - distance
-            if base not in done:
-                if len(done) + 1 >= limits.MAX_DECODE_COST or base < 0 or rows[base].cost >= record.cost:
-                    raise IntegrityError(object="a delta record", problem="it needs more bases than the format allows")
-                done[base] = self._decode_closure(file, rows, base, done)
-            bases.append(done[base])
-        stored = read_exact(file, record.offset, record.stored)
-        if p.check_of(record.codec, record.id, record.kind, stored) != record.check:
-            raise IntegrityError(object="a delta record", problem="stored bytes of it or of a base are damaged")
-        return decode(record, stored, tuple(bases))
+            if len(needed) >= limits.MAX_DECODE_COST or base < 0 or rows[base].cost >= rows[user].cost:
+                raise IntegrityError(object="a delta record", problem="it needs more bases than the format allows")
+            # The limit of its kind holds for the record that is wanted. A base is as long, or nothing is allocated.
+            if rows[base].kind not in limits.MAX_OBJECT_BYTES or rows[base].length != rows[user].length:
+                raise IntegrityError(object="a delta record", problem="a base is of another length or kind")
+            needed.add(base)
+            waiting.append(base)
+    return sorted(needed)
 
 
 def _contents(file: ReadFile, identity: bytes | None = None) -> p.PackContents:

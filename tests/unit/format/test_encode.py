@@ -1,8 +1,6 @@
 """Encoding of chunks: whatever they hold comes back, and what training makes becomes as small as promised."""
 
 import struct
-import sys
-import threading
 
 import numpy as np
 import pytest
@@ -20,6 +18,7 @@ from casckpt.format.planes import CONSTANT, LOW_PAIR, RAW, ZSTD
 from tests.support import plane_encoder
 from tests.support.build import noise
 from tests.support.floats import KINDS, NAMES, chunk
+from tests.support.turns import turns_of_another_thread
 
 MIB = 1 << 20
 ENCODER = Encoder()
@@ -187,31 +186,3 @@ def test_another_thread_runs_while_a_chunk_is_encoded_and_decoded() -> None:
     for work in (lambda: ENCODER.encode(data, element), lambda: decode_into(one, stored, target)):
         assert turns_of_another_thread(work)
     assert not turns_of_another_thread(lambda: sum(range(1000)))
-
-
-def turns_of_another_thread(work: object) -> bool:
-    """Whether another thread gets turns in calls, though the interpreter itself would not hand over for an hour."""
-    interval = sys.getswitchinterval()
-    turns, end, started = [0], threading.Event(), threading.Event()
-
-    def count() -> None:
-        started.set()
-        while not end.is_set():
-            turns[0] += 1
-            end.wait(0.00001)
-
-    other = threading.Thread(target=count)
-    other.start()
-    started.wait()
-    try:
-        sys.setswitchinterval(3600)
-        before = turns[0]
-        for _ in range(1000):  # a busy machine may be late to wake the other thread
-            work()
-            if turns[0] > before:
-                return True
-        return False
-    finally:
-        sys.setswitchinterval(interval)
-        end.set()
-        other.join()

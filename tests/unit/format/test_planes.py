@@ -1,6 +1,7 @@
 """Byte planes, deltas and small residuals: what was encoded comes back, and nothing else is believed."""
 
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from casckpt.format import planes
 from casckpt.format.codec import Codec
 from casckpt.format.elements import element_code
 from casckpt.format.planes import CONSTANT, LOW_PAIR, RAW, ZSTD
+from tests.support import plane_decoder
 from tests.support import plane_encoder as pe
 
 ELEMENT = {1: element_code("int8"), 2: element_code("bfloat16"), 4: element_code("float32"), 8: element_code("float64")}
@@ -40,6 +42,7 @@ def like(draw: st.DrawFn, data: bytes, width: int) -> bytes:
 def test_planes_of_any_bytes_come_back(codec: int, width: int, data: bytes, form: int | None) -> None:
     stored = pe.encode(codec, data, ELEMENT[width], [form] * width)
     assert planes.decode(codec, stored, len(data), ELEMENT[width]) == data
+    assert plane_decoder.decode(codec, stored, len(data), width) == data
 
 
 @pytest.mark.parametrize(("codec", "width"), DELTA)
@@ -51,6 +54,7 @@ def test_deltas_of_any_bytes_come_back(
     bases = tuple(data.draw(like(plain, width)) for _ in range(2 if weight else 1))
     stored = pe.encode_delta(codec, plain, ELEMENT[width], bases, weight, [form] * width)
     assert planes.decode_delta(codec, stored, len(plain), ELEMENT[width], bases, weight) == plain
+    assert plane_decoder.decode(codec, stored, len(plain), width, bases, weight) == plain
 
 
 @pytest.mark.parametrize("weight", range(1, 16))
@@ -237,6 +241,30 @@ ESCAPES = {
 def test_wrong_residuals_are_refused(stored: bytes) -> None:
     with pytest.raises(IntegrityError):
         planes.decode_delta(Codec.RESIDUAL_2BIT, stored, 10, ELEMENT[2], (bytes(10),), 0)
+
+
+LYING = {
+    "a stream of 4 GiB": struct.pack("<BI", RAW, 0xFFFFFFFF),
+    "a frame of 64 MiB": pe.stream(ZSTD, pe.zstd(bytes(64 << 20))),
+    "every word an escape, and none there": pe.stream(CONSTANT, b"\xff"),
+    "escapes of 4 GiB": pe.stream(CONSTANT, b"\xff") + struct.pack("<BI", ZSTD, 0xFFFFFFFF),
+    "more escapes than words": pe.stream(CONSTANT, b"\xff") + pe.stream(ZSTD, pe.zstd(bytes(64 << 20))) * 2,
+    "one escape, and planes of all words": pe.stream(RAW, b"\x57" + b"\x55" * 131071)
+    + pe.stream(RAW, bytes(1 << 19)) * 2,
+}
+
+
+@pytest.mark.parametrize("codec", [4, 5, 6])
+@pytest.mark.parametrize("stored", LYING.values(), ids=LYING)
+def test_lies_about_lengths_are_refused_in_little_memory(codec: int, stored: bytes) -> None:
+    plain, bases = bytearray(1 << 20), (bytes(1 << 20),)
+    tracemalloc.start()
+    try:
+        with pytest.raises(IntegrityError):
+            planes.decode_delta_into(codec, stored, ELEMENT[2], memoryview(plain), bases, 0)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @settings(max_examples=200)

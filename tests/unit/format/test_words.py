@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from casckpt.format.words import align, join, low_pairs, split
+from casckpt.format.words import align, join, low_pairs, places_of, split
 from tests.support.build import noise
 
 WIDTHS = [1, 2, 4, 8]
@@ -101,3 +101,12 @@ def test_a_low_pair_joins_like_its_planes(count: int, aligned: bool) -> None:
 
 def test_no_words_are_joined_from_no_planes() -> None:
     join(np.empty(0, "<u4"), [])
+
+
+@settings(max_examples=100)
+@given(count=st.integers(0, 200), share=st.sampled_from([0, 0.005, 0.03, 0.09, 0.11, 0.5, 1]), seed=st.integers(0, 999))
+def test_words_of_a_value_are_found_where_they_are(count: int, share: float, seed: int) -> None:
+    words = np.where(np.random.default_rng(seed).random(count) < share, 8, 7).astype("<u2")
+    assert places_of(words, 8).tolist() == [number for number, word in enumerate(words) if word == 8]
+    odd = np.frombuffer(b"x" + words.tobytes(), np.uint8)[1:].view("<u2")
+    assert places_of(odd, 8).tolist() == places_of(words, 8).tolist()

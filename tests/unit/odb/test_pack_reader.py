@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import struct
 import threading
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from casckpt.format import pack as p
 from casckpt.format.codec import Codec
 from casckpt.format.elements import element_code
 from casckpt.format.entry import PackRef
-from casckpt.format.ids import Kind, ObjectId, PackId
+from casckpt.format.ids import Kind, ObjectId, PackId, object_id
 from casckpt.odb import pack_reader
 from casckpt.odb.pack_reader import PackReader
 from casckpt.odb.pack_writer import pack_name
@@ -117,8 +118,29 @@ def test_each_base_is_read_once_for_one_object() -> None:
     reader.read_record(pack_name(ref.id), last)
     payloads = [offset for offset in reads if offset >= p.BLOCK]
     assert set(payloads) == {record.offset for record in reader.records(ref)}
-    assert len(payloads) == len(line) + 1  # its own bytes are looked at before its bases are known
+    assert len(payloads) == len(line)
     assert storage.list("packs") == [pack_name(ref.id).removeprefix("packs/")]
+
+
+def test_a_base_is_let_go_of_when_nothing_needs_it_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = Deltas()
+    line = [built.key(words(0))]
+    for number in range(1, 15):
+        line.append(built.delta(words(number), [line[-1]]))
+    reader, ref, _ = stored(built.pack)
+    made: list[weakref.ref[memoryview]] = []
+    alive: list[int] = []
+    decode = pack_reader.decode
+
+    def watched(record: p.Record, stored: bytes, bases: tuple[memoryview, ...]) -> memoryview:
+        alive.append(sum(one() is not None for one in made))
+        plain = memoryview(decode(record, stored, bases))
+        made.append(weakref.ref(plain))
+        return plain
+
+    monkeypatch.setattr(pack_reader, "decode", watched)
+    assert bytes(reader.read_record(pack_name(ref.id), reader.records(ref)[line[-1]])) == words(14)
+    assert alive == [0] + [1] * 14
 
 
 def test_a_damaged_base_is_an_error_of_what_needs_it() -> None:
@@ -168,6 +190,25 @@ def test_no_more_bases_are_decoded_than_the_format_allows() -> None:
         assert bytes(reader.read_record(pack_name(ref.id), records[number])) == built.plains[number]
     with pytest.raises(DamagedObject):  # of 31
         reader.read_record(pack_name(ref.id), records[tops[-1]])
+
+
+@pytest.mark.parametrize("wrong", [{"kind": 200, "length": 1 << 31}, {"kind": 200}, {"length": 1 << 20}])
+def test_a_base_of_another_length_or_an_unknown_kind_is_not_decoded(wrong: dict[str, Any]) -> None:
+    built = Deltas()
+    built.plains.append(words(0))
+    base = built.pack.add(words(0), codec=Codec.ZSTD, element=INT32, id=ObjectId(bytes(32)), **wrong)
+    delta = built.delta(words(2), [base])
+    reader, ref, _ = stored(built.pack)
+    with pytest.raises(DamagedObject, match="another length or kind"):
+        reader.read_record(pack_name(ref.id), reader.records(ref)[delta])
+
+
+def test_a_delta_of_which_the_footer_says_otherwise_is_not_decoded() -> None:
+    built = Deltas()
+    delta = built.delta(words(2), [built.key(words(0))], id=object_id(Kind.CHUNK, words(2)), kind=200)
+    reader, ref, _ = stored(built.pack)
+    with pytest.raises(DamagedObject, match="does not list it"):
+        reader.read_record(pack_name(ref.id), reader.records(ref)[delta]._replace(kind=Kind.CHUNK))
 
 
 @pytest.mark.parametrize(

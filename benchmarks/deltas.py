@@ -1,0 +1,449 @@
+"""How small are the checkpoints of a whole training as deltas, and how fast does each of them come back?
+
+    python -m benchmarks.deltas [--quick] [--every 4] [--only fp32 bf16] [--repeats 1] [--json FILE]
+
+A small language model is trained from scratch on the source of Python's library, byte by byte, once in float32 and
+once natively in bfloat16 (weights, gradients and AdamW), with a learning rate that falls as a cosine. From a third of
+the way on, 33 checkpoints are kept, one every few steps. Weights and both moments of Adam are looked at apart, since
+they behave differently; "state" is all of it.
+
+Layouts: every checkpoint plain; an endless chain of XOR, byte planes and zstd 1, as others do it; an endless chain of
+our deltas; pyramids of at most 5, 9, 17 and 33 checkpoints (33 are cut into equal groups: seven of 4 or 5, four of 8
+or 9, two of 16 or 17, one). "thorough" tries every form of a record, and weights by time. The last two have for each
+of the kinds the size of group that the cost model picks for a restore speed of the slowest, or of all, in MB/s. All
+layouts take a record plain where that is smaller, store a chunk that comes back only once, and count the bytes of
+records without index or padding.
+
+Method: one thread. The layouts take turns, after a round that is not counted. Each encodes all checkpoints, with all
+its choices, given the length of each chunk without bases, which a store knows. A restore decodes all chunks of one
+checkpoint from memory, as a reader of packs does: the check of every record that is needed, and the id of every chunk.
+
+Unit: ratio is plain bytes / stored bytes; MB/s are 10^6 plain bytes per CPU second of one core: for encoding all
+checkpoints, for restoring the oldest, the middle and the newest one, the slowest, and every third one after the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sysconfig
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import zstandard
+from torch import nn
+from torch.nn import functional
+
+from benchmarks.workbench import files, limits
+from benchmarks.workbench.clock import rotated, timed
+from benchmarks.workbench.results import Results, begin
+from casckpt.format.codec import Codec
+from casckpt.format.decode import decode
+from casckpt.format.delta_encode import Delta, DeltaEncoder
+from casckpt.format.elements import element_code, word_bytes
+from casckpt.format.ids import Kind, ObjectId, checksum, object_id
+from casckpt.format.pack import Record
+from casckpt.format.plane_encode import PlaneEncoder
+from casckpt.plan.group_size import Ratios, largest_group, measure, restore_speeds
+from casckpt.plan.groups import GROUP_SIZES, Version, groups
+
+CHECKPOINTS = 33
+MIDDLE, NEWEST = CHECKPOINTS // 2, CHECKPOINTS - 1
+SAMPLED = range(0, CHECKPOINTS, 3)
+"""Checkpoints that are restored for the mean: of every level of a pyramid as many as it has of all."""
+PIECE = 1 << 20
+PLAIN = "plain"
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+KINDS = ("weights", "Adam m", "Adam v")
+CONTEXT, BATCH = 32, 8
+GOALS = {"worst 250": {"worst": 250e6}, "worst 150, mean 250": {"worst": 150e6, "mean": 250e6}}
+"""Restore speeds that the cost model is asked to keep, in plain bytes a second."""
+encoder = DeltaEncoder()
+XOR = -1
+"""Stands for a codec: the XOR with the one base, as planes of codec 2."""
+
+
+# ---- the training
+
+
+class Block(nn.Module):
+    """One transformer layer of a width: causal attention and an MLP."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map activations (batch, time, width) to the same shape."""
+        batch, steps, width = x.shape
+        parts = self.qkv(self.norms[0](x)).view(batch, steps, 3, 4, width // 4).permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(*parts, is_causal=True)
+        x = x + self.out(mixed.transpose(1, 2).reshape(batch, steps, width))
+        return x + self.mlp(self.norms[1](x))
+
+
+class Model(nn.Module):
+    """A language model over bytes."""
+
+    def __init__(self, width: int, layers: int) -> None:
+        super().__init__()
+        self.embed, self.position = nn.Embedding(256, width), nn.Embedding(CONTEXT, width)
+        self.blocks = nn.Sequential(*(Block(width) for _ in range(layers)))
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 256)
+        for parameter in self.parameters():
+            if parameter.dim() == 2:
+                nn.init.normal_(parameter, std=0.05)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Map tokens (batch, time) to logits (batch, time, 256)."""
+        return self.head(self.norm(self.blocks(self.embed(tokens) + self.position.weight)))
+
+
+def corpus() -> torch.Tensor:
+    """Two million bytes of Python's own library, the same at every call."""
+    text = b"".join(path.read_bytes() for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")))
+    return torch.frombuffer(bytearray(text[:2_000_000]), dtype=torch.uint8)
+
+
+def training(dtype: torch.dtype, width: int, layers: int, every: int) -> Iterator[tuple[int, list[list[torch.Tensor]]]]:
+    """(step, tensors by kind) of every checkpoint; the tensors are those of the training, which goes on."""
+    generator, text = torch.manual_seed(0), corpus()
+    model = Model(width, layers).to(dtype)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.99))
+    steps = every * (CHECKPOINTS - 1) * 3 // 2
+    for step in range(steps + 1):
+        if step >= steps - every * (CHECKPOINTS - 1) and (steps - step) % every == 0:
+            moments = [optimizer.state[parameter] for parameter in model.parameters()]
+            kinds = [list(model.parameters())] + [[one[name] for one in moments] for name in ("exp_avg", "exp_avg_sq")]
+            yield step, kinds
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 * min(1, (step + 1) / 20) * (0.55 + 0.45 * math.cos(math.pi * step / steps))
+        starts = torch.randint(len(text) - CONTEXT - 1, (BATCH,), generator=generator).tolist()
+        windows = torch.stack([text[start : start + CONTEXT + 1] for start in starts]).long()
+        loss = functional.cross_entropy(model(windows[:, :-1]).float().flatten(0, 1), windows[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+# ---- its checkpoints as chunks
+
+
+@dataclass(slots=True)
+class Position:
+    """A chunk of a leaf over the checkpoints."""
+
+    kind: str
+    element: int
+    chunks: list[bytes] = field(default_factory=list)
+    ids: list[ObjectId] = field(default_factory=list)
+    plain_bytes: list[int] = field(default_factory=list)
+    """Stored lengths of the chunks without bases, which a store knows of chunks that it has."""
+
+    def add(self, chunk: bytes) -> None:
+        """What the next checkpoint holds here."""
+        self.chunks.append(chunk)
+        self.ids.append(object_id(Kind.CHUNK, chunk))
+        self.plain_bytes.append(len(encoder.encode(chunk, self.element, ()).stored))
+
+    def places(self) -> list[int]:
+        """Numbers of the checkpoints whose chunk was in none before."""
+        return [number for number, identity in enumerate(self.ids) if self.ids.index(identity) == number]
+
+
+def pieces(tensors: Sequence[torch.Tensor]) -> list[bytes]:
+    """Chunks of tensors as a store cuts them: large ones alone, small ones joined, nothing longer than 1 MiB."""
+    found, small = [], b""
+    for tensor in tensors:
+        raw = tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+        if len(raw) >= PIECE // 4:
+            found += [raw[at : at + PIECE] for at in range(0, len(raw), PIECE)]
+        elif len(small) + len(raw) > PIECE:
+            found, small = [*found, small], raw
+        else:
+            small += raw
+    return [*found, small] if small else found
+
+
+def positions(dtype: torch.dtype, width: int, layers: int, every: int) -> tuple[list[int], list[Position]]:
+    """Steps of the checkpoints, and what every position held in each."""
+    element = element_code(str(dtype).removeprefix("torch."))
+    steps: list[int] = []
+    found: dict[tuple[str, int], Position] = {}
+    for step, kinds in training(dtype, width, layers, every):
+        steps.append(step)
+        for kind, tensors in zip(KINDS, kinds, strict=True):
+            for number, piece in enumerate(pieces(tensors)):
+                found.setdefault((kind, number), Position(kind, element)).add(piece)
+    return steps, list(found.values())
+
+
+# ---- layouts
+
+
+class Stored(NamedTuple):
+    """A record: how it is encoded, its check, and the commits that hold its bases."""
+
+    codec: int
+    stored: bytes
+    bases: tuple[int, ...]
+    weight: int
+    check: bytes
+
+
+Layout = Callable[[Position, Sequence[int]], dict[int, Stored]]
+"""From a position and the steps of its commits to a record for each commit whose chunk is new."""
+xor_encoder = PlaneEncoder(zstandard.ZstdCompressor(level=1).compress)
+
+
+def kept(delta: Delta, bases: tuple[int, ...]) -> Stored:
+    """A record of ours whose bases are in these commits."""
+    stored = bytes(delta.stored)
+    chosen = tuple(bases[number] for number in delta.bases)
+    return Stored(delta.codec, stored, chosen, delta.weight, checksum(stored)[:8])
+
+
+def chained(position: Position, steps: Sequence[int], *, xor: bool = False) -> dict[int, Stored]:
+    """Every chunk from the one before it, without end."""
+    made: dict[int, Stored] = {}
+    before = None
+    for commit in position.places():
+        chunk = position.chunks[commit]
+        bases = () if before is None else (before,)
+        offered = [] if xor else [position.chunks[base] for base in bases]
+        known = position.plain_bytes[commit]
+        made[commit] = kept(encoder.encode(chunk, position.element, offered, plain_bytes=known), bases)
+        if xor and before is not None:
+            both = np.bitwise_xor(np.frombuffer(chunk, np.uint8), np.frombuffer(position.chunks[before], np.uint8))
+            planes = xor_encoder.encode(both.data, word_bytes(position.element), aligned=False)
+            if planes is not None and len(planes) < len(made[commit].stored):
+                made[commit] = Stored(XOR, bytes(planes), bases, 0, checksum(planes)[:8])
+        before = commit
+    return made
+
+
+def grouped(position: Position, steps: Sequence[int], size: int, *, thorough: bool = False) -> dict[int, Stored]:
+    """Pyramids of at most `size` chunks; of one, every chunk plain."""
+    places = position.places()
+    if size == 1:
+        return {place: kept(encoder.encode(position.chunks[place], position.element, ()), ()) for place in places}
+    versions = [
+        Version(position.ids[place], len(position.chunks[place]), position.element, steps[place]) for place in places
+    ]
+    made = {}
+    for frames in groups(versions, size, timed=thorough):
+        commits = [position.ids.index(frame.version.chunk) for frame in frames]
+        for frame, commit in zip(frames, commits, strict=True):
+            bases = tuple(commits[base] for base in frame.bases)
+            delta = encoder.encode(
+                position.chunks[commit],
+                position.element,
+                [position.chunks[base] for base in bases],
+                frame.weight or 8,
+                plain_bytes=position.plain_bytes[commit],
+                thorough=thorough,
+            )
+            made[commit] = kept(delta, bases)
+    return made
+
+
+def layouts(goals: dict[str, dict[str, int]]) -> dict[str, Layout]:
+    """All of them by name; `goals` says which size of group a goal gives to each kind."""
+    made: dict[str, Layout] = {
+        PLAIN: partial(grouped, size=1),
+        "XOR chain": partial(chained, xor=True),
+        "chain": chained,
+    }
+    for size in (5, 9, 17, 33):
+        made[f"pyramid {size}"] = partial(grouped, size=size)
+    made["pyramid 33, thorough"] = partial(grouped, size=33, thorough=True)
+    for goal, sizes in goals.items():
+        made[goal] = lambda position, steps, sizes=sizes: grouped(position, steps, sizes[position.kind])
+    return made
+
+
+def sizes_by_goal(found: Sequence[Position]) -> dict[str, dict[str, int]]:
+    """The size of groups that the cost model gives to each kind, from samples in the middle of the run."""
+    costs = measure(time.process_time)
+    sizes: dict[str, dict[str, int]] = {goal: {} for goal in GOALS}
+    for kind in KINDS:
+        some = [position for position in found if position.kind == kind and len(position.chunks[0]) == PIECE]
+        some = some or [position for position in found if position.kind == kind]
+        rows = []
+        for position in some:
+            first, chunk, last = position.chunks[MIDDLE - 1 : MIDDLE + 2]
+            plain, one, _, two = encoder.sample(chunk, position.element, (first, last))
+            whole = min(len(chunk), 64 << 10)
+            rows.append((plain / whole, min(one, plain) / whole, min(two, plain) / whole))
+        element, ratios = some[0].element, Ratios(*(sum(column) / len(rows) for column in zip(*rows, strict=True)))
+        for goal, least in GOALS.items():
+            sizes[goal][kind] = largest_group(costs, element, ratios, **least)
+        by_size = [restore_speeds(costs[word_bytes(element)], ratios, size) for size in GROUP_SIZES]
+        model = ", ".join(
+            f"{size}: {one.worst / 1e6:.0f} / {one.mean / 1e6:.0f}"
+            for size, one in zip(GROUP_SIZES, by_size, strict=True)
+        )
+        sampled = " / ".join(f"{ratio:.3f}" for ratio in ratios)
+        print(f"{kind}: plain / P / B take {sampled} of the bytes; worst / mean MB/s by the model {model}")
+    print(", ".join(f"{goal}: {list(chosen.values())}" for goal, chosen in sizes.items()))
+    return sizes
+
+
+# ---- restoring
+
+
+def restore(position: Position, made: dict[int, Stored], commit: int) -> None:
+    """Decode one chunk with what it needs, as a reader of packs does, and compare its id."""
+    identity = position.ids[commit]
+    place = position.ids.index(identity)
+    needed, last_use = closure(made, place), {}
+    order = [number for number in made if number in needed]  # encoded after its bases, so decoded after them
+    for number in order:
+        last_use |= dict.fromkeys(made[number].bases, number)
+    plains: dict[int, Any] = {}
+    for number in order:
+        one = made[number]
+        if checksum(one.stored)[:8] != one.check:
+            raise SystemExit("a record is damaged")
+        plains[number] = decoded(
+            one, position.element, len(position.chunks[number]), [plains[base] for base in one.bases]
+        )
+        for base in one.bases:
+            if last_use[base] == number:
+                plains.pop(base, None)
+    if object_id(Kind.CHUNK, plains[place]) != identity:
+        raise SystemExit("a restored chunk differs")
+
+
+def closure(made: dict[int, Stored], place: int) -> set[int]:
+    """A record and all that it needs."""
+    needed, waiting = {place}, [place]
+    while waiting:
+        new = set(made[waiting.pop()].bases) - needed
+        needed |= new
+        waiting += new
+    return needed
+
+
+def decoded(one: Stored, element: int, length: int, bases: Sequence[Any]) -> Any:
+    """Plain bytes of one record."""
+    codec = Codec.PLANES if one.codec == XOR else one.codec
+    with_bases = [] if one.codec == XOR else bases
+    record = Record(
+        *(ObjectId(bytes(32)), 0, length, len(one.stored), Kind.CHUNK, codec, element),
+        base_1=int(len(with_bases) > 0),
+        base_2=2 * int(len(with_bases) > 1),
+        weight=one.weight,
+    )
+    plain = decode(record, one.stored, tuple(with_bases))
+    if one.codec == XOR:
+        words = np.frombuffer(plain, np.uint8)
+        np.bitwise_xor(words, np.frombuffer(bases[0], np.uint8), out=words)
+    return plain
+
+
+# ---- measuring
+
+
+class Case:
+    """One layout of all positions of a training, encoded."""
+
+    def __init__(self, layout: Layout, found: Sequence[Position], steps: Sequence[int]) -> None:
+        self.found = found
+        self.records: list[dict[int, Stored]] = []
+        self.encoded = dict.fromkeys(KINDS, 0.0)
+        limits.wake(sum(sum(position.plain_bytes) for position in found))
+        for position in found:
+            taken = timed(lambda position=position: self.records.append(layout(position, steps)))
+            self.encoded[position.kind] += taken.cpu
+
+    def figures(self, kinds: Sequence[str]) -> dict[str, float]:
+        """Ratio, and speed of encoding, of these kinds together."""
+        rows = [(one, made) for one, made in zip(self.found, self.records, strict=True) if one.kind in kinds]
+        plain = sum(len(chunk) for one, _ in rows for chunk in one.chunks)
+        stored = sum(len(record.stored) for _, made in rows for record in made.values())
+        encoded = sum(self.encoded[kind] for kind in kinds)
+        return {"ratio": plain / stored, "stored_mb": stored / 1e6, "encode_mb_s": plain / 1e6 / encoded}
+
+    def deepest(self) -> int:
+        """The checkpoint that needs the most records for one of its chunks."""
+        return max(range(CHECKPOINTS), key=lambda commit: max(map(partial(depth, commit), self.found, self.records)))
+
+    def restored(self) -> dict[str, dict[int, float]]:
+        """CPU seconds of restoring some checkpoints, by kind."""
+        seconds: dict[str, dict[int, float]] = {kind: {} for kind in KINDS}
+        for commit in sorted({*SAMPLED, MIDDLE, NEWEST, self.deepest()}):
+            for position, made in zip(self.found, self.records, strict=True):
+                taken = timed(partial(restore, position, made, commit)).cpu
+                seconds[position.kind][commit] = seconds[position.kind].get(commit, 0) + taken
+        return seconds
+
+
+def depth(commit: int, position: Position, made: dict[int, Stored]) -> int:
+    """How many records a chunk needs, itself included."""
+    return len(closure(made, position.ids.index(position.ids[commit])))
+
+
+def speeds(seconds: dict[int, float], megabytes: float) -> dict[str, float]:
+    """MB/s from the seconds of the checkpoints that were restored."""
+    return {
+        "oldest_mb_s": megabytes / seconds[0],
+        "middle_mb_s": megabytes / seconds[MIDDLE],
+        "newest_mb_s": megabytes / seconds[NEWEST],
+        "worst_mb_s": megabytes / max(seconds.values()),
+        "mean_mb_s": megabytes * len(SAMPLED) / sum(seconds[commit] for commit in SAMPLED),
+    }
+
+
+def compare(name: str, found: Sequence[Position], steps: Sequence[int], results: Results, repeats: int) -> None:
+    """All layouts of one training, one table for each kind and one for the state."""
+    groups_of = {f"{name} {kind}": (kind,) for kind in KINDS} | {f"{name} state": KINDS}
+    sizes = {kind: sum(len(one.chunks[0]) for one in found if one.kind == kind) / 1e6 for kind in KINDS}
+    cases = layouts(sizes_by_goal(found))
+    results.order = list(cases)
+    for number in results.rounds(repeats):
+        for label, layout in rotated(list(cases.items()), number):
+            case = Case(layout, found, steps)
+            seconds = case.restored()
+            for question, kinds in groups_of.items():
+                together = {commit: sum(seconds[kind][commit] for kind in kinds) for commit in seconds[KINDS[0]]}
+                megabytes = sum(sizes[kind] for kind in kinds)
+                results.add(question, label, **case.figures(kinds), **speeds(together, megabytes))
+    for question in groups_of:
+        results.print(question, base=PLAIN, compared=("ratio",))
+
+
+def main() -> None:
+    """Read the command line, train, measure, print."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--quick", action="store_true", help="a model of a seventh of the size")
+    options.add_argument("--every", type=int, default=4, help="steps between two checkpoints (default 4)")
+    options.add_argument("--only", nargs="+", choices=DTYPES, default=list(DTYPES), metavar="NAME")
+    options.add_argument("--repeats", type=int, default=1, help="counted rounds (default 1)")
+    options.add_argument("--json", type=Path, metavar="FILE", help="write every single measurement here")
+    options.add_argument("--folder", type=Path, metavar="DIR", help="whose file system is named (nothing is written)")
+    arguments = options.parse_args()
+    torch.set_num_threads(1)
+    width, layers = (96, 2) if arguments.quick else (256, 2)
+    with files.scratch(arguments.folder) as folder:
+        reading = "Medians; ratio x = this case / plain: above 1 it is smaller."
+        results = begin("deltas", folder, reading=reading, checkpoints=CHECKPOINTS, every=arguments.every, width=width)
+    for name in arguments.only:
+        start = time.process_time()
+        steps, found = positions(DTYPES[name], width, layers, arguments.every)
+        taken = time.process_time() - start
+        print(f"\n{name}: trained {steps[-1]} steps in {taken:.0f} CPU seconds, {len(found)} positions")
+        compare(name, found, steps, results, arguments.repeats)
+    results.write(arguments.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""How many versions a group may have, so that even its deepest one is restored fast enough.
+
+A version of a pyramid of n versions needs one plain record, one from a single base, and log2((n - 1) / 2) from two.
+What each costs depends on the machine, on the width of words and on how well they compress: entropy coding is half of
+the time of noise and nearly nothing of zeros. So all kinds are measured once per machine, on words that walk at random
+with steps from coarse to fine. Between the measured points costs are read off a line, at the ratio that samples of a
+leaf show.
+
+The cost of a record is that of its check and of decoding it. The id of the version that is wanted is counted with the
+plain record, since every restore has one of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from casckpt.format.codec import worth
+from casckpt.format.decode import decode
+from casckpt.format.elements import element_code, word_bytes
+from casckpt.format.ids import Kind, ObjectId, checksum, object_id
+from casckpt.format.pack import Record
+from casckpt.plan.groups import GROUP_SIZES
+
+if TYPE_CHECKING:
+    from casckpt.format.delta_encode import Delta, DeltaEncoder
+
+Clock = Callable[[], float]
+Curve = tuple[tuple[float, float], ...]
+"""Points (stored bytes / plain bytes, seconds per plain byte), ratios ascending."""
+
+WORST_PER_S = 250e6
+"""Plain bytes a second of one core that the deepest version of a default group is restored at."""
+_TYPES = {1: "int8", 2: "bfloat16", 4: "float32", 8: "float64"}
+"""An element type for each width of words: its plain form stands for all of that width."""
+_STEPS = (2.0**-3, 2.0**-6, 2.0**-9, 2.0**-13, 0.0)
+"""Steps of the walks, against words of deviation 1: from hardly worth a delta to none at all."""
+_CHUNK_BYTES = 1 << 20
+_COPIES = 4
+"""Copies of a record that are decoded in turn, so that each has left the cache of the core when it comes up."""
+
+
+@dataclass(frozen=True, slots=True)
+class WordCosts:
+    """What records of one width of words cost to decode: plain, from one base, from two."""
+
+    plain: Curve
+    one: Curve
+    two: Curve
+
+
+class Ratios(NamedTuple):
+    """Stored bytes / plain bytes of the records of a leaf, as samples show them."""
+
+    plain: float
+    one: float
+    two: float
+
+
+def measure(clock: Clock, *, chunk_bytes: int = _CHUNK_BYTES) -> dict[int, WordCosts]:
+    """Costs of this machine by width of words in bytes.
+
+    Args:
+        clock: CPU seconds of this thread so far.
+        chunk_bytes: of the buffers that are decoded; chunks of another size find other caches.
+
+    Cost: about a second and 16 MiB.
+    """
+    from casckpt.format.delta_encode import DeltaEncoder
+
+    encoder = DeltaEncoder()
+    return {width: _measure_words(encoder, width, clock, chunk_bytes) for width in _TYPES}
+
+
+class Speeds(NamedTuple):
+    """Plain bytes a second at which one core restores versions: the deepest one, and all of a group in turn."""
+
+    worst: float
+    mean: float
+
+
+def restore_speeds(costs: WordCosts, ratios: Ratios, size: int) -> Speeds:
+    """What a full group of `size` gives."""
+    plain, one, two = _at(costs.plain, ratios.plain), _at(costs.one, ratios.one), _at(costs.two, ratios.two)
+    if not worth(min(ratios.one, ratios.two), ratios.plain):
+        return Speeds(1 / plain, 1 / plain)  # the encoder leaves all of them plain
+    levels = ((size - 1) // 2).bit_length() - 1
+    # The keyframe, both ends, and twice as many versions on each level as on the one above.
+    seconds = [plain, *[plain + one] * 2]
+    for level in range(1, levels + 1):
+        seconds += [plain + one + level * two] * (1 << level)
+    return Speeds(1 / seconds[-1], size / sum(seconds))
+
+
+def largest_group(
+    costs: Mapping[int, WordCosts], element: int, ratios: Ratios, *, worst: float = WORST_PER_S, mean: float = 0
+) -> int:
+    """The largest of GROUP_SIZES of which versions are restored fast enough; the smallest if none is.
+
+    Args:
+        costs: by width of words, from `measure`.
+        element: element type code of the leaf.
+        worst, mean: bytes a second that are enough for the deepest version, and for all in turn.
+    """
+    least = Speeds(worst, mean)
+    found = ((size, restore_speeds(costs[word_bytes(element)], ratios, size)) for size in GROUP_SIZES)
+    enough = [size for size, speeds in found if speeds.worst >= least.worst and speeds.mean >= least.mean]
+    return max(enough, default=GROUP_SIZES[0])
+
+
+def _measure_words(encoder: DeltaEncoder, width: int, clock: Clock, chunk_bytes: int) -> WordCosts:
+    element = element_code(_TYPES[width])
+    one: list[tuple[float, float]] = []
+    two: list[tuple[float, float]] = []
+    for step in _STEPS:
+        first, middle, last = _walk(width, step, chunk_bytes)
+        for curve, bases in ((one, (first,)), (two, (first, last))):
+            delta = encoder.encode_from(middle, element, bases)
+            if delta is not None:
+                curve.append(_point(delta, middle, element, bases, clock))
+    plain = encoder.encode(middle, element, ())
+    ratio, seconds = _point(plain, middle, element, (), clock)
+    seconds += _least(clock, partial(object_id, Kind.CHUNK), middle) / chunk_bytes
+    return WordCosts(((ratio, seconds),), tuple(sorted(one)), tuple(sorted(two)))
+
+
+def _point(delta: Delta, plain: bytes, element: int, bases: tuple[bytes, ...], clock: Clock) -> tuple[float, float]:
+    """(stored bytes / plain bytes, seconds per plain byte) of checking and decoding a record."""
+    stored, length = delta.stored, len(plain)
+    record = Record(
+        *(ObjectId(bytes(32)), 0, length, len(stored), Kind.CHUNK, delta.codec, element),
+        base_1=int(len(bases) > 0),
+        base_2=int(len(bases) > 1) * 2,
+        weight=delta.weight,
+    )
+
+    def restore(stored: bytes) -> None:
+        checksum(stored)
+        decode(record, stored, bases)
+
+    return len(stored) / length, _least(clock, restore, stored) / length
+
+
+def _least(clock: Clock, action: Callable[[bytes], Any], data: bytes | bytearray | memoryview) -> float:
+    """Seconds of the fastest call on a copy of some bytes: what disturbs one only adds. The first call warms up."""
+    taken = []
+    for copy in [bytes(bytearray(data)) for _ in range(_COPIES)]:
+        start = clock()
+        action(copy)
+        taken.append(clock() - start)
+    return min(taken[1:])
+
+
+def _walk(width: int, step: float, length: int) -> tuple[bytes, bytes, bytes]:
+    """Three versions of a chunk of normally distributed numbers, the same every time."""
+    import numpy as np
+
+    noise = np.random.default_rng(0)
+    # Two bytes are the upper half of a float, bytes are integers of a few bits.
+    count, dtype = length // width, np.float64 if width == 8 else np.float32
+    version = noise.standard_normal(count, dtype)
+    versions = []
+    for _ in range(3):
+        if width == 1:
+            versions.append(np.rint(version * 20).astype(np.int8).tobytes())
+        elif width == 2:
+            versions.append(version.view("<u2")[1::2].tobytes())
+        else:
+            versions.append(version.tobytes())
+        version = version + dtype(step) * noise.standard_normal(count, dtype)
+    return versions[0], versions[1], versions[2]
+
+
+def _at(curve: Curve, ratio: float) -> float:
+    """Seconds per byte at a ratio: on the line between the points around it, those of an end beyond it."""
+    below = max((point for point in curve if point[0] <= ratio), default=curve[0])
+    above = min((point for point in curve if point[0] >= ratio), default=curve[-1])
+    if above[0] == below[0]:
+        return below[1]
+    return below[1] + (above[1] - below[1]) * (ratio - below[0]) / (above[0] - below[0])
