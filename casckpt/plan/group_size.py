@@ -31,8 +31,8 @@ Clock = Callable[[], float]
 Curve = tuple[tuple[float, float], ...]
 """Points (stored bytes / plain bytes, seconds per plain byte), ratios ascending."""
 
-WORST_PER_S = 250e6
-"""Plain bytes a second of one core that the deepest version of a default group is restored at."""
+WORST_PER_S, MEAN_PER_S = 150e6, 250e6
+"""Plain bytes a second of one core at which the deepest version of a default group is restored, and all in turn."""
 _TYPES = {1: "int8", 2: "bfloat16", 4: "float32", 8: "float64"}
 """An element type for each width of words: its plain form stands for all of that width."""
 _STEPS = (2.0**-3, 2.0**-6, 2.0**-9, 2.0**-13, 0.0)
@@ -95,7 +95,12 @@ def restore_speeds(costs: WordCosts, ratios: Ratios, size: int) -> Speeds:
 
 
 def largest_group(
-    costs: Mapping[int, WordCosts], element: int, ratios: Ratios, *, worst: float = WORST_PER_S, mean: float = 0
+    costs: Mapping[int, WordCosts],
+    element: int,
+    ratios: Ratios,
+    *,
+    worst: float = WORST_PER_S,
+    mean: float = MEAN_PER_S,
 ) -> int:
     """The largest of GROUP_SIZES of which versions are restored fast enough; the smallest if none is.
 
