@@ -62,7 +62,7 @@ PLAIN = "plain"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 KINDS = ("weights", "Adam m", "Adam v")
 CONTEXT, BATCH = 32, 8
-GOALS = {"worst 250": {"worst": 250e6}, "worst 150, mean 250": {"worst": 150e6, "mean": 250e6}}
+GOALS = {"worst 250": {"worst": 250e6, "mean": 0}, "worst 150, mean 250": {"worst": 150e6, "mean": 250e6}}
 """Restore speeds that the cost model is asked to keep, in plain bytes a second."""
 encoder = DeltaEncoder()
 XOR = -1
