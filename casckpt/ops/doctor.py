@@ -250,7 +250,7 @@ def _journal(database: Database) -> Iterator[Check]:
         why = "bytes there hold no frame, and no crash explains them"
         yield Check(PROBLEM, "store.tail", says, why, "casckpt fsck")
     if not gaps:
-        says = f"{format_count(frames)} frames in {len(numbers)} journal files, {format_bytes(size)}"
+        says = f"journal: {format_count(frames)} frames, {len(numbers)} files, {format_bytes(size)}"
         yield Check(OK, "store.journal", says)
 
 
