@@ -20,8 +20,8 @@ from casckpt.format.entry import Entry
 from casckpt.format.frame import NO_HASH
 from casckpt.odb.database import Database
 from casckpt.odb.journal import Journal, Position, file_name
-from casckpt.odb.temporary import create_temporary
-from casckpt.storage.base import Storage, read_exact, write_all
+from casckpt.odb.temporary import write_whole
+from casckpt.storage.base import Storage, read_exact
 
 if TYPE_CHECKING:
     from casckpt.odb.session import Session
@@ -57,7 +57,7 @@ def initialize(storage: Storage, *, time_ns: int, by: str) -> None:
         entry = Entry("init", time_ns, reset=uuid, by=by)
         journal.start_file(Position(-1, 0, 0, NO_HASH), [entry.encode()])
         storage.sync_dir("")
-        _write_format(storage, StoreFormat(uuid))
+        write_whole(storage, "format", StoreFormat(uuid).encode())
 
 
 def check_initializable(storage: Storage) -> None:
@@ -70,22 +70,6 @@ def check_initializable(storage: Storage) -> None:
         raise FolderNotEmpty(path=str(storage.path or "the folder"), name=foreign[0])
     if "format" in names:
         raise StoreExists(path=str(storage.path or "the folder"))
-
-
-def _write_format(storage: Storage, store_format: StoreFormat) -> None:
-    """Write the `format` file: the moment a store begins to exist."""
-    name, file = create_temporary(storage, "format")
-    try:
-        write_all(file, store_format.encode(), 0)
-        file.sync()
-        storage.rename(name, "format")
-    except BaseException:
-        with contextlib.suppress(CasckptError, FileNotFoundError):
-            storage.unlink(name)
-        raise
-    finally:
-        file.close()
-    storage.sync_dir("")
 
 
 class Repository:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
-from casckpt.storage.base import Storage, WriteFile
+from casckpt.errors import CasckptError
+from casckpt.storage.base import Storage, WriteFile, write_all
 
 _TRIES = 16
 
@@ -23,6 +25,26 @@ def create_temporary(storage: Storage, what: str, *, direct: bool = False) -> tu
             continue
     name = _fresh(what)
     return name, storage.create(name, direct=direct)
+
+
+def write_whole(storage: Storage, name: str, data: bytes) -> None:
+    """Make `data` the content of a file at the top of a store: durable when this returns, else as it was before.
+
+    Raises:
+        StorageError: the disk failed or is full. Only if the very last flush failed may the new content be there.
+    """
+    unfinished, file = create_temporary(storage, name)
+    try:
+        write_all(file, data, 0)
+        file.sync()
+        storage.rename(unfinished, name)
+    except BaseException:
+        with contextlib.suppress(CasckptError, FileNotFoundError):
+            storage.unlink(unfinished)
+        raise
+    finally:
+        file.close()
+    storage.sync_dir("")
 
 
 def _fresh(what: str) -> str:

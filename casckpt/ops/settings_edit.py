@@ -12,10 +12,10 @@ import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
 from casckpt.errors import CasckptError, DamagedSettings, StorageError
-from casckpt.odb.temporary import create_temporary
+from casckpt.odb.temporary import write_whole
 from casckpt.ops.settings import FILE, decoded
 from casckpt.plan.settings import MAX_FILE_BYTES, Value
-from casckpt.storage.base import Storage, read_exact, write_all
+from casckpt.storage.base import Storage, read_exact
 
 WAIT_S = 10.0
 
@@ -58,18 +58,7 @@ def edit_store(storage: Storage, key: str, value: Value, *, dry_run: bool = Fals
     with storage.lock("settings", exclusive=True, wait_s=WAIT_S):
         text = edited(path, _stored(storage, path), key, value)
         storage.make_dir("tmp")
-        name, file = create_temporary(storage, "settings")
-        try:
-            write_all(file, text.encode(), 0)
-            file.sync()
-            storage.rename(name, FILE)
-        except BaseException:
-            with contextlib.suppress(CasckptError, FileNotFoundError):
-                storage.unlink(name)
-            raise
-        finally:
-            file.close()
-        storage.sync_dir("")
+        write_whole(storage, FILE, text.encode())
 
 
 def _stored(storage: Storage, path: str) -> str:
