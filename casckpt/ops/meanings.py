@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from casckpt.errors import RevisionWarning
 from casckpt.format.ids import CommitId, ObjectId
 from casckpt.odb.database import Database
 from casckpt.ops import lookup
-from casckpt.ops.journal_reports import RefChange
 from casckpt.ops.ref_changes import changes
 from casckpt.plan.moments import Moment
 from casckpt.plan.names import head_ref, tag_ref
+
+if TYPE_CHECKING:
+    from casckpt.ops.journal_reports import RefChange
 
 _shown: dict[str | tuple[str, type[Warning], int], int] = {}
 

@@ -41,9 +41,7 @@ def changes(database: Database, names: Collection[str] | None) -> Iterator[RefCh
 
 def changes_of(number: int, entry: Entry) -> Iterator[RefChange]:
     """The refs that an entry changed; it may also write down what was so before."""
-    from casckpt.ops.journal_reports import (
-        RefChange,  # slow to import, and whoever only may need a change starts without it
-    )
+    from casckpt.ops.journal_reports import RefChange  # whoever only may need one starts without it
 
     for name, old, new in entry.refs:
         if old != new:
