@@ -114,6 +114,8 @@ def test_the_bare_disk_reads_what_it_wrote(tmp_path: Path) -> None:
         ("small", "--mb", "2", "--tensors", "100"),
         ("asynchronous", "--mb", "2"),
         ("codecs", "--mb", "2"),
+        ("diff", "--mb", "2"),
+        ("history", "--commits", "1000"),
     ],
     ids=lambda command: command[0],
 )
