@@ -7,6 +7,8 @@
     python -m benchmarks.memory         what a commit and a checkout need beyond the state
     python -m benchmarks.stores         the backup programs restic and borg
     python -m benchmarks.codecs         ratio and speed of the chunk codec
+    python -m benchmarks.diff           how far the numbers of two commits are apart
+    python -m benchmarks.history        commands that look at 10 000 commits
     python -m benchmarks.run            all of them, small, against the budgets
 
 What they share (states, clocks, limits of the machine, peers, tables) is in `workbench`; start with `commit.py`.

@@ -1,9 +1,9 @@
-"""What is promised of commit, checkout, small tensors, background commits, memory and codec: one row per promise.
+"""What is promised of saving, loading, memory, codec, diff and history: one row per promise.
 
-A budget compares two cases of one benchmark, or two quantities, by ratios inside one run. What ends on a disk or
-blocks a training is judged by the time that passes; everything else by CPU seconds, which a busy machine disturbs
-less. Sizes matter: the promises are for 1 GB (20 000 tensors: 100 MB), and a smaller state misses some of them
-because fixed costs weigh more.
+A budget compares two cases of one benchmark, or two quantities, by ratios inside one run. What ends on a disk, blocks a
+training or keeps somebody waiting is judged by the time that passes; everything else by CPU seconds, which a busy
+machine disturbs less. Sizes matter: the promises are for 1 GB (20 000 tensors: 100 MB; 10 000 commits), and a smaller
+state misses some of them because fixed costs weigh more.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from benchmarks import asynchronous, checkout, codecs, commit, memory, small
+from benchmarks import asynchronous, checkout, codecs, commit, diff, history, memory, small
 from benchmarks.workbench.results import Results
 
 
@@ -94,10 +94,12 @@ def _checkouts() -> Iterator[Budget]:
     yield Budget("checkout", "mmap returns after", mapped, 50, at_least=False, unit="ms")
 
 
-def _milliseconds(question: str, case: str) -> Callable[[Results], float | None]:
+def _milliseconds(question: str, *cases: str) -> Callable[[Results], float | None]:
+    """The slowest of some cases."""
+
     def found(results: Results) -> float | None:
-        seconds = results.median(question, case, "wall_s")
-        return None if seconds is None else 1000 * seconds
+        seconds = [results.median(question, case, "wall_s") for case in cases]
+        return max((1000 * one for one in seconds if one is not None), default=None)
 
     return found
 
@@ -117,4 +119,35 @@ def _others() -> Iterator[Budget]:
         yield Budget("codecs", f"{question}: our ratio / ZipNN's", smaller, 0.997, at_least=True)
 
 
-BUDGETS = (*_commits(), *_checkouts(), *_others())
+def _diffs() -> Iterator[Budget]:
+    def read(results: Results) -> float | None:
+        shares = [results.median(diff.WARM, diff.OURS, quantity) for quantity in ("read_pct", "chunks_pct")]
+        return max((share for share in shares if share is not None), default=None)
+
+    yield Budget("diff", "10 % differ: read of the bytes of both", read, 11, at_least=False, unit="%")
+    for peer, name in ((diff.CHECKOUT, "checkout of both"), (diff.LOAD, "torch.load of both")):
+        for quantity, unit in (("wall_s", ""), ("cpu_s", ", CPU")):
+            faster = _ratio(diff.WARM, peer, diff.OURS, quantity)
+            yield Budget("diff", f"{name} and comparing / diff{unit}", faster, 3, at_least=True)
+
+
+def _histories() -> Iterator[Budget]:
+    """Of a store with 10 000 commits; what a process takes from its start to its end."""
+    quick = {case: (case,) for case in (history.HELP, history.LOG, history.GRAPH, history.GRAPH_ALL)}
+    quick |= {case: (case,) for case in (history.STATUS, history.RUNS)}
+    quick["completion, the slowest"] = tuple(history.LINES)
+    for name, cases in quick.items():
+        yield Budget("history", name, _milliseconds(history.QUESTION, *cases), 100, at_least=False, unit="ms")
+    for case in (history.LOG + history.TERMINAL, history.STATUS + history.TERMINAL):
+        yield Budget("history", case, _milliseconds(history.QUESTION, case), 150, at_least=False, unit="ms")
+    for name, cases in (
+        ("log of a range, the slower", (history.RANGE, history.STEPS)),
+        ("log --where, the slower", (history.WHERE, history.WHERE_RUN)),
+    ):
+        yield Budget("history", name, _milliseconds(history.QUESTION, *cases), 300, at_least=False, unit="ms")
+    for case in (history.HELP, history.LOG):
+        bare = _ratio(history.QUESTION, case, history.BARE, "wall_s")
+        yield Budget("history", f"{case} / a Python that does nothing", bare, 4, at_least=False)
+
+
+BUDGETS = (*_commits(), *_checkouts(), *_others(), *_diffs(), *_histories())

@@ -20,7 +20,7 @@ from benchmarks.workbench.results import Results
 # The share of --mb and the repeats, where they are not those of all: a fresh process a case is slow to start.
 SIZES = {"small": 100, "codecs": 32}
 REPEATS = {"checkout": 2, "small": 2, "memory": 1}
-BENCHMARKS = ("commit", "checkout", "small", "asynchronous", "memory", "stores", "codecs")
+BENCHMARKS = ("commit", "checkout", "small", "asynchronous", "memory", "stores", "codecs", "diff", "history")
 
 
 def run(name: str, mb: int, repeats: int, out: Path, folder: Path | None) -> bool:
@@ -28,7 +28,8 @@ def run(name: str, mb: int, repeats: int, out: Path, folder: Path | None) -> boo
     file = out / f"{name}.json"
     file.unlink(missing_ok=True)
     command = [sys.executable, "-m", f"benchmarks.{name}", "--json", str(file)]
-    command += ["--mb", str(SIZES.get(name, mb)), "--repeats", str(min(repeats, REPEATS.get(name, repeats)))]
+    command += ["--repeats", str(min(repeats, REPEATS.get(name, repeats)))]
+    command += ["--mb", str(SIZES.get(name, mb))] if name != "history" else []  # which has commits, not bytes
     command += ["--folder", str(folder.resolve())] if folder else []
     print(flush=True)
     return subprocess.run(command, cwd=ROOT, check=False).returncode == 0
@@ -42,10 +43,26 @@ def line(budget: Budget, figure: float | None) -> str:
     return f"{budget.what:48s} {limit:>12s} {figure:8.2f} {budget.unit:2s} {'yes' if budget.met(figure) else 'NO'}"
 
 
+HEAD = f"\n{'budget':48s} {'':>12s} {'measured':>11s} met"
+
+
+def judge(results: Results) -> list[Budget]:
+    """Print the budgets of one benchmark beside what was measured; those that are missed."""
+    print(HEAD)
+    missed = []
+    for budget in BUDGETS:
+        if budget.benchmark == results.benchmark:
+            figure = budget.measure(results)
+            print(line(budget, figure))
+            if figure is not None and not budget.met(figure):
+                missed.append(budget)
+    return missed
+
+
 def table(out: Path) -> None:
     """Every budget beside what was measured."""
     found = {path.stem: Results.read(path) for path in sorted(out.glob("*.json"))}
-    print(f"\n{'budget':48s} {'':>12s} {'measured':>11s} met")
+    print(HEAD)
     for budget in BUDGETS:
         results = found.get(budget.benchmark)
         print(line(budget, budget.measure(results) if results else None))

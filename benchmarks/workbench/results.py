@@ -119,10 +119,11 @@ class Results:
             path.write_text(json.dumps(self.to_dict(), indent=1) + "\n")
 
 
-def parser(docstring: str | None, mb: int, repeats: int) -> argparse.ArgumentParser:
-    """The options all benchmarks have."""
+def parser(docstring: str | None, mb: int | None, repeats: int) -> argparse.ArgumentParser:
+    """The options all benchmarks have; --mb where the size of a state is asked for."""
     made = argparse.ArgumentParser(description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--mb", type=int, default=mb, help=f"size of the state in 10^6 bytes (default {mb})")
+    if mb is not None:
+        made.add_argument("--mb", type=int, default=mb, help=f"size of the state in 10^6 bytes (default {mb})")
     made.add_argument("--repeats", type=int, default=repeats, help=f"counted rounds (default {repeats})")
     made.add_argument("--json", type=Path, metavar="FILE", help="write every single measurement here")
     made.add_argument("--folder", type=Path, metavar="DIR", help="where files go (default: the temporary folder)")

@@ -115,6 +115,8 @@ def test_the_bare_disk_reads_what_it_wrote(tmp_path: Path) -> None:
         ("asynchronous", "--mb", "2"),
         ("codecs", "--mb", "2"),
         ("deltas", "--quick", "--every", "1", "--only", "bf16"),
+        ("diff", "--mb", "2"),
+        ("history", "--commits", "1000"),
     ],
     ids=lambda command: command[0],
 )
