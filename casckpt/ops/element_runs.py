@@ -124,9 +124,10 @@ def _strides(node: ArrayNode | NumbersNode | TensorNode, shape: tuple[int, ...],
 class InOrder:
     """Elements in the order in which they lie, from the chunks that hold them."""
 
-    def __init__(self, found: Numbers, chunks: Chunks) -> None:
+    def __init__(self, found: Numbers, chunks: Chunks, side: int) -> None:
         self._found = found
         self._chunks = chunks
+        self._side = side
         self._starts = [0, *accumulate(length for _, _, length in found.leaf.runs)]
 
     def ends(self) -> Iterator[int]:
@@ -152,14 +153,19 @@ class InOrder:
         return touched
 
     def read(self, first: int, stop: int) -> bytes | memoryview:
-        """The bytes of the elements `first` to `stop`."""
+        """The bytes of the elements `first` to `stop`; good until the next reading on this side in this thread."""
         leaf, item = self._found.leaf, self._found.form.itemsize
         tiny = leaf.tiny
         if tiny is not None:
             data: bytes | memoryview = tiny[self._found.low + first * item : self._found.low + stop * item]
         else:
-            pieces = [self._chunks.read(leaf, run) for run in self.touched(first, stop)]
-            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            runs = self.touched(first, stop)
+            number = bisect_right(self._starts, self._found.low + first * item) - 1
+            if len(runs) == 1 and not leaf.is_grouped and runs[0] == leaf.runs[number]:
+                data = self._chunks.read_aside(leaf, runs[0], self._side)
+            else:
+                pieces = [self._chunks.read(leaf, run) for run in runs]
+                data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if len(data) != (stop - first) * item:
             raise inconsistent(f"{len(data)} bytes for {stop - first} elements of {leaf.info.path}")
         return data
@@ -173,7 +179,7 @@ class Gathered:
 
         among = Numbers(found.leaf, _BYTES, (found.reach,), (1,), found.low, found.reach, found.low)
         # Mapped, since the allocator might keep so much memory after it is given back.
-        memory, scattered = memoryview(pages(found.reach)), InOrder(among, chunks)
+        memory, scattered = memoryview(pages(found.reach)), InOrder(among, chunks, 0)
         for start in range(0, found.reach, RUN_BYTES):
             stop = min(start + RUN_BYTES, found.reach)
             memory[start:stop] = scattered.read(start, stop)
@@ -208,7 +214,7 @@ class Pair:
         self._chunks = chunks
         self.is_gathered = not (before.lies_like(after) or (before.is_in_order and after.is_in_order))
         self._gathered: tuple[InOrder | Gathered, InOrder | Gathered] | None = None
-        self._in_order = InOrder(before, chunks), InOrder(after, chunks)
+        self._in_order = InOrder(before, chunks, 0), InOrder(after, chunks, 1)
 
     @property
     def is_readable(self) -> bool:

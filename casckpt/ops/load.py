@@ -270,14 +270,17 @@ class Loader:
         except DamagedObject as error:
             raise self._damage(", ".join(loaded.paths_of({blob})[:3]) or loaded.name, error) from error
 
-    def chunk(self, loaded: LoadedComponent, blob: int, chunk: ChunkId) -> memoryview:
+    def chunk(self, loaded: LoadedComponent, blob: int, chunk: ChunkId, target: memoryview | None = None) -> memoryview:
         """A chunk of a blob, or of the group it lies in, compared with its id; safe to call from several threads.
+
+        Args:
+            target: where it goes, exactly as long as it is.
 
         Raises:
             DamagedLeaf: names the leaves of the blob.
         """
         try:
-            return memoryview(self._database.read(chunk, Kind.CHUNK))
+            return memoryview(self._database.read(chunk, Kind.CHUNK, target))
         except DamagedObject as error:
             raise self._damage(", ".join(loaded.paths_of({blob})[:3]) or loaded.name, error) from error
 

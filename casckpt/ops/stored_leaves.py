@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from casckpt.errors import IntegrityError
-from casckpt.format.ids import ChunkId, CommitId
+from casckpt.format.ids import ChunkId, CommitId, Kind
 from casckpt.format.layout import Grouped, Tiny
+from casckpt.format.limits import MAX_OBJECT_BYTES
 from casckpt.odb.database import Database
 from casckpt.ops.history import require_tree
 from casckpt.ops.load import LoadedComponent, Loader
 from casckpt.state.nodes import ArrayNode, TensorNode
 from casckpt.state.walk import LeafInfo
+from casckpt.storage.pages import pages
 
 Run = tuple[ChunkId, int, int]
 """(chunk, start in it, length)"""
@@ -70,6 +72,7 @@ class Chunks:
         """Plain bytes of all chunks read, those read twice counted twice."""
         self._kept: OrderedDict[ChunkId, memoryview] = OrderedDict()
         self._lock = threading.Lock()
+        self._scratch = threading.local()
 
     def read(self, leaf: StoredLeaf, run: Run) -> memoryview:
         """Bytes of a leaf's blob.
@@ -89,6 +92,30 @@ class Chunks:
         if start + length > len(chunk):
             raise IntegrityError(object=leaf.info.path, problem="a chunk is shorter than the leaf says")
         return chunk[start : start + length]
+
+    def read_aside(self, leaf: StoredLeaf, run: Run, side: int) -> memoryview:
+        """A chunk that belongs to a leaf alone, whole: in memory that the next such call on that side uses again.
+
+        Fresh memory for every chunk would take as long as reading it.
+
+        Args:
+            run: all of a chunk.
+            side: 0 or 1.
+
+        Raises:
+            DamagedLeaf: names the leaves of the blob.
+        """
+        identity, _, length = run
+        with self._lock:
+            kept = self._kept.get(identity)
+        if kept is not None:
+            return self.read(leaf, run)
+        assert leaf.info.blob is not None
+        if not hasattr(self._scratch, "sides"):
+            self._scratch.sides = tuple(memoryview(pages(MAX_OBJECT_BYTES[Kind.CHUNK])) for _ in range(2))
+        chunk = leaf.loader.chunk(leaf.loaded, leaf.info.blob, identity, self._scratch.sides[side][:length])
+        self._count(identity, chunk, keep=False)
+        return chunk
 
     def _count(self, identity: ChunkId, chunk: memoryview, *, keep: bool) -> None:
         with self._lock:

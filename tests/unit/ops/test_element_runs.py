@@ -74,7 +74,7 @@ def test_the_same_bytes_in_another_type_are_not_the_same() -> None:
 def test_an_element_across_two_chunks_is_read_from_both() -> None:
     found = numbers(flat("float64", 3, 1, (A, 5, 10), (B, 0, 15)))
     assert found is not None
-    side = InOrder(found, CHUNKS)
+    side = InOrder(found, CHUNKS, 0)
     assert list(side.ends()) == [1, 3]
     assert side.touched(0, 1) == [(A, 6, 8)]
     assert side.touched(1, 2) == [(A, 14, 1), (B, 0, 7)]
