@@ -48,9 +48,11 @@ class Facts:
     def _commit(self, identity: CommitId, value: bytes) -> Commit:
         data = t.decode_commit(value)[1]
         if object_id(Kind.COMMIT, data) != identity:  # a damaged index too large to be hashed when it was opened
-            return present(Commit.decode(self._stored_commit(identity)), self.renames())
-        # Folding puts no commit into the tables that it could not decode, and these are the same bytes.
-        return present(Commit.decode_known(data), self.renames())
+            commit = Commit.decode(self._stored_commit(identity))
+        else:  # folding puts no commit into the tables that it could not decode, and these are the same bytes
+            commit = Commit.decode_known(data)
+        renames = self.renames()
+        return present(commit, renames) if renames else commit
 
     def has_commit(self, identity: CommitId) -> bool:
         """Whether the store has a commit."""
@@ -61,10 +63,14 @@ class Facts:
         found: Renames = self._once("renames", lambda: renames_of(self.tables))
         return found
 
+    def has_marks(self) -> bool:
+        """Whether any commit has a mark; looked up once for each place in the journal."""
+        found: bool = self._once("marks", lambda: self.tables.count(t.MARKS) > 0)
+        return found
+
     def mark(self, identity: CommitId, key: str) -> Any:
-        """A fact about a commit that is no part of it, None if there is none. Cost: in a store without any nothing."""
-        has_any = self._once("marks", lambda: self.tables.count(t.MARKS) > 0)
-        return mark_of(self.tables, identity, key) if has_any else None
+        """A fact about a commit that is no part of it, None if there is none."""
+        return mark_of(self.tables, identity, key) if self.has_marks() else None
 
     def _once(self, what: str, look: Callable[[], Any]) -> Any:
         """What was found when somebody looked at this place in the journal; else looks."""

@@ -43,10 +43,11 @@ def describe(
     names = (refs_by_commit(database) if refs is None else refs).get(identity, [])
     shown = tuple(_short(name, commit.run) for name in names)
     children = tuple(child.hex() for child in database.children(identity))
-    pin = database.mark(identity, "pin")
-    if pin is not None and pin["until"] is not None and pin["until"] <= time.time_ns():
-        pin = None
-    note = database.mark(identity, "note")
+    pin = note = None
+    if database.has_marks():
+        pin, note = database.mark(identity, "pin"), database.mark(identity, "note")
+        if pin is not None and pin["until"] is not None and pin["until"] <= time.time_ns():
+            pin = None
     return info(identity, commit, database.added(identity), shown, children, database.drop(identity), note, pin)
 
 
@@ -133,7 +134,7 @@ def narrowed(
     tags: dict[CommitId, list[str]] = {}
     for name, identity in database.refs("tags/").items():
         tags.setdefault(identity, []).append(name.removeprefix("tags/"))
-    return lookup.matching(line, parse_filter(where), tags, database.mark)
+    return lookup.matching(line, parse_filter(where), tags, database.mark if database.has_marks() else None)
 
 
 def require_tree(database: Database, identity: CommitId) -> Commit:

@@ -100,13 +100,13 @@ def matching(
     line: Iterable[tuple[CommitId, Commit]],
     wanted: Filter,
     tags: Mapping[CommitId, Sequence[str]],
-    mark: Callable[[CommitId, str], Any],
+    mark: Callable[[CommitId, str], Any] | None,
 ) -> Iterator[tuple[CommitId, Commit]]:
     """The commits of a line that a filter wants, one by one.
 
     Args:
         tags: names of the tags of the commits that have any.
-        mark: gives the mark of a commit by its key, None without one.
+        mark: gives the mark of a commit by its key, None without one; None if no commit has any.
 
     Raises:
         MetricNotFound: there were commits and none was wanted, and no one had a metric that the filter compares: more
@@ -120,8 +120,10 @@ def matching(
     for identity, commit in line:
         looked = True
         metrics |= commit.metrics.keys()
-        pin = _end_of_pin(mark(identity, "pin"), now_ns)
-        if wanted.matches(Subject(commit, now_ns, tuple(tags.get(identity, ())), mark(identity, "note"), pin)):
+        subject = Subject(commit, now_ns, tuple(tags.get(identity, ())))
+        if mark is not None:
+            subject = subject._replace(note=mark(identity, "note"), pin=_end_of_pin(mark(identity, "pin"), now_ns))
+        if wanted.matches(subject):
             found = True
             yield identity, commit
     if looked and not found:
