@@ -18,7 +18,7 @@ from casckpt.format import frame
 from casckpt.format.entry import Entry, PackRef
 from casckpt.format.frame import HEADER_BYTES, NO_HASH, Frame, encode_frame
 from casckpt.format.ids import checksum
-from casckpt.odb import journal, pack_writer, repository, seal, staging
+from casckpt.odb import journal, pack_writer, repository, seal, staging, temporary
 from casckpt.odb.database import Database
 from casckpt.odb.journal import Journal, Placed, Position, Tail
 from casckpt.odb.pack_reader import PackReader
@@ -117,7 +117,7 @@ def format_before_journal(patch: pytest.MonkeyPatch) -> None:
         for folder in repository.FOLDERS:
             storage.make_dir(folder)
         uuid = bytes(range(16))
-        repository._write_format(storage, repository.StoreFormat(uuid))
+        temporary.write_whole(storage, "format", repository.StoreFormat(uuid).encode())
         entry = Entry("init", time_ns, reset=uuid, by=by)
         Journal(storage, uuid).start_file(Position(-1, 0, 0, NO_HASH), [entry.encode()])
         storage.sync_dir("")
@@ -282,7 +282,7 @@ def pack_without_a_frame_trusted(patch: pytest.MonkeyPatch) -> None:
 
 
 def short_writes_believed(patch: pytest.MonkeyPatch) -> None:
-    for module in (journal, staging, repository):
+    for module in (journal, staging, temporary):
         patch.setattr(module, "write_all", lambda file, data, offset: file.write_at(data, offset))
 
 
