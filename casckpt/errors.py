@@ -110,6 +110,12 @@ class InvalidFilter(UsageError):
     hint = "casckpt log --help"
 
 
+class InvalidRetention(UsageError):
+    code = "retention.invalid"
+    what = "cannot use this retention policy"
+    why = "{key}: {problem}"
+
+
 class TooLarge(UsageError):
     code = "usage.too-large"
     what = "{object} is too large"

@@ -40,13 +40,14 @@ if TYPE_CHECKING:
         PathInfo,
         RefChange,
     )  # fmt: skip
+    from casckpt.plan.policy import Retention
     from casckpt.plan.schema import Schema, SchemaLike, migration
 
 # Operations are imported where they are called: `casckpt log` must not pay for commit, checkout and fsck.
 
 __all__ = [
     "CheckoutReport", "CommitInfo", "Diff", "ExportReport", "FsckReport", "ImportReport", "ImportedCheckpoint",
-    "LeafSummary", "Opaque", "OpaqueWarning", "PathInfo", "PendingCommit", "RefChange", "RunInfo",
+    "LeafSummary", "Opaque", "OpaqueWarning", "PathInfo", "PendingCommit", "RefChange", "Retention", "RunInfo",
     "Schema", "SchemaWarning", "Status", "Store", "StoredState", "StoredValue", "init", "memory", "migration",
     "open", "register",
 ]  # fmt: skip
@@ -379,10 +380,10 @@ def memory() -> Store:
 
 def __getattr__(name: str) -> Any:
     # What only some programs use, and the values that only some operations return.
-    if name in ("Schema", "migration"):
-        from casckpt.plan import schema
+    if name in ("Retention", "Schema", "migration"):
+        from casckpt.plan import policy, schema
 
-        return getattr(schema, name)
+        return getattr(policy if name == "Retention" else schema, name)
     if name in __all__:
         from casckpt.ops import lazy, reports
 
