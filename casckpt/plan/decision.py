@@ -104,7 +104,7 @@ class Decision:
     thin: tuple[str, ...] = ()
     """The components that it loses, ascending, since every rule that keeps it lists them."""
     final_ns: int | None = None
-    """Until when its drop can be undone; None if it is kept."""
+    """Until when its drop, or the loss of components, can be undone; None if it loses nothing."""
 
     def to_dict(self) -> dict[str, Any]:
         return {

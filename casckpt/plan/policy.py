@@ -221,8 +221,10 @@ def _shown(value: object) -> str:
 def _no_such(what: str, name: object, known: Iterable[str]) -> str:
     import difflib  # slow to import, and needed by errors only
 
-    near = difflib.get_close_matches(str(name), [*known, *(ALIASES if what == "key" else ())])
-    rest = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
+    # Compared without `keep_`, which is most of a short name and no part of others: keep_daily is meant for daily.
+    names = {one.removeprefix("keep_"): one for one in (*known, *(ALIASES if what == "key" else ()))}
+    near = difflib.get_close_matches(str(name).removeprefix("keep_"), names, 2, 0.7)
+    rest = f"did you mean {' or '.join(names[one] for one in near)}?" if near else f"there are {', '.join(known)}"
     return f"there is no such {what}; {rest}"
 
 

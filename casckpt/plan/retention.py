@@ -81,18 +81,19 @@ class _Run:
         for commit, reason in self._wishes():
             wanted[commit.id].append(reason)
         gone = dict(self._let_go(wanted))
-        thin = _Thinning(self._policy)
+        thinning = _Thinning(self._policy)
         grace_ns = self._policy.grace_ns
+        final_ns = self._now_ns + grace_ns
         for commit in self._commits:
             if commit.dropped_ns is not None:
                 yield Decision(commit.id, self._run, "dropped", (), final_ns=commit.dropped_ns + grace_ns)
                 continue
             reasons, by = tuple(wanted[commit.id]), gone.get(commit.id)
             if by is not None:
-                final_ns = self._now_ns + grace_ns
                 yield Decision(commit.id, self._run, "drop", reasons, by, final_ns=final_ns)
             else:
-                yield Decision(commit.id, self._run, "keep", reasons, thin=thin.of(commit, reasons))
+                thin = thinning.of(commit, reasons)
+                yield Decision(commit.id, self._run, "keep", reasons, thin=thin, final_ns=final_ns if thin else None)
 
     def _wishes(self) -> Iterator[tuple[CommitFacts, Reason]]:
         """What every rule wants, rule by rule in the order of `RULES`."""

@@ -152,7 +152,8 @@ def begins_a_stretch(one: CommitFacts, run: Sequence[CommitFacts], every: str) -
             value = commit.epoch
         return value if value is not None and math.isfinite(value) else None
 
-    length = int(every.split()[0]) if " " in every else nanoseconds(every)
+    number, _, word = every.partition(" ")
+    length = int(number) if word else nanoseconds(every)
     here = position(one)
     if here is None:
         return False

@@ -55,7 +55,7 @@ def some_commit(number: int, given: bytes) -> CommitFacts:
     return CommitFacts(
         id=commit_id(f"{name % 9}-{number}"),
         run=("a", "a", "b2")[run % 3],
-        time_ns=NOW - (age - 3) * (HOUR // 2, DAY, 19 * HOUR, 0)[unit % 4],
+        time_ns=NOW - (age % 40 - 3) * (HOUR // 2, DAY, 19 * HOUR, 500 * HOUR)[unit % 4],
         step=(None, *range(9))[step % 10],
         epoch=EPOCHS[epoch % 13],
         kind=("step", "step", "recovery", "final")[kind % 4],
@@ -257,6 +257,13 @@ def test_a_policy_with_every_rule_off_is_refused_for_the_run(table: dict[str, An
         decide([facts("x")], Retention.from_dict(table), NOW)
 
 
+@pytest.mark.parametrize("key", KEEPS)
+def test_one_rule_alone_is_a_policy(key: str) -> None:
+    policy = Retention.from_dict({key: {"keep_periodic": "1 step", "within": "1d"}.get(key, 1)})
+    found = [facts("x", kind="recovery", step=1, metrics={"loss": 1})]
+    assert decide(found, policy, NOW, best={"r": ("loss", "min")}).counts[key] == 1
+
+
 def test_a_run_of_which_nothing_is_said_is_left_alone() -> None:
     found = [
         facts("s1", run="sweep-1"),
@@ -347,6 +354,14 @@ def test_reasons_say_their_facts_in_words_and_for_json() -> None:
 
 
 def test_a_plan_is_plain_values_for_json() -> None:
+    def periodic(start: str) -> dict[str, str]:
+        return {
+            "rule": "keep_periodic",
+            "text": f"first from {start} on, every 1 step",
+            "start": start,
+            "every": "1 step",
+        }
+
     found = [
         facts("new", step=2, is_last=True),
         facts("old", NOW - 9 * DAY, step=1, components=("model", "rng")),
@@ -361,13 +376,14 @@ def test_a_plan_is_plain_values_for_json() -> None:
                 "id": commit_id("new").hex(), "run": "r", "outcome": "keep", "by": None, "thin": [], "final": None,
                 "wanted": [
                     {"rule": "head", "text": "last of its run"},
-                    {"rule": "keep_periodic", "text": "first from step 2 on, every 1 step", "start": "step 2", "every": "1 step"},
+                    periodic("step 2"),
                 ],
             },
             {
-                "id": commit_id("old").hex(), "run": "r", "outcome": "keep", "by": None, "thin": ["rng"], "final": None,
+                "id": commit_id("old").hex(), "run": "r", "outcome": "keep", "by": None, "thin": ["rng"],
+                "final": "2026-01-03T12:30:00.000Z",
                 "wanted": [
-                    {"rule": "keep_periodic", "text": "first from step 1 on, every 1 step", "start": "step 1", "every": "1 step"},
+                    periodic("step 1"),
                 ],
             },
             {
@@ -427,16 +443,13 @@ def read_commit(line: str) -> tuple[str, CommitFacts]:
 
 
 def rendered(plan: Plan, names: dict[tuple[str, CommitId], str]) -> list[str]:
+    """A line for each decision and notice."""
     lines = []
     for one in plan.decisions:
-        words = [f"{reason.rule}: {reason.text}" for reason in one.wanted]
-        words = [f"[{one.by.rule}: {one.by.text}]", *words] if one.by else words
+        words = [f"[{one.by.rule}: {one.by.text}]"] if one.by else []
+        words += [f"{reason.rule}: {reason.text}" for reason in one.wanted]
         words += [f"[thin: {', '.join(one.thin)}]"] if one.thin else []
-        lines.append(
-            f"{names[one.run, one.id]} {one.outcome} · " + " · ".join(words)
-            if words
-            else f"{names[one.run, one.id]} {one.outcome}"
-        )
+        lines.append(" · ".join([f"{names[one.run, one.id]} {one.outcome}", *words]))
     return lines + [f"! {one.run} {one.rule}: {one.problem}" for one in plan.notices]
 
 
