@@ -257,7 +257,7 @@ def test_a_policy_with_every_rule_off_is_refused_for_the_run(table: dict[str, An
         decide([facts("x")], Retention.from_dict(table), NOW)
 
 
-@pytest.mark.parametrize("key", KEEPS)
+@pytest.mark.parametrize("key", KEEP_VALUES)
 def test_one_rule_alone_is_a_policy(key: str) -> None:
     policy = Retention.from_dict({key: {"keep_periodic": "1 step", "within": "1d"}.get(key, 1)})
     found = [facts("x", kind="recovery", step=1, metrics={"loss": 1})]
