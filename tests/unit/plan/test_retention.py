@@ -231,6 +231,15 @@ def test_one_more_rule_never_drops_nor_thins_more(
     assert all(set(one.thin) <= lost[one.id] for one in after.thinned if one.id in lost)
 
 
+@given(COMMITS, ROWS.map(lambda row: some_table(row, without=["max_total"])), OWN, st.sampled_from([1, HOUR, 9 * DAY]))
+def test_time_that_goes_by_only_lets_go(
+    found: list[CommitFacts], table: dict[str, Any], own: dict[str, Any], later_ns: int
+) -> None:
+    dropped = {one.id for one in decided(found, [table], own).dropped}
+    later = decide(found, Retention.from_dict(table), NOW + later_ns, best=own)
+    assert dropped <= {one.id for one in later.dropped}
+
+
 def test_with_max_total_a_rule_can_cost_what_only_weak_rules_want() -> None:
     """The one place where more rules keep less: the number stays, so others go for what the new rule wants."""
     found = [facts(f"{n}", NOW - n * DAY, kind="recovery" if n == 9 else "step", step=n) for n in range(10)]
