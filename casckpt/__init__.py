@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from casckpt import errors
     from casckpt.store import (
+        BlameLine,
         CheckoutReport,
         CommitInfo,
+        Comparison,
         Diff,
         ExportReport,
         FsckReport,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
         PendingCommit,
         RefChange,
         Retention,
+        RevisionWarning,
         RunInfo,
         Schema,
         SchemaWarning,
@@ -43,8 +46,10 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "BlameLine",
     "CheckoutReport",
     "CommitInfo",
+    "Comparison",
     "Diff",
     "ExportReport",
     "FsckReport",
@@ -57,6 +62,7 @@ __all__ = [
     "PendingCommit",
     "RefChange",
     "Retention",
+    "RevisionWarning",
     "RunInfo",
     "Schema",
     "SchemaWarning",

@@ -1,4 +1,4 @@
-"""The part of `Store` that looks into commits by path, and back at what names meant."""
+"""The part of `Store` that looks around: runs, history as a graph, commits by path, what names meant before."""
 
 from __future__ import annotations
 
@@ -7,13 +7,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from casckpt.odb.repository import Repository
-    from casckpt.ops.reports import LeafSummary, PathInfo, RefChange
+    from casckpt.ops.graph import GraphRow
+    from casckpt.ops.relatives import Relatives
+    from casckpt.ops.reports import BlameLine, LeafSummary, PathInfo, RefChange
+    from casckpt.ops.storage import StorageInfo
+    from casckpt.ops.values import RunInfo, Status
 
 
 class Browse:
     """Looking around, for `Store` alone; every method delegates to one operation."""
 
     _repository: Repository
+
+    def runs(self, *, where: str | None = None, sort: str = "time") -> list[RunInfo]:
+        """All runs, or those whose newest commit a filter wants; sorted by time, name, commits or a metric."""
+        from casckpt.ops.overview import runs
+
+        return runs(self._repository.database, where, sort)
+
+    def status(self) -> Status:
+        """The store at a glance."""
+        from casckpt.ops.overview import status
+
+        return status(self._repository.database)
 
     def leaves(self, revision: str = "@") -> Iterator[LeafSummary]:
         """Every leaf of a commit's state with its type, shape and size; reads no tensor."""
@@ -70,6 +86,22 @@ class Browse:
 
         return pieces(self._repository.database, revision)
 
+    def blame(self, path: str = "", revision: str = "@", *, by: int | None = None) -> Iterator[BlameLine]:
+        """In which commit each leaf at or below a path changed last, newest first; reads no tensor.
+
+        Args:
+            path: as of `ls`; empty for the whole state.
+            revision: its first parents are followed until every leaf has differed once.
+            by: one line for all leaves that have so many elements of their paths and the commit in common.
+
+        Raises:
+            NotFoundError: the commit has nothing at that path.
+            CommitDropped: the commit has no state any more. Dropped ones before it are passed over.
+        """
+        from casckpt.ops.blame import blame
+
+        return blame(self._repository.database, path, revision, by)
+
     def reflog(self, ref: str | None = None, *, limit: int | None = None) -> Iterator[RefChange]:
         """What a ref named before and from when on, newest first; without `ref` the changes of all.
 
@@ -82,3 +114,32 @@ class Browse:
         from casckpt.ops.reflog import reflog
 
         return reflog(self._repository.database, ref, limit)
+
+    def graph(
+        self, revision: str | None = None, *, limit: int | None = None, where: str | None = None
+    ) -> Iterator[GraphRow]:
+        """What `log` gives, as the rows of a drawing: commits in lanes, edges to their parents, gaps where some are
+        left out. Dropped commits that no ref names are gaps, unless a filter wants them."""
+        from casckpt.ops.graph import graph
+
+        return graph(self._repository.database, revision, limit, where)
+
+    def storage(self, revision: str = "@") -> StorageInfo:
+        """What a commit takes, by component, and how much of it its first parent has too; reads no tensor.
+
+        Raises:
+            CommitDropped, CommitThinned: its tree is not whole any more.
+        """
+        from casckpt.ops.history import resolve
+        from casckpt.ops.storage import storage
+
+        database = self._repository.database
+        return storage(database, resolve(database, revision))
+
+    def relatives(self, revision: str = "@") -> Relatives:
+        """The commits that a commit was made from, and those that were made from it."""
+        from casckpt.ops.history import resolve
+        from casckpt.ops.relatives import relatives
+
+        database = self._repository.database
+        return relatives(database, resolve(database, revision))

@@ -12,6 +12,7 @@ pickles, and the command line, `--json` and Python show the same words.
     FormatError     a version, feature or encoding this release does not know
     StorageError    the disk or the network failed; `.transient` says whether waiting may help   also OSError
     StateError      a value cannot be stored or restored    also ValueError
+    CheckFailed     a run is worse than a check allows
 """
 
 from __future__ import annotations
@@ -114,6 +115,13 @@ class InvalidRetention(UsageError):
     code = "retention.invalid"
     what = "cannot use this retention policy"
     why = "{key}: {problem}"
+
+
+class InvalidCheck(UsageError):
+    code = "check.syntax"
+    what = "cannot read {text!r} as a check"
+    why = "{problem}"
+    hint = "casckpt compare --help"
 
 
 class TooLarge(UsageError):
@@ -467,5 +475,16 @@ class NotExportable(StateError):
     hint = "{way_out}"
 
 
+class CheckFailed(CasckptError):
+    code, exit_code = "check-failed", 12
+    what = "the check {check!r} failed"
+    why = "{problem}"
+    hint = "look at both runs, or allow more"
+
+
 class SchemaWarning(UserWarning):
     """A state of an older version of its schema was read and is migrated: names the commit, from and to."""
+
+
+class RevisionWarning(UserWarning):
+    """A bare word in a revision has several meanings: names the one that was taken, and how each is written."""

@@ -10,15 +10,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from casckpt.browse import Browse
-from casckpt.errors import OpaqueWarning, SchemaWarning, StoreNotFound
+from casckpt.comparing import Comparing
+from casckpt.errors import OpaqueWarning, RevisionWarning, SchemaWarning, StoreNotFound
 from casckpt.exchange import Exchange
 from casckpt.odb.repository import Repository, initialize, writer_name
 from casckpt.ops import history
 from casckpt.ops.background import Background
 from casckpt.ops.pending import PendingCommit
 from casckpt.ops.values import CommitInfo, Progress, RunInfo, Status, Verify, WhenBusy
-from casckpt.state.kinds.opaque import Opaque
-from casckpt.state.kinds.registry import register
 from casckpt.storage.base import Storage
 from casckpt.storage.local import LocalStorage
 
@@ -27,9 +26,10 @@ if TYPE_CHECKING:
 
     from casckpt.odb.coder import Compress
     from casckpt.ops.commit import CommitWords
-    from casckpt.ops.diff import DiffWords
+    from casckpt.ops.comparison import Comparison
     from casckpt.ops.lazy import StoredState, StoredValue
     from casckpt.ops.reports import (
+        BlameLine,
         CheckoutReport,
         Diff,
         ExportReport,
@@ -42,18 +42,20 @@ if TYPE_CHECKING:
     )  # fmt: skip
     from casckpt.plan.policy import Retention
     from casckpt.plan.schema import Schema, SchemaLike, migration
+    from casckpt.state.kinds.opaque import Opaque
+    from casckpt.state.kinds.registry import register
 
 # Operations are imported where they are called: `casckpt log` must not pay for commit, checkout and fsck.
 
 __all__ = [
-    "CheckoutReport", "CommitInfo", "Diff", "ExportReport", "FsckReport", "ImportReport", "ImportedCheckpoint",
-    "LeafSummary", "Opaque", "OpaqueWarning", "PathInfo", "PendingCommit", "RefChange", "Retention", "RunInfo",
-    "Schema", "SchemaWarning", "Status", "Store", "StoredState", "StoredValue", "init", "memory", "migration",
-    "open", "register",
+    "BlameLine", "CheckoutReport", "CommitInfo", "Comparison", "Diff", "ExportReport", "FsckReport", "ImportReport",
+    "ImportedCheckpoint", "LeafSummary", "Opaque", "OpaqueWarning", "PathInfo", "PendingCommit", "RefChange",
+    "Retention", "RevisionWarning", "RunInfo", "Schema", "SchemaWarning", "Status", "Store", "StoredState",
+    "StoredValue", "init", "memory", "migration", "open", "register",
 ]  # fmt: skip
 
 
-class Store(Exchange, Browse):
+class Store(Exchange, Browse, Comparing):
     """An open store. Safe to use from several threads and after fork; close it, or use it as a context manager.
 
     Several processes may have the same store open and commit to it at once.
@@ -309,26 +311,11 @@ class Store(Exchange, Browse):
         """One commit."""
         return history.describe(self._repository.database, self._resolve(revision))
 
-    def diff(self, before: str, after: str, *, values: bool = False, **words: Unpack[DiffWords]) -> Diff:
-        """What differs, by path; large tensors are compared by their ids, and read only to measure `values`."""
-        from casckpt.ops.diff import diff_commits
-
-        commits = self._resolve(before), self._resolve(after)
-        return diff_commits(self._repository.database, *commits, values, self._repository.threads, **words)
-
     def tag(self, name: str, revision: str = "@") -> CommitInfo:
         """Give a commit a name that never moves."""
         from casckpt.ops.commit import tag
 
         return tag(self._in_turn(), name, revision)
-
-    def runs(self) -> list[RunInfo]:
-        """All runs, the one with the newest commit first."""
-        return history.runs(self._repository.database)
-
-    def status(self) -> Status:
-        """The store at a glance."""
-        return history.status(self._repository.database)
 
     def fsck(self, depth: str = "quick", *, repair: bool = False, progress: Progress | None = None) -> FsckReport:
         """Verify the store: `quick` (journal, tables of contents, structure) or `full` (every byte); may heal it."""
@@ -384,10 +371,14 @@ def __getattr__(name: str) -> Any:
         from casckpt.plan import policy, schema
 
         return getattr(policy if name == "Retention" else schema, name)
-    if name in __all__:
-        from casckpt.ops import lazy, reports
+    if name in ("Opaque", "register"):
+        from casckpt.state.kinds import opaque, registry
 
-        return getattr(lazy if name.startswith("Stored") else reports, name)
+        return getattr(opaque if name == "Opaque" else registry, name)
+    if name in __all__:
+        from casckpt.ops import comparison, lazy, reports
+
+        return getattr(lazy if name.startswith("Stored") else comparison if name == "Comparison" else reports, name)
     raise AttributeError(f"module 'casckpt.store' has no attribute {name!r}")
 
 

@@ -25,6 +25,7 @@ _TIME_WORDS = {
     "hour": HOUR, "hours": HOUR, "day": DAY, "days": DAY, "week": 7 * DAY, "weeks": 7 * DAY,
 }  # fmt: skip
 _DURATION = re.compile(r"(\d{1,9}) *([a-z]+)", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|inf)|nan", re.ASCII)
 _BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -50,12 +51,15 @@ def format_ratio(logical: int, stored: int) -> str:
 
 def format_age(seconds: float) -> str:
     """A duration since something happened, as `3 h ago`; negative ones read as `just now`."""
-    if seconds < 1:
-        return "just now"
+    return "just now" if seconds < 1 else f"{format_duration(seconds)} ago"
+
+
+def format_duration(seconds: float) -> str:
+    """How long something takes in its largest whole unit, as `5 min`; not negative."""
     for limit, size, unit in ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h")):
         if seconds < limit:
-            return f"{int(seconds // size)} {unit} ago"
-    return f"{int(seconds // 86400)} d ago"
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds // 86400)} d"
 
 
 def parse_duration(text: str) -> int | None:
@@ -65,7 +69,7 @@ def parse_duration(text: str) -> int | None:
     return None if found is None or unit is None else int(found[1]) * unit
 
 
-def format_duration(duration_ns: int) -> str:
+def duration_text(duration_ns: int) -> str:
     """A length of time of whole seconds in the largest unit that has it whole, as `parse_duration` reads it."""
     unit = next((unit for unit in reversed(_TIME_UNITS) if duration_ns and duration_ns % _TIME_UNITS[unit] == 0), "s")
     return f"{duration_ns // _TIME_UNITS[unit]}{unit}"
@@ -78,6 +82,16 @@ def parse_int(text: str) -> int | None:
         return None
     number = int(text)
     return number if -(1 << 63) <= number < 1 << 63 else None
+
+
+def parse_number(text: str) -> int | float | None:
+    """The number written in `text`, also `nan`, `inf` and `-inf`; integers of 64 bits exactly. None if it is none."""
+    if _NUMBER.fullmatch(text) is None:
+        return None
+    if text == "nan":
+        return math.nan  # the one object, so that what was parsed equals what is parsed again
+    whole = parse_int(text)
+    return float(text) if whole is None else whole
 
 
 def rfc3339(time_ns: int) -> str:

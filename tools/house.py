@@ -23,7 +23,7 @@ FLOORS = (
     ("integrations",),
     ("train",),
     ("store",),
-    ("exchange", "browse"),
+    ("exchange", "browse", "comparing"),
     ("view",),
     ("ops",),
     ("plan", "odb"),

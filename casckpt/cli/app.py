@@ -7,10 +7,12 @@ a reader that went away.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
-from typing import cast
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import click
 
@@ -20,7 +22,7 @@ from casckpt.cli.call import Answer, Call
 from casckpt.cli.group import LazyGroup
 from casckpt.cli.output import Output
 from casckpt.cli.version import version_answer
-from casckpt.errors import StoreNotFound, UsageError
+from casckpt.errors import RevisionWarning, StoreNotFound, UsageError
 from casckpt.view import json as envelopes
 from casckpt.view import records
 from casckpt.view.failure import Failure, failure_lines
@@ -34,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     call = Call(Output(os.environ), os.environ)
     try:
         try:
-            with call.opened:
+            with call.opened, heard(call):
                 answer = _run(call, words)
                 code = 0 if answer is None else _print(call, answer)
                 call.output.flush()
@@ -52,6 +54,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         call.output.abandon()
         return BROKEN_PIPE
     return code
+
+
+@contextlib.contextmanager
+def heard(call: Call) -> Iterator[None]:
+    """Says what the Python API warns of as the command line does: on stderr or in the envelope, once."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", RevisionWarning)
+        other = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], file: str, line: int, *rest: Any) -> None:
+            if category is not RevisionWarning:
+                other(message, category, file, line, *rest)
+            elif all(known["message"] != str(message) for known in call.warnings):
+                call.warn("rev.clash", str(message))
+
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
 
 
 def _run(call: Call, words: list[str]) -> Answer | None:

@@ -30,6 +30,7 @@ _STYLES: dict[str, dict[str, bool | str]] = {
     t.ADDED: {"fg": "green"},
     t.REMOVED: {"fg": "red"},
     t.CHANGED: {"fg": "yellow"},
+    **dict(zip(t.LINES, ({"fg": color} for color in ("blue", "yellow", "magenta", "cyan", "green")), strict=True)),
 }
 
 

@@ -32,6 +32,8 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "ls": Entry("List what lies at a path of a commit."),
         "cat": Entry("Print a file or a value of a commit."),
         "diff": Entry("Show what differs between two commits."),
+        "compare": Entry("Compare runs: which is better, and where they part."),
+        "blame": Entry("Show in which commit each leaf changed last."),
     },
     "Names": {
         "reflog": Entry("Show what names meant before, newest first."),

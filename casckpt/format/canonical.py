@@ -76,6 +76,17 @@ def decode(data: bytes | bytearray | memoryview, what: str) -> Any:
     return value
 
 
+def decode_known(data: bytes | bytearray | memoryview, what: str) -> Any:
+    """The value of bytes that `decode` accepted before, without its checks: ten times as fast.
+
+    Only for bytes that were compared with the id they had then.
+    """
+    try:
+        return msgpack.unpackb(data, raw=False, strict_map_key=False, ext_hook=_no_extension)
+    except (ValueError, TypeError, RecursionError, OverflowError, msgpack.UnpackException) as error:
+        raise IntegrityError(object=what, problem=f"not msgpack: {error}") from error
+
+
 class Fields:
     """Checked access to the fields of a decoded map: every read states the type that must be there."""
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from casckpt.format import limits
-from casckpt.format.canonical import Fields, decode, encode
+from casckpt.format.canonical import Fields, decode, decode_known, encode
 from casckpt.format.ids import CommitId, ObjectId, TreeId
 
 
@@ -114,6 +114,38 @@ class Commit:
         if excess is not None:
             raise fields.error(f"{excess[0]} is larger than the format allows")
         return commit
+
+    @classmethod
+    def decode_known(cls, data: bytes) -> Commit:
+        """Like `decode`, of bytes that it accepted before and that were compared with their id since.
+
+        Fields that this release does not know are looked at anew: another one may have accepted them.
+        """
+        value = decode_known(data, "a commit object")
+        if not value.keys() <= _COMMIT_FIELDS:
+            return cls.decode(data)
+        get = value.get
+        schema = get("schema")
+        return cls(
+            value["tree"],
+            tuple(value["parents"]),
+            value["run"],
+            value["time"],
+            get("step"),
+            get("epoch"),
+            value["kind"],
+            value["status"],
+            get("metrics", {}),
+            get("message", ""),
+            get("author", ""),
+            None if schema is None else (schema[0], schema[1]),
+            tuple(get("required", ())),
+            get("config"),
+            get("environment"),
+            get("code"),
+            get("data"),
+            get("bytes", 0),
+        )
 
     def excess(self) -> tuple[str, int, int] | None:
         """(field, its size, what the format allows) of a field that is too large, None if all are within limits."""

@@ -327,12 +327,18 @@ class Database:
     def commit(self, identity: CommitId) -> Commit | None:
         """A commit by its full id, None if the store has none."""
         value = self.tables.get(t.COMMITS, identity)
-        if value is None:
-            return None
+        return None if value is None else self._commit(identity, value)
+
+    def _commit(self, identity: CommitId, value: bytes) -> Commit:
         data = t.decode_commit(value)[1]
         if object_id(Kind.COMMIT, data) != identity:  # a damaged index too large to be hashed when it was opened
-            data = bytes(self.read(identity, Kind.COMMIT))
-        return Commit.decode(data)
+            return Commit.decode(bytes(self.read(identity, Kind.COMMIT)))
+        # Folding puts no commit into the tables that it could not decode, and these are the same bytes.
+        return Commit.decode_known(data)
+
+    def has_commit(self, identity: CommitId) -> bool:
+        """Whether the store has a commit."""
+        return self.tables.get(t.COMMITS, identity) is not None
 
     def added(self, identity: CommitId) -> int | None:
         """Bytes a commit added to the store when it was made; None if unknown."""
@@ -342,7 +348,8 @@ class Database:
     def commits(self, prefix: bytes = b"") -> Iterator[tuple[CommitId, Commit]]:
         """All commits whose id starts with `prefix`, in no promised order."""
         for key, value in self.tables.scan(t.COMMITS, prefix):
-            yield CommitId(ObjectId(key)), Commit.decode(t.decode_commit(value)[1])
+            identity = CommitId(ObjectId(key))
+            yield identity, self._commit(identity, value)
 
     def children(self, identity: CommitId) -> list[CommitId]:
         """Commits that name this one as a parent, sorted by id."""

@@ -7,18 +7,24 @@ asked for (`diff_values`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypedDict, Unpack
+from typing import Literal, TypedDict, Unpack
 
 from casckpt.errors import UsageError
 from casckpt.format.ids import CommitId
 from casckpt.odb.database import Database
 from casckpt.ops.history import describe
+from casckpt.ops.inspect import metadata
 from casckpt.ops.renames import renamed
 from casckpt.ops.reports import Diff, LeafChange
 from casckpt.ops.stored_leaves import Chunks, Run, StoredLeaf, stored_leaves
 from casckpt.ops.value_reports import ValueDiff
 from casckpt.ops.values import Progress
+from casckpt.plan.fields import metadata_differences
+
+Part = Literal["metadata", "tree"]
+PARTS: tuple[Part, ...] = ("metadata", "tree")
 
 
 class DiffWords(TypedDict, total=False):
@@ -40,18 +46,44 @@ def diff_commits(
     after: CommitId,
     values: bool = False,
     threads: int = 1,
+    parts: Sequence[Part] = PARTS,
     **words: Unpack[DiffWords],
 ) -> Diff:
     """Compare two commits by path, and by their numbers if `values` are asked for.
 
+    Args:
+        parts: `metadata` compares metrics and configurations, `tree` the states.
+
     Raises:
-        UsageError: a count in `words` is none, or there are words and no values.
+        UsageError: a count in `words` is none, or there are words and no values; values of no tree.
         DamagedLeaf: what has to be read is wrong or missing.
 
     Cost: reads both trees, the pages of large tensors, and the chunks of small leaves that changed or have a changed
     neighbour; grows with the number of leaves. With values also what the two do not share of large leaves.
     """
-    _check(words, values=values)
+    _check(words, parts, values=values)
+    first, second = describe(database, before), describe(database, after)
+    names = sorted({*first.metrics, *second.metrics}) if "metadata" in parts else []
+    found = Diff(
+        before=first,
+        after=second,
+        metrics={name: (first.metrics.get(name), second.metrics.get(name)) for name in names},
+        leaves=(),
+        equal=0,
+        equal_bytes=0,
+        total_bytes=0,
+        parts=tuple(part for part in PARTS if part in parts),
+    )
+    if "metadata" in parts:
+        sides = [metadata(database, identity) for identity in (before, after)]
+        found = replace(found, metadata=metadata_differences(sides))
+    return _with_tree(found, database, before, after, values, threads, words) if "tree" in parts else found
+
+
+def _with_tree(
+    found: Diff, database: Database, before: CommitId, after: CommitId, values: bool, threads: int, words: DiffWords
+) -> Diff:
+    """A diff, with what differs between the states."""
     old, new = stored_leaves(database, before), stored_leaves(database, after)
     chunks = Chunks()
     comparison = None
@@ -84,12 +116,8 @@ def diff_commits(
             read_bytes=chunks.read_bytes,
             total_bytes=_total(old) + _total(new),
         )
-    first, second = describe(database, before), describe(database, after)
-    names = sorted({*first.metrics, *second.metrics})
-    return Diff(
-        before=first,
-        after=second,
-        metrics={name: (first.metrics.get(name), second.metrics.get(name)) for name in names},
+    return replace(
+        found,
         leaves=tuple(sorted(changes, key=lambda change: (-change.differing, change.path))),
         equal=len(equal),
         equal_bytes=_equal_bytes(old, new, equal),
@@ -98,9 +126,13 @@ def diff_commits(
     )
 
 
-def _check(words: DiffWords, *, values: bool) -> None:
+def _check(words: DiffWords, parts: Sequence[Part], *, values: bool) -> None:
+    if not parts or any(part not in PARTS for part in parts):
+        raise UsageError(problem=f"parts of a diff are {' and '.join(PARTS)}, not {parts!r}")
     if words and not values:
         raise UsageError(problem=f"{', '.join(words)} of a diff need values=True")
+    if values and "tree" not in parts:
+        raise UsageError(problem="values are those of the tree, which parts= leaves out")
     for name, least in (("top", 0), ("by", 1)):
         count = words.get(name)
         if count is not None and (type(count) is not int or count < least):

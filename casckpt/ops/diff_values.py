@@ -5,6 +5,8 @@
 Leaves of equal ids never come here. Of a leaf that did, the parts in chunks of equal ids are read only for the lengths
 of the whole, so only if they are few: a tenth of what differs. So all that is read is at most 1.1 times what is in
 chunks that the two do not share, and a leaf of which one chunk changed has no relative measures unless `exact`.
+
+Of a leaf that grew or shrank along one axis the part that both have is compared.
 """
 
 from __future__ import annotations
@@ -17,10 +19,10 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from casckpt.odb.workers import Workers
-from casckpt.ops.element_runs import Pair, Piece, numbers
+from casckpt.ops.element_runs import Pair, Piece, numbers, overlapping
 from casckpt.ops.measures import Sums, measure
 from casckpt.ops.stored_leaves import Chunks, StoredLeaf
-from casckpt.ops.value_reports import GroupChange, Measures, ValueChange
+from casckpt.ops.value_reports import GroupChange, Measures, Overlap, ValueChange
 from casckpt.ops.values import Progress, counted
 
 TASK_PIECES = 8
@@ -38,6 +40,7 @@ class _Measured:
     pair: Pair
     pieces: list[Piece]
     whole: bool
+    overlap: Overlap | None = None
     sums: Sums = field(default_factory=Sums)
 
 
@@ -61,9 +64,13 @@ class ValueComparison:
             if before.info.node is not None and after.info.node is not None:
                 self.unmeasured.append(path)
             return change
+        overlap: Overlap | None = None
         if old.count != new.count:
-            return "resized"
-        if old.shape != new.shape:
+            change, found = "resized", overlapping(old, new)
+            if found is None:
+                return change
+            old, new, overlap = found
+        elif old.shape != new.shape:
             change = "reshaped"
         elif old.form != new.form:
             change = "recast"
@@ -72,6 +79,7 @@ class ValueComparison:
             self.unmeasured.append(path)
             return change
         one = self._planned(path, change, pair)
+        one.overlap = overlap
         self._measured.append(one)
         if pair.is_gathered or max(old.nbytes, new.nbytes) <= INLINE_BYTES:
             one.sums += _measure(pair, one.pieces)
@@ -86,7 +94,8 @@ class ValueComparison:
         if self._exact or same * SAME_TO_DIFFERING <= differing:
             return _Measured(path, change, pair, pieces, whole=True)
         skipped = sum(piece.stop - piece.first for piece in pieces if piece.same)
-        return _Measured(path, change, pair, [one for one in pieces if not one.same], False, Sums(count=skipped))
+        differing_pieces = [one for one in pieces if not one.same]
+        return _Measured(path, change, pair, differing_pieces, whole=False, sums=Sums(count=skipped))
 
     def run(self, threads: int, progress: Progress | None) -> None:
         """Measure what was not measured yet.
@@ -126,7 +135,7 @@ class ValueComparison:
         """
         for one in sorted(self._measured, key=_rank)[:top]:
             before, after = text(one.pair.before.leaf), text(one.pair.after.leaf)
-            yield ValueChange(one.path, one.change, before, after, _measures(one.sums, one.whole))
+            yield ValueChange(one.path, one.change, before, after, _measures(one.sums, one.whole), one.overlap)
 
     def groups(self, equal: Iterable[str], depth: int) -> Iterator[GroupChange]:
         """The measures of leaves whose paths have the first `depth` elements in common.

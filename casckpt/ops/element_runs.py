@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from casckpt.format.widening import Elements, elements
 from casckpt.ops.stored_leaves import Chunks, Run, StoredLeaf
+from casckpt.ops.value_reports import Overlap
 from casckpt.state.checks import check_extent, check_size, default_strides, inconsistent
 from casckpt.state.memory import StridedSource
 from casckpt.state.nodes import ArrayNode, NumbersNode, TensorNode
@@ -86,10 +87,28 @@ def numbers(leaf: StoredLeaf) -> Numbers | None:
     if not nbytes:
         return Numbers(leaf, form, shape, strides, 0, 0, 0)
     check_extent(shape, strides, info.offset, item, leaf.nbytes)
+    return _placed(leaf, form, shape, strides, info.offset)
+
+
+def _placed(leaf: StoredLeaf, form: Elements, shape: tuple[int, ...], strides: tuple[int, ...], first: int) -> Numbers:
+    """Elements of which there is at least one, where their strides put them."""
     reach = [(size - 1) * stride for size, stride in zip(shape, strides, strict=True)]
-    low = info.offset + sum(part for part in reach if part < 0)
-    high = info.offset + sum(part for part in reach if part > 0) + item
-    return Numbers(leaf, form, shape, strides, low, high - low, info.offset)
+    low = first + sum(part for part in reach if part < 0)
+    high = first + sum(part for part in reach if part > 0) + form.itemsize
+    return Numbers(leaf, form, shape, strides, low, high - low, first)
+
+
+def overlapping(before: Numbers, after: Numbers) -> tuple[Numbers, Numbers, Overlap] | None:
+    """The elements that two leaves both have an index for, where their shapes differ along one axis alone."""
+    if len(before.shape) != len(after.shape):
+        return None
+    axes = [axis for axis, (a, b) in enumerate(zip(before.shape, after.shape, strict=True)) if a != b]
+    shape = tuple(map(min, before.shape, after.shape))
+    if len(axes) != 1 or not math.prod(shape):
+        return None
+    [axis] = axes
+    old, new = (_placed(one.leaf, one.form, shape, one.strides, one.first) for one in (before, after))
+    return old, new, Overlap(axis, shape[axis], before.shape[axis], after.shape[axis])
 
 
 def _strides(node: ArrayNode | NumbersNode | TensorNode, shape: tuple[int, ...], item: int) -> tuple[int, ...]:

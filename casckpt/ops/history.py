@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import islice
 
 from casckpt.errors import (
@@ -16,14 +16,25 @@ from casckpt.errors import (
     UsageError,
 )
 from casckpt.format.commit import Commit
+from casckpt.format.entry import Drop
 from casckpt.format.ids import CommitId
 from casckpt.odb.database import Database
 from casckpt.odb.journal import file_name
-from casckpt.ops import lookup
+from casckpt.ops import lookup, meanings
 from casckpt.ops.values import CommitInfo, RunInfo, Status
 from casckpt.plan.graph import ancestors, between, newest_common, nth_ancestor
 from casckpt.plan.names import HEADS, head_ref, is_text, run_of, tag_ref
-from casckpt.plan.revision import Best, Fork, Revision, Suffix, parse_range, parse_revision
+from casckpt.plan.revision import (
+    Best,
+    Fork,
+    Revision,
+    Suffix,
+    When,
+    With,
+    is_earlier,
+    parse_range,
+    parse_revision,
+)
 from casckpt.units import rfc3339
 
 
@@ -41,14 +52,22 @@ def resolve(database: Database, text: str) -> CommitId:
     return _find(database, parse_revision(text), text)
 
 
-def _line(database: Database, text: str) -> Iterator[tuple[CommitId, Commit]]:
-    """The commits that a range or the history of a revision consists of, newest first."""
-    found = parse_range(text) if is_text(text) else None
-    if found is None:
-        return ancestors([resolve(database, text)], database.commit)
-    database.refresh()
-    left, right = (_find(database, side, str(side)) for side in (found.left, found.right))
-    return between(left, right, database.commit, symmetric=found.symmetric)
+def walk(database: Database, revision: str | None) -> Iterator[tuple[CommitId, Commit, bool]]:
+    """The commits of a range, of the history of a revision or of all refs, newest first.
+
+    They come with True; among them, with False, those outside a range that the walk meets.
+    """
+    found = parse_range(revision) if revision is not None and is_text(revision) else None
+    if found is not None:
+        database.refresh()
+        left, right = (_find(database, side, str(side)) for side in (found.left, found.right))
+        return between(left, right, database.commit, symmetric=found.symmetric)
+    if revision is None:
+        database.refresh()
+        starts = list(dict.fromkeys(database.refs().values()))
+    else:
+        starts = [resolve(database, revision)]
+    return ((identity, commit, True) for identity, commit in ancestors(starts, database.commit))
 
 
 def _find(database: Database, revision: Revision, text: str) -> CommitId:
@@ -57,8 +76,8 @@ def _find(database: Database, revision: Revision, text: str) -> CommitId:
         identity = _best(database, base, text)
     elif isinstance(base, Fork):
         identity = _fork(database, base, text)
-    elif suffixes and suffixes[0].kind == "earlier":
-        identity, suffixes = _earlier(database, base, int(suffixes[0].number), text), suffixes[1:]
+    elif suffixes and is_earlier(suffixes[0]):
+        identity, suffixes = _earlier(database, base, suffixes[0], text), suffixes[1:]
     else:
         identity = _base(database, base, text)
     for suffix in suffixes:
@@ -91,24 +110,44 @@ def _fork(database: Database, fork: Fork, text: str) -> CommitId:
     return found
 
 
-def _earlier(database: Database, base: str, number: int, text: str) -> CommitId:
-    ref = next((name for name in _ref_names(database, base) if database.ref(name) is not None), None)
+def _earlier(database: Database, base: str, suffix: Suffix | When | With, text: str) -> CommitId:
+    ref = _ref_of(database, base)
+    if isinstance(suffix, When):
+        # A tag that was removed named something then all the same.
+        names = tuple(_ref_names(database, base)) if ref is None else (ref,)
+        then = meanings.value_then(database, names, suffix.moment.at(time.time_ns()))
+        if isinstance(then, str):
+            raise _not_found(database, text, then)
+        if then is not None:
+            return _present(database, then, text)
     if ref is None:
         _base(database, base, text)
         raise _not_found(database, text, f"{base!r} is no run, head or tag, and only those have earlier values")
+    if not isinstance(suffix, Suffix):
+        raise _not_found(database, text, f"the journal has no value of {ref}")
     values = 0
     for identity in lookup.values_of_ref(database, ref):
-        if values == number:
+        if values == suffix.number:
             return _present(database, identity, text)
         values += 1
     raise _not_found(database, text, f"the journal has {values} {'value' if values == 1 else 'values'} of {ref}")
 
 
+def _ref_of(database: Database, base: str) -> str | None:
+    """The ref that a name means, None if it means none now; warns where it could also mean something else."""
+    found = next((name for name in _ref_names(database, base) if database.ref(name) is not None), None)
+    if found is not None and "/" not in base:
+        meanings.warn_of_clash(database, base)
+    return found
+
+
 def _base(database: Database, base: str, text: str) -> CommitId:
-    for name in _ref_names(database, base):
-        found = database.ref(name)
-        if found is not None:
-            return found
+    if base.startswith("remotes/"):
+        raise _not_found(database, text, "names of remotes begin with 'remotes/', and this store follows none")
+    ref = _ref_of(database, base)
+    found = None if ref is None else database.ref(ref)
+    if found is not None:
+        return found
     if base == "first" or base.endswith("/first"):
         run = base.removesuffix("first").rstrip("/").removeprefix("runs/") or current_run(database) or ""
         last = database.ref(head_ref(run, "last"))
@@ -151,8 +190,8 @@ def refs_named(database: Database, text: str) -> tuple[str, ...]:
     database.refresh()
     if not is_text(text):
         raise RevisionNotFound(text=ascii(text), problem="no name has such characters")
-    names = tuple(_ref_names(database, text))
-    return next(((name,) for name in names if database.ref(name) is not None), names)
+    ref = _ref_of(database, text)
+    return tuple(_ref_names(database, text)) if ref is None else (ref,)
 
 
 def no_such_ref(database: Database, text: str) -> RevisionNotFound:
@@ -181,22 +220,22 @@ def _suggest(database: Database, base: str) -> str:
     return (close or "not a run, tag, ref or commit id here") if names else "the store has no commits yet"
 
 
-def _step(database: Database, identity: CommitId, suffix: Suffix, text: str) -> CommitId:
-    found: CommitId | None = None
+def _step(database: Database, identity: CommitId, suffix: Suffix | When | With, text: str) -> CommitId:
+    assert not isinstance(suffix, When), "it stands behind a name, which `_earlier` has looked up"
+    if isinstance(suffix, With):
+        answer = lookup.newest_with(database, identity, suffix)
+        if isinstance(answer, str):
+            raise _not_found(database, text, answer)
+        return answer
     if suffix.kind == "back":
-        found = nth_ancestor(identity, int(suffix.number), database.commit)
+        found = nth_ancestor(identity, suffix.number, database.commit)
         problem = f"the line of {identity.hex()[:12]} has fewer than {suffix.number} ancestors"
-    elif suffix.kind == "parent":
+    else:
         commit = database.commit(identity)
         parents = () if commit is None else commit.parents
-        number = int(suffix.number)
+        number = suffix.number
         found = identity if number == 0 else parents[number - 1] if number <= len(parents) else None
         problem = f"{identity.hex()[:12]} has {len(parents)} parents"
-    else:
-        answer = lookup.at(database, identity, suffix.kind, suffix.number)
-        if not isinstance(answer, str):
-            return answer
-        problem = f"no commit at {suffix.kind} {suffix.number}" + (f"; {answer}" if answer else "")
     if found is None:
         raise _not_found(database, text, problem)
     return _present(database, found, text)
@@ -209,24 +248,35 @@ def _present(database: Database, identity: CommitId, text: str) -> CommitId:
     return identity
 
 
-def describe(database: Database, identity: CommitId, refs: dict[CommitId, list[str]] | None = None) -> CommitInfo:
+def describe(
+    database: Database,
+    identity: CommitId,
+    refs: dict[CommitId, list[str]] | None = None,
+    commit: Commit | None = None,
+) -> CommitInfo:
     """A commit as users see it.
 
     Args:
         refs: from `refs_by_commit`, where many commits are described.
+        commit: what is stored under the id, where that was read already.
     """
-    commit = database.commit(identity)
+    commit = database.commit(identity) if commit is None else commit
     if commit is None:
         raise _not_found(database, identity.hex(), "the store has no such commit")
     names = (refs_by_commit(database) if refs is None else refs).get(identity, [])
-    found = info(identity, commit, database.added(identity), tuple(names))
-    drop = database.drop(identity)
     children = tuple(child.hex() for child in database.children(identity))
-    return replace(found, children=children, dropped=drop.rule if drop is not None and drop.parts is None else None)
+    return info(identity, commit, database.added(identity), tuple(names), children, database.drop(identity))
 
 
-def info(identity: CommitId, commit: Commit, added: int | None, refs: tuple[str, ...]) -> CommitInfo:
-    """A commit as users see it, as far as it knows itself: without children and drop."""
+def info(
+    identity: CommitId,
+    commit: Commit,
+    added: int | None,
+    refs: tuple[str, ...],
+    children: tuple[str, ...] = (),
+    drop: Drop | None = None,
+) -> CommitInfo:
+    """A commit as users see it, with what it does not know itself."""
     return CommitInfo(
         id=identity.hex(),
         run=commit.run,
@@ -243,6 +293,9 @@ def info(identity: CommitId, commit: Commit, added: int | None, refs: tuple[str,
         nbytes=commit.nbytes,
         added=added,
         refs=refs,
+        children=children,
+        dropped=drop.rule if drop is not None and drop.parts is None else None,
+        thinned=() if drop is None or drop.parts is None else drop.parts,
         schema=commit.schema,
         required=commit.required,
     )
@@ -269,18 +322,24 @@ def log(
     """
     if limit is not None and limit < 0:
         raise UsageError(problem=f"limit must be 0 or more, not {limit}")
-    if revision is None:
-        database.refresh()
-        line = ancestors(list(dict.fromkeys(database.refs().values())), database.commit)
-    else:
-        line = _line(database, revision)
-    if where is not None:
-        from casckpt.plan.filters import parse_filter  # a plain log starts without it
-
-        line = lookup.matching(line, parse_filter(where))
+    line = ((identity, commit) for identity, commit, is_inside in walk(database, revision) if is_inside)
     refs = refs_by_commit(database)
-    for identity, _ in islice(line, limit):
-        yield describe(database, identity, refs)
+    for identity, commit in islice(narrowed(database, line, where), limit):
+        yield describe(database, identity, refs, commit)
+
+
+def narrowed(
+    database: Database, line: Iterator[tuple[CommitId, Commit]], where: str | None
+) -> Iterator[tuple[CommitId, Commit]]:
+    """The commits of a line that a filter wants; without a filter all."""
+    if where is None:
+        return line
+    from casckpt.plan.filters import parse_filter  # a plain log starts without it
+
+    tags: dict[CommitId, list[str]] = {}
+    for name, identity in database.refs("tags/").items():
+        tags.setdefault(identity, []).append(name.removeprefix("tags/"))
+    return lookup.matching(line, parse_filter(where), tags)
 
 
 def require_tree(database: Database, identity: CommitId) -> Commit:

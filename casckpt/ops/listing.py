@@ -85,11 +85,12 @@ def place_of(database: Database, target: str) -> Place:
         NotFoundError: the commit has nothing at that path.
     """
     revision, path = split_path(target)
-    identity = resolve(database, revision)
-    return _place(Loader(database, identity, require_tree(database, identity)), identity, (path or "").strip("/"))
+    return place_at(database, resolve(database, revision), (path or "").strip("/"))
 
 
-def _place(loader: Loader, identity: CommitId, path: str) -> Place:
+def place_at(database: Database, identity: CommitId, path: str) -> Place:
+    """What lies at a path of a commit, see `place_of`."""
+    loader = Loader(database, identity, require_tree(database, identity))
     (root_name, root_id), *others = loader.tree().components
     if not path:
         root = loader.component(root_name, root_id)

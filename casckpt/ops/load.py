@@ -84,8 +84,20 @@ class GroupTarget(NamedTuple):
 class Loader:
     """Reads the tree of one commit. Damage names the commit and the leaves that it hits."""
 
-    def __init__(self, database: Database, commit_id: CommitId, commit: Commit) -> None:
+    def __init__(
+        self,
+        database: Database,
+        commit_id: CommitId,
+        commit: Commit,
+        structures: dict[ObjectId, Structure] | None = None,
+    ) -> None:
+        """See the class.
+
+        Args:
+            structures: those decoded so far, which several commits share; gains what is read.
+        """
         self._database = database
+        self._structures = structures
         self.commit = short_id(commit_id)
         self._tree_id = commit.tree
         self._group: tuple[ObjectId, bytes] | None = None
@@ -106,7 +118,11 @@ class Loader:
         """
         where = name or "the root of the state"
         component = Component.decode(self._object(identity, Kind.COMPONENT, where))
-        structure = Structure.decode(self._object(component.structure, Kind.STRUCTURE, where))
+        structure = None if self._structures is None else self._structures.get(component.structure)
+        if structure is None:
+            structure = Structure.decode(self._object(component.structure, Kind.STRUCTURE, where))
+            if self._structures is not None:
+                self._structures[component.structure] = structure
         if any("boxes" in layout for layout in structure.layouts.values()):
             raise FormatError(object=f"{where} of commit {self.commit}", problem="it holds tensors saved in shards")
         return LoadedComponent(name, identity, structure, component, places(structure, component))

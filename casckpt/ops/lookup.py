@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice, pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from casckpt.errors import MetricNotFound
+from casckpt.format.canonical import decode
 from casckpt.format.commit import Commit
-from casckpt.format.ids import CommitId, ObjectId
+from casckpt.format.ids import CommitId, Kind, ObjectId
 from casckpt.odb.database import Database
 from casckpt.ops.ref_changes import changes
 from casckpt.plan.graph import ancestors
-from casckpt.plan.revision import id_prefix
-from casckpt.units import format_count
+from casckpt.plan.names import NUMBERS, TEXTS
+from casckpt.plan.revision import CONFIG, With, id_prefix
+from casckpt.units import format_count, parse_number
 
 if TYPE_CHECKING:
     from casckpt.plan.filters import Filter
 
 _SEARCH = 1_000_000
-"""How many commits are looked at for one step or epoch."""
+"""How many commits are looked at for one value."""
 _LISTED = 5
 
 
@@ -85,19 +88,27 @@ def listed(database: Database, identities: list[CommitId]) -> str:
     return ", ".join(shown) + (f" and {format_count(rest)} more" if rest else "")
 
 
-def matching(line: Iterable[tuple[CommitId, Commit]], wanted: Filter) -> Iterator[tuple[CommitId, Commit]]:
+def matching(
+    line: Iterable[tuple[CommitId, Commit]], wanted: Filter, tags: Mapping[CommitId, Sequence[str]]
+) -> Iterator[tuple[CommitId, Commit]]:
     """The commits of a line that a filter wants, one by one.
+
+    Args:
+        tags: names of the tags of the commits that have any.
 
     Raises:
         MetricNotFound: there were commits and none was wanted, and no one had a metric that the filter compares: more
             likely a slip than an answer.
     """
+    from casckpt.plan.filters import Subject  # whoever parsed the filter has imported it
+
+    now_ns = time.time_ns()
     metrics: set[str] = set()
     found, looked = False, False
     for identity, commit in line:
         looked = True
         metrics |= commit.metrics.keys()
-        if wanted.matches(commit):
+        if wanted.matches(Subject(commit, now_ns, tuple(tags.get(identity, ())))):
             found = True
             yield identity, commit
     if looked and not found:
@@ -106,18 +117,99 @@ def matching(line: Iterable[tuple[CommitId, Commit]], wanted: Filter) -> Iterato
                 raise MetricNotFound(metric=key.name, problem=_those_there_are(key.name, metrics))
 
 
-def at(database: Database, start: CommitId, key: str, number: int | float) -> CommitId | str:
-    """The newest ancestor whose step or epoch is a number; if none is, the nearest ones in words."""
-    near: dict[int | float, CommitId] = {}
+def newest_with(database: Database, start: CommitId, wanted: With) -> CommitId | str:
+    """The newest ancestor, itself included, that has a value; if none has, what there is instead, in words.
+
+    Cost: one index look-up a commit; for a key of the config also one read for each different config.
+    """
+    seen: dict[int | float | str, CommitId] = {}
+    names: set[str] = set()
+    value_of = _Configs(database, wanted.key.removeprefix(CONFIG)) if wanted.key.startswith(CONFIG) else None
     for identity, commit in islice(ancestors([start], database.commit), _SEARCH):
-        value: int | float | None = commit.step if key == "step" else commit.epoch
-        if value == number:
-            return identity
+        value: int | float | str | None
+        if value_of is not None:
+            value = value_of(commit)
+        elif wanted.key in (*NUMBERS, *TEXTS):
+            value = getattr(commit, wanted.key)
+        else:
+            value = commit.metrics.get(wanted.key)
+            names |= commit.metrics.keys()
         if value is not None:
-            near.setdefault(value, identity)
-    closest = sorted(sorted(near, key=lambda value: abs(value - number))[:2])
-    words = " and ".join(f"{value} ({near[value].hex()[:12]})" for value in closest)
-    return f"nearest are {words}" if len(closest) > 1 else f"the nearest is {words}" if closest else ""
+            if _is_same(value, wanted.value):
+                return identity
+            seen.setdefault(value, identity)
+    return _without(wanted, seen, names if value_of is None else value_of.names)
+
+
+class _Configs:
+    """The number or text that configs of commits have at a path of keys. Each config is read once."""
+
+    def __init__(self, database: Database, path: str) -> None:
+        self._database = database
+        self._path = path
+        self._known: dict[ObjectId, int | float | str | None] = {}
+        self.names: set[str] = set()
+        """The keys there are where the path ends or could not be followed, of all configs looked at."""
+
+    def __call__(self, commit: Commit) -> int | float | str | None:
+        if commit.config is None:
+            return None
+        if commit.config not in self._known:
+            self._known[commit.config] = self._read(commit.config)
+        return self._known[commit.config]
+
+    def _read(self, identity: ObjectId) -> int | float | str | None:
+        found = decode(self._database.read(identity, Kind.META), "a config")
+        followed, rest = CONFIG, self._path
+        while rest:
+            named = _children(found)
+            # A key may have dots of its own: then it can only be the last one.
+            key, _, after = (rest, "", "") if rest in named else rest.partition(".")
+            if key not in named:
+                self.names |= {followed + name for name in named}
+                return None
+            found, followed, rest = named[key], f"{followed}{key}.", after
+        if isinstance(found, dict | list):
+            self.names |= {followed + name for name in _children(found)}
+            return None
+        if found is None or isinstance(found, bool):
+            return {None: "null", True: "true", False: "false"}[found]
+        return found if isinstance(found, int | float) else str(found)
+
+
+def _children(value: Any) -> dict[str, Any]:
+    """What a value of a config holds, by key or place."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return {str(key): item for key, item in pairs}
+
+
+def _is_same(value: int | float | str, wanted: int | float | str) -> bool:
+    if isinstance(wanted, str) and not isinstance(value, str):
+        # A number of a config, of which the text says more: 1e-4 is 0.0001.
+        number = parse_number(wanted)
+        return number is not None and _is_same(value, number)
+    # NaN equals nothing, but who asks for it wants those that are.
+    return value == wanted or (_is_nan(value) and _is_nan(wanted))
+
+
+def _is_nan(value: int | float | str) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _without(wanted: With, seen: dict[int | float | str, CommitId], names: set[str]) -> str:
+    """Why no commit has a value: the nearest ones, or the keys that may have been meant."""
+    key, value = wanted
+    if not seen and key not in (*NUMBERS, *TEXTS):
+        return f"no commit has {key!r}; {_those_there_are(key, names)}"
+    shown = list(seen)
+    if isinstance(value, str):
+        words = ", ".join(f"{found} ({seen[found].hex()[:12]})" for found in shown[:_LISTED])
+        return f"no commit with {key} {value!r}" + (f"; there are {words}" if words else "")
+    numbers = [found for found in shown if not isinstance(found, str) and math.isfinite(found)]
+    closest = sorted(sorted(numbers, key=lambda found: abs(found - value))[:2]) if math.isfinite(value) else []
+    words = " and ".join(f"{found} ({seen[found].hex()[:12]})" for found in closest)
+    near = f"; nearest are {words}" if len(closest) > 1 else f"; the nearest is {words}" if closest else ""
+    return f"no commit at {key} {value}{near}"
 
 
 def close_names(name: str, known: Iterable[str]) -> list[str]:

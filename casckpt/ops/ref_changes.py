@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING
 
 from casckpt.format.entry import Entry
 from casckpt.odb.database import Database
 from casckpt.odb.journal import file_name
 from casckpt.odb.notices import warn
-from casckpt.ops.reports import RefChange
+
+if TYPE_CHECKING:
+    from casckpt.ops.reports import RefChange
 
 
 def changes(database: Database, names: Collection[str] | None) -> Iterator[RefChange]:
@@ -29,6 +32,8 @@ def _changes_in(
     Args:
         is_oldest: whether the file before it is not there, so that its snapshot says what is known of that.
     """
+    from casckpt.ops.reports import RefChange  # slow to import, and whoever only may need a change starts without it
+
     tail = database.journal.read_file(number)
     if tail.gaps:
         warn("frames of %s are damaged, and what refs they changed is not known", file_name(number))

@@ -8,6 +8,7 @@ from typing import Any
 
 from casckpt.ops.value_reports import ValueDiff
 from casckpt.ops.values import CommitInfo
+from casckpt.plan.fields import NO_DIFFERENCES, MetadataDifferences
 from casckpt.units import json_number, rfc3339
 
 
@@ -81,6 +82,43 @@ class RefChange:
 
 
 @dataclass(frozen=True, slots=True)
+class BlameLine:
+    """The commit in which a leaf changed last, or in which those did that begin with a path."""
+
+    path: str
+    leaves: int
+    """How many leaves the line is about, of `of` that begin with the path: 1 of 1 for a leaf."""
+    of: int
+    change: str
+    """changed; added: its first parent had no such path; first: the same since the line began."""
+    id: str
+    run: str
+    step: int | None
+    time_ns: int
+    commits: int
+    """Of how many commits of the line this has been the state, up to the one asked for."""
+    exact: bool
+    """False: it may have been earlier, as commits before this one have no tree any more."""
+    shared: bool
+    """It is only known that a chunk changed which holds other small leaves too."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "path": self.path,
+            "leaves": self.leaves,
+            "of": self.of,
+            "change": self.change,
+            "id": self.id,
+            "run": self.run,
+            "step": self.step,
+            "time": rfc3339(self.time_ns),
+            "commits": self.commits,
+            "exact": self.exact,
+            "shared": self.shared,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class LeafChange:
     """A leaf that differs between two commits; `change` is added, removed, changed, or kind (other type or shape).
 
@@ -125,11 +163,17 @@ class Diff:
     """Plain bytes of the later commit."""
     values: ValueDiff | None = None
     """How far the numbers are apart; None if not asked for."""
+    metadata: MetadataDifferences = NO_DIFFERENCES
+    """What differs in the config, environment, code and data they were made with."""
+    parts: tuple[str, ...] = ("metadata", "tree")
+    """What was compared; the fields of the other part are empty."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "before": self.before.to_dict(),
             "after": self.after.to_dict(),
+            "parts": list(self.parts),
+            **self.metadata.to_dict(),
             "metrics": {
                 name: [None if value is None else json_number(value) for value in pair]
                 for name, pair in self.metrics.items()

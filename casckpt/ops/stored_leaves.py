@@ -113,14 +113,7 @@ def stored_leaves(database: Database, identity: CommitId) -> dict[str, StoredLea
 def _component_leaves(loader: Loader, loaded: LoadedComponent) -> Iterator[StoredLeaf]:
     runs: dict[int, tuple[Run, ...]] = {}
     for info in loaded.leaves():
-        inside: tuple[Any, ...] = (
-            info.kind,
-            info.dtype,
-            info.shape,
-            info.offset,
-            _order(info),
-            _comparable(info.value),
-        )
+        inside = inside_of(info)
         if info.blob is None:
             yield StoredLeaf(info, inside, (), 0, loader, loaded)
             continue
@@ -130,6 +123,11 @@ def _component_leaves(loader: Loader, loaded: LoadedComponent) -> Iterator[Store
         if info.blob not in runs:
             runs[info.blob] = tuple((span.chunk, span.start, span.length) for span in loader.spans(loaded, info.blob))
         yield StoredLeaf(info, inside, runs[info.blob], size, loader, loaded)
+
+
+def inside_of(info: LeafInfo) -> tuple[Any, ...]:
+    """What a tree says of a leaf besides where its bytes are, as values that compare by type and bits."""
+    return (info.kind, info.dtype, info.shape, info.offset, _order(info), _comparable(info.value))
 
 
 def _order(info: LeafInfo) -> tuple[Any, ...]:

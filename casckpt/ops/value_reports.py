@@ -45,6 +45,19 @@ class Measures:
 
 
 @dataclass(frozen=True, slots=True)
+class Overlap:
+    """Along which axis a leaf was resized: its first `compared` entries are in both commits and were compared."""
+
+    axis: int
+    compared: int
+    before: int
+    after: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"axis": self.axis, "compared": self.compared, "before": self.before, "after": self.after}
+
+
+@dataclass(frozen=True, slots=True)
 class ValueChange:
     """The numbers of one leaf in both commits; `path` and `change` are those of its `LeafChange`."""
 
@@ -53,10 +66,13 @@ class ValueChange:
     before: str
     after: str
     measures: Measures
+    overlap: Overlap | None = None
+    """Of a resized leaf the part that was compared; None if all of it was."""
 
     def to_dict(self) -> dict[str, Any]:
         words = {"path": self.path, "change": self.change, "before": self.before, "after": self.after}
-        return words | self.measures.to_dict()
+        overlap = None if self.overlap is None else self.overlap.to_dict()
+        return words | self.measures.to_dict() | {"overlap": overlap}
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,8 @@ class CommitInfo:
     children: tuple[str, ...] = ()
     dropped: str | None = None
     """The rule that dropped it, None if it can be checked out."""
+    thinned: tuple[str, ...] = ()
+    """Components that were dropped from it, while the others are still there."""
     schema: tuple[str, int] | None = None
     """Name and version of what its state means to the program that made it."""
     required: tuple[str, ...] = ()
@@ -86,8 +88,44 @@ class CommitInfo:
             "bytes_added": self.added,
             "refs": list(self.refs),
             "dropped": self.dropped,
+            "thinned": list(self.thinned),
             "schema": None if self.schema is None else list(self.schema),
             "required": list(self.required),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What goes on in a run, by its newest commits."""
+
+    state: str
+    """running, stopped, finished, failed, cancelled or preempted. A run that says nothing is running until three of
+    its usual intervals have passed without a commit, at least a minute."""
+    interval_ns: int | None
+    """The median time between recent commits; None with a single one."""
+    metric: str | None
+    """The metric of the rule for best, else the first one; None if there is none."""
+    recent: tuple[int | float | None, ...]
+    """Its values in the recent commits, the newest last."""
+    commits: int
+    """How many recent commits were looked at, at most 32."""
+    bad: int
+    """How many of them have a metric that is no finite number."""
+    bad_since: int | None
+    """The step of the first of those, if it has one."""
+    nbytes: int
+    """Plain bytes of all commits of the run, counted as if each were stored whole."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "state": self.state,
+            "interval_s": None if self.interval_ns is None else self.interval_ns / 1e9,
+            "metric": self.metric,
+            "recent": [None if value is None else json_number(value) for value in self.recent],
+            "commits": self.commits,
+            "bad": self.bad,
+            "bad_since": self.bad_since,
+            "bytes": self.nbytes,
         }
 
 
@@ -101,6 +139,8 @@ class RunInfo:
     best: CommitInfo | None
     rule: str | None
     """What `best` means, as `val/loss:min`; None if the run has no such rule."""
+    activity: Activity | None = None
+    """What goes on in it; None where that was not asked for."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -109,6 +149,7 @@ class RunInfo:
             "last": self.last.to_dict(),
             "best": None if self.best is None else self.best.to_dict(),
             "rule": self.rule,
+            "activity": None if self.activity is None else self.activity.to_dict(),
         }
 
 

@@ -3,14 +3,17 @@
     filter    = and { "or" and }
     and       = not { "and" not }
     not       = [ "not" ] ( condition | "(" filter ")" )
-    condition = key operator value | "has" key
+    condition = key operator value | "has" key | "nan" "(" metric ")"
     operator  = "<" | "<=" | ">" | ">=" | "=" | "!=" | "~"
-    key       = "step" | "epoch" | "run" | "kind" | "status" | "message" | "author" | metric
-    value     = number | text
+    key       = "step" | "epoch" | "time" | "age" | "run" | "kind" | "status" | "message" | "author" | "tag" | metric
+    value     = number | moment | duration | text
 
 A metric, and a text, is a word or stands in quotes, in which a backslash takes the next character as it is. A quoted
 key is always a metric, so one that is called `step` or `or` can be asked for too. What a commit does not have
-fulfils no comparison, not even `!=`.
+fulfils no comparison, not even `!=`. Of several tags one has to fulfil it.
+
+`~` compares with a pattern of `*` and `?`, not with a regular expression: what a hostile text could make of one takes
+time without bounds.
 """
 
 from __future__ import annotations
@@ -24,10 +27,14 @@ from typing import Any, NamedTuple
 
 from casckpt.errors import InvalidFilter
 from casckpt.format.commit import Commit
-from casckpt.units import parse_int
+from casckpt.plan.moments import SECOND, Moment, duration_text, parse_duration, parse_moment
+from casckpt.plan.names import NUMBERS
+from casckpt.plan.names import TEXTS as FIELDS
+from casckpt.units import parse_number
 
-NUMBERS = ("step", "epoch")
-TEXTS = ("run", "kind", "status", "message", "author")
+TEXTS = (*FIELDS, "tag")
+TIMES = ("time", "age")
+_KEYS = (*NUMBERS, *TIMES, *TEXTS)
 _RESERVED = ("and", "or", "not", "has")
 _MAX_NESTING = 32
 _TOKEN = re.compile(
@@ -36,10 +43,17 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _SPACE = re.compile(r"\s*")
-_NUMBER = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|inf)|nan", re.ASCII)
 _ORDERS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "=": operator.eq, "!=": operator.ne,
 }  # fmt: skip
+
+
+class Subject(NamedTuple):
+    """A commit, and what a filter asks for that it does not say itself."""
+
+    commit: Commit
+    now_ns: int = 0
+    tags: tuple[str, ...] = ()
 
 
 class Key(NamedTuple):
@@ -50,35 +64,53 @@ class Key(NamedTuple):
 
     def __str__(self) -> str:
         word = _TOKEN.fullmatch(self.name)
-        is_bare = word is not None and word["word"] == self.name and _NUMBER.fullmatch(self.name) is None
-        if not self.is_metric or (is_bare and self.name not in (*_RESERVED, *NUMBERS, *TEXTS)):
+        is_bare = word is not None and word["word"] == self.name and parse_number(self.name) is None
+        if not self.is_metric or (is_bare and self.name not in (*_RESERVED, *_KEYS)):
             return self.name
         return _quoted(self.name)
 
-    def value(self, commit: Commit) -> int | float | str | None:
-        """Its value in a commit, None if there is none."""
-        return commit.metrics.get(self.name) if self.is_metric else getattr(commit, self.name)
+    def values(self, subject: Subject) -> tuple[int | float | str | None, ...]:
+        """Its values in a commit: one, None if there is none, or those of all tags."""
+        commit = subject.commit
+        if self.is_metric:
+            return (commit.metrics.get(self.name),)
+        if self.name == "tag":
+            return subject.tags
+        if self.name in TIMES:
+            return (commit.time_ns if self.name == "time" else subject.now_ns - commit.time_ns,)
+        return (getattr(commit, self.name),)
 
 
 class Condition(NamedTuple):
-    """A comparison with a number or a text."""
+    """A comparison with a number, a text, a moment, or of the age with seconds."""
 
     key: Key
     operator: str
-    value: int | float | str
+    value: int | float | str | Moment
 
     def __str__(self) -> str:
-        return f"{self.key} {self.operator} {_quoted(self.value) if isinstance(self.value, str) else repr(self.value)}"
+        value = self.value
+        if isinstance(value, Moment):
+            shown = _quoted(str(value))
+        elif self.key == _AGE:
+            shown = duration_text(int(value))
+        else:
+            shown = _quoted(value) if isinstance(value, str) else repr(value)
+        return f"{self.key} {self.operator} {shown}"
 
-    def matches(self, commit: Commit) -> bool:
-        found = self.key.value(commit)
-        if found is None:
-            return False
+    def matches(self, subject: Subject) -> bool:
+        wanted = self.value.at(subject.now_ns) if isinstance(self.value, Moment) else self.value
+        if self.key == _AGE and not isinstance(wanted, str):
+            wanted = wanted * SECOND
+        return any(found is not None and self._fits(found, wanted) for found in self.key.values(subject))
+
+    def _fits(self, found: int | float | str, wanted: int | float | str) -> bool:
         if self.operator == "~":
-            return fnmatchcase(str(found), str(self.value))
-        if self.value != self.value:  # NaN equals nothing, but who asks for it wants those that are
+            return fnmatchcase(str(found), str(wanted))
+        # NaN equals nothing, but who asks for it wants those that are.
+        if isinstance(wanted, float) and math.isnan(wanted):
             return (self.operator, math.isnan(float(found))) in (("=", True), ("!=", False))
-        return _ORDERS[self.operator](found, self.value)
+        return _ORDERS[self.operator](found, wanted)
 
     def compared(self) -> Iterator[Key]:
         yield self.key
@@ -92,8 +124,8 @@ class Has(NamedTuple):
     def __str__(self) -> str:
         return f"has {self.key}"
 
-    def matches(self, commit: Commit) -> bool:
-        return self.key.value(commit) not in (None, "")
+    def matches(self, subject: Subject) -> bool:
+        return any(found not in (None, "") for found in self.key.values(subject))
 
     def compared(self) -> Iterator[Key]:
         yield from ()
@@ -107,8 +139,8 @@ class Not(NamedTuple):
     def __str__(self) -> str:
         return f"not {self.part}" if isinstance(self.part, Condition | Has) else f"not ({self.part})"
 
-    def matches(self, commit: Commit) -> bool:
-        return not self.part.matches(commit)
+    def matches(self, subject: Subject) -> bool:
+        return not self.part.matches(subject)
 
     def compared(self) -> Iterator[Key]:
         return self.part.compared()
@@ -127,8 +159,8 @@ class Several(NamedTuple):
         """A part in parentheses if they change the meaning: `and` binds closer than `or`."""
         return f"({part})" if isinstance(part, Several) and (self.word, part.word) != ("or", "and") else str(part)
 
-    def matches(self, commit: Commit) -> bool:
-        found = (part.matches(commit) for part in self.parts)
+    def matches(self, subject: Subject) -> bool:
+        found = (part.matches(subject) for part in self.parts)
         return all(found) if self.word == "and" else any(found)
 
     def compared(self) -> Iterator[Key]:
@@ -138,6 +170,7 @@ class Several(NamedTuple):
 
 
 Filter = Condition | Has | Not | Several
+_AGE = Key("age", is_metric=False)
 
 
 def parse_filter(text: str) -> Filter:
@@ -204,23 +237,37 @@ class _Parser:
             return found
         if self._take("word", "has"):
             return Has(self._key())
+        if self._take("word", "nan"):
+            return self._nan()
         return self._condition()
+
+    def _nan(self) -> Condition:
+        opening = self._tokens[self._next]
+        if not self._take("paren", "("):
+            raise self._error(opening.at, "expected the '(' of nan(METRIC)")
+        at = self._tokens[self._next].at
+        key = self._key()
+        if not key.is_metric:
+            raise self._error(at, f"{key} is never NaN: nan(METRIC) names a metric")
+        if not self._take("paren", ")"):
+            raise self._error(self._tokens[self._next].at, "expected the ')' of nan(METRIC)")
+        return Condition(key, "=", math.nan)
 
     def _key(self) -> Key:
         token = self._tokens[self._next]
         is_name = token.kind == "quoted" or (
-            token.kind == "word" and token.text not in _RESERVED and _NUMBER.fullmatch(token.text) is None
+            token.kind == "word" and token.text not in _RESERVED and parse_number(token.text) is None
         )
         if not is_name:
-            raise self._error(token.at, f"expected a metric or one of {', '.join((*NUMBERS, *TEXTS))}")
+            raise self._error(token.at, f"expected a metric or one of {', '.join(_KEYS)}")
         self._next += 1
         if token.kind == "quoted":
             return Key(_unquoted(token.text), is_metric=True)
-        return Key(token.text, token.text not in (*NUMBERS, *TEXTS))
+        return Key(token.text, token.text not in _KEYS)
 
     def _condition(self) -> Condition:
         key = self._key()
-        is_text = not key.is_metric and key.name in TEXTS
+        is_text, is_time = (not key.is_metric and key.name in names for names in (TEXTS, TIMES))
         sign = self._tokens[self._next]
         if sign.kind != "operator":
             raise self._error(sign.at, f"expected one of {' '.join(_ORDERS)} ~ after {key}")
@@ -228,23 +275,32 @@ class _Parser:
             raise self._error(sign.at, f"{key} is a text, which is compared with = != or ~")
         if not is_text and sign.text == "~":
             raise self._error(sign.at, f"{key} is a number, and ~ compares texts: {', '.join(TEXTS)}")
+        if is_time and sign.text in ("=", "!="):
+            raise self._error(sign.at, f"{key} is exact to the nanosecond: it is compared with < <= > or >=")
         value = self._tokens[self._next + 1]
         if value.kind not in ("word", "quoted"):
             doubled = " ('=' is written once)" if sign.text == value.text == "=" else ""
-            raise self._error(value.at, f"expected a {'text' if is_text else 'number'} after {sign.text}{doubled}")
+            wanted = "text" if is_text else "time" if is_time else "number"
+            raise self._error(value.at, f"expected a {wanted} after {sign.text}{doubled}")
         self._next += 2
+        word = _unquoted(value.text) if value.kind == "quoted" else value.text
         if is_text:
-            return Condition(key, sign.text, _unquoted(value.text) if value.kind == "quoted" else value.text)
-        return Condition(key, sign.text, self._number(key, value))
+            return Condition(key, sign.text, word)
+        return Condition(key, sign.text, self._time(key, value.at, word) if is_time else self._number(key, value))
+
+    def _time(self, key: Key, at: int, word: str) -> int | Moment:
+        found = parse_duration(word) if key == _AGE else parse_moment(word)
+        if found is None:
+            like = "age: write 2d or '90 min'" if key == _AGE else "time: write 2026-11-01, yesterday or '2 hours ago'"
+            raise self._error(at, f"{word} is no {like}")
+        return found
 
     def _number(self, key: Key, token: _Token) -> int | float:
-        if token.kind != "word" or _NUMBER.fullmatch(token.text) is None:
+        found = parse_number(token.text) if token.kind == "word" else None
+        if found is None:
             texts = f" (texts are {', '.join(TEXTS)})" if key.is_metric else ""
             raise self._error(token.at, f"{token.text} is no number, which {key} is compared with{texts}")
-        if token.text == "nan":
-            return math.nan
-        whole = parse_int(token.text)
-        return float(token.text) if whole is None else whole
+        return found
 
     def _take(self, kind: str, text: str) -> bool:
         token = self._tokens[self._next]

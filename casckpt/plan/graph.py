@@ -38,13 +38,15 @@ def ancestors(starts: Iterable[CommitId], lookup: Lookup) -> Iterator[tuple[Comm
 
 def between(
     left: CommitId, right: CommitId, lookup: Lookup, *, symmetric: bool = False
-) -> Iterator[tuple[CommitId, Commit]]:
+) -> Iterator[tuple[CommitId, Commit, bool]]:
     """The ancestors of `right` that are not of `left`, newest first; with `symmetric` those of either but not of both.
+
+    They come with True. Among them come, with False, the commits outside that the walk meets.
 
     Cost: the walk ends where the two lines have joined, however long the history before is.
     """
     wanted = (LEFT, RIGHT) if symmetric else (RIGHT,)
-    return ((identity, commit) for identity, commit, side in _sided(left, right, lookup, wanted) if side in wanted)
+    return ((identity, commit, side in wanted) for identity, commit, side in _sided(left, right, lookup, wanted))
 
 
 def newest_common(left: CommitId, right: CommitId, lookup: Lookup) -> CommitId | None:

@@ -10,6 +10,9 @@ import unicodedata
 from casckpt.errors import InvalidName
 
 HEADS = ("last", "best", "recovery")
+NUMBERS = ("step", "epoch")
+TEXTS = ("run", "kind", "status", "message", "author")
+"""What a commit says of itself that revisions and filters ask for; every other word is a metric."""
 _FORBIDDEN = frozenset("~^:@{}/\\*?[]\"'")
 _MAX_BYTES = 200
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self, cast
 
 from casckpt.errors import InvalidRetention
 from casckpt.plan.names import is_text
-from casckpt.units import DAY, format_duration, parse_duration, parse_int
+from casckpt.units import DAY, duration_text, parse_duration, parse_int
 
 BUCKETS = ("hourly", "daily", "weekly", "monthly", "yearly")
 WEAK = ("keep_periodic", *BUCKETS, "within")
@@ -41,7 +41,7 @@ class Every(NamedTuple):
 
     def __str__(self) -> str:
         if self.of == "time":
-            return format_duration(self.length)
+            return duration_text(self.length)
         return f"{self.length} {self.of}" + ("s" if self.length > 1 else "")
 
     @classmethod
@@ -263,7 +263,7 @@ def _duration(key: str, value: object) -> str:
     if found is None or found > _MAX_DURATION:
         problem = f"it is a length of time up to 100 years, as '30d', '12h' or '10min', not {_shown(value)}"
         raise InvalidRetention(key=key, problem=problem)
-    return format_duration(found)
+    return duration_text(found)
 
 
 def _days(key: str, value: object) -> int | float:

@@ -10,7 +10,9 @@
     suffix   = "~" [ n ]            n-th first parent
              | "^" [ n ]            n-th parent
              | "@{" n "}"           the n-th earlier value of a ref; only behind its name
-             | "@step=" n | "@epoch=" n
+             | "@{" moment "}"      what a ref named at a time (plan.moments); only behind its name
+             | "@" key "=" value    the newest ancestor that has the value
+    key      = "step" | "epoch" | "run" | "kind" | "status" | "message" | "author" | "config." key { "." key } | metric
 
 `@` and heads alone are those of the current run. Which of several meanings a bare word has is decided by whoever
 looks it up, in the order exact ref, tag, run, head, id. Text that begins like `best(`, `run/best(` or `fork(` is never
@@ -21,34 +23,57 @@ Where a part of a commit can be named, it follows after a `:`, as in `gpt/best:o
 
 from __future__ import annotations
 
-import contextlib
 import math
 import re
 from typing import NamedTuple
 
 from casckpt.errors import InvalidRevision
-from casckpt.units import parse_int
+from casckpt.plan.moments import Moment, parse_moment
+from casckpt.plan.names import TEXTS
+from casckpt.units import parse_int, parse_number
 
+CONFIG = "config."
+"""A key that begins so is a path in the config of a commit."""
 _SUFFIX = re.compile(
-    r"~(?P<back>\d{0,18})|\^(?P<parent>\d{0,18})|@\{(?P<earlier>\d{1,18})\}"
-    r"|@(?P<key>step|epoch)=(?P<value>[0-9.eE+-]+)"
+    r"~(?P<back>\d{0,18})|\^(?P<parent>\d{0,18})|@\{(?P<earlier>\d{1,18})\}|@\{(?P<when>[^{}]*)\}"
+    r"|@(?P<key>[^~^:@{}=]+)=(?P<value>[^~^:@{}]*)"
 )
+_BEFORE_PATH = re.compile(r"(?:[^:@]++|@\{[^{}]*\}|@)*+")
 _NAME = re.compile(r"[^~^@]+|@")
 _CALL = re.compile(r"(?P<fork>fork)\(|best\(|(?:runs/)?(?P<run>(?:(?!\.\.)[^~^@:/])+)/best\(")
 _ID = "id:"
 _MAX_COUNT = 1 << 32
 _MAX_NESTING = 16
-_FORMS = {"back": "~{}", "parent": "^{}", "earlier": "@{{{}}}", "step": "@step={}", "epoch": "@epoch={}"}
+_FORMS = {"back": "~{}", "parent": "^{}", "earlier": "@{{{}}}"}
 
 
 class Suffix(NamedTuple):
-    """One step from a commit to another: `kind` is `back`, `parent`, `earlier`, `step` or `epoch`."""
+    """So many steps from a commit or value to another: `kind` is `back`, `parent` or `earlier`."""
 
     kind: str
-    number: int | float
+    number: int
 
     def __str__(self) -> str:
         return _FORMS[self.kind].format(self.number)
+
+
+class When(NamedTuple):
+    """What a ref named at a time."""
+
+    moment: Moment
+
+    def __str__(self) -> str:
+        return f"@{{{self.moment}}}"
+
+
+class With(NamedTuple):
+    """The newest ancestor that has a value: a number of step, epoch and metrics, else the text as it was given."""
+
+    key: str
+    value: int | float | str
+
+    def __str__(self) -> str:
+        return f"@{self.key}={self.value}"
 
 
 class Best(NamedTuple):
@@ -78,7 +103,7 @@ class Revision(NamedTuple):
     """A parsed revision: `str()` gives text with the same meaning."""
 
     base: str | Best | Fork
-    suffixes: tuple[Suffix, ...] = ()
+    suffixes: tuple[Suffix | When | With, ...] = ()
 
     def __str__(self) -> str:
         return str(self.base) + "".join(map(str, self.suffixes))
@@ -123,29 +148,31 @@ def parse_range(text: str) -> Range | None:
 def split_path(text: str) -> tuple[str, str | None]:
     """A revision, and the path in its commit that follows after the first `:`; None without one.
 
-    No name and no suffix has a `:`, so the first one ends the revision, but for that of `id:`, which belongs to an id
-    prefix, as in `id:face:model/weight`, and those within the parentheses of `best(` and `fork(`. A run or tag called
-    `id` is given a path as `runs/id:...` or `tags/id:...`.
+    Names have no `:`, so the first one ends the revision, but for that of `id:`, which belongs to an id prefix, as in
+    `id:face:model/weight`, and those within the parentheses of `best(` and `fork(` and the braces of `@{TIME}`. A run
+    or tag called `id` is given a path as `runs/id:...` or `tags/id:...`.
     The path is what follows, unchanged; it may hold further `:` and may be empty.
     """
     start = len(_ID) if text.startswith(_ID) else _call_end(text)
-    end = text.find(":", start)
-    return (text, None) if end < 0 else (text[:end], text[end + 1 :])
+    before = _BEFORE_PATH.match(text, start)
+    end = len(text) if before is None else before.end()
+    return (text, None) if end == len(text) else (text[:end], text[end + 1 :])
 
 
 def _parse(text: str, nesting: int) -> Revision:
     if text.find("..", _call_end(text)) >= 0:
         raise InvalidRevision(text=text, problem="'..' makes it a range of commits, and one commit is needed here")
     base, position = _base(text, nesting)
-    suffixes: list[Suffix] = []
+    suffixes: list[Suffix | When | With] = []
     while position < len(text):
         found = _SUFFIX.match(text, position)
         if found is None:
-            problem = f"{text[position:]!r} is no suffix; they are ~n, ^n, @{{n}}, @step=n and @epoch=n"
+            problem = f"{text[position:]!r} is no suffix; they are ~n, ^n, @{{n}}, @{{TIME}} and @KEY=VALUE"
             raise InvalidRevision(text=text, problem=problem)
         suffix = _suffix(text, found)
-        if suffix.kind == "earlier" and (suffixes or not isinstance(base, str) or base.startswith(_ID)):
-            raise InvalidRevision(text=text, problem="@{n} follows the name of a run, head or tag, and nothing else")
+        if is_earlier(suffix) and (suffixes or not isinstance(base, str) or base.startswith(_ID)):
+            problem = "@{n} and @{TIME} follow the name of a run, head or tag, and nothing else"
+            raise InvalidRevision(text=text, problem=problem)
         suffixes.append(suffix)
         position = found.end()
     return Revision(base, tuple(suffixes))
@@ -214,22 +241,35 @@ def _call_end(text: str) -> int:
     return 0 if end is None else end + 1
 
 
-def _suffix(text: str, found: re.Match[str]) -> Suffix:
-    key, value = found["key"], found["value"]
-    if key is not None:
-        number: int | float | None = parse_int(value)
-        if number is None and key == "epoch":
-            with contextlib.suppress(ValueError):
-                number = float(value)
-            number = number if number is not None and math.isfinite(number) else None
-        if number is None:
-            raise InvalidRevision(text=text, problem=f"{value!r} is no {key}")
-        return Suffix(key, number)
-    kind = next(kind for kind in ("back", "parent", "earlier") if found[kind] is not None)
+def _suffix(text: str, found: re.Match[str]) -> Suffix | When | With:
+    if found["key"] is not None:
+        return With(found["key"], _value(text, found["key"], found["value"]))
+    if found["when"] is not None:
+        moment = parse_moment(found["when"])
+        if moment is None:
+            problem = f"{found['when']!r} is no number and no time; times are as 2026-11-01T12:30:00Z, 2026-11-01, "
+            raise InvalidRevision(text=text, problem=problem + "yesterday or '2 hours ago'")
+        return When(moment)
+    kind = next(kind for kind in _FORMS if found[kind] is not None)
     count = int(found[kind] or 1)
     if count > _MAX_COUNT:
         raise InvalidRevision(text=text, problem=f"{count} is too far back")
     return Suffix(kind, count)
+
+
+def _value(text: str, key: str, value: str) -> int | float | str:
+    if key in TEXTS or key.startswith(CONFIG):
+        return value
+    number = parse_int(value) if key == "step" else parse_number(value)
+    if number is None or (key == "epoch" and not math.isfinite(number)):
+        wanted = key if key in ("step", "epoch") else f"number, which metric {key!r} is compared with"
+        raise InvalidRevision(text=text, problem=f"{value!r} is no {wanted}")
+    return number
+
+
+def is_earlier(suffix: Suffix | When | With) -> bool:
+    """Whether a suffix asks for another value of a name, and not for another commit."""
+    return isinstance(suffix, When) or (isinstance(suffix, Suffix) and suffix.kind == "earlier")
 
 
 def id_prefix(base: str) -> tuple[bytes, str] | None:

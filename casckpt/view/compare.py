@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from typing import Any
 
 from casckpt.ops.reports import Diff, LeafChange
-from casckpt.ops.value_reports import Measures, ValueDiff
+from casckpt.ops.value_reports import Measures, Overlap, ValueDiff
+from casckpt.plan.fields import MISSING, FieldDifference, MetadataDifferences
 from casckpt.units import format_bytes, format_count
 from casckpt.view import text as t
 from casckpt.view.history import named
+from casckpt.view.json import plain
 from casckpt.view.text import Cell, Look, safe
 
 Lines = Iterator[str]
@@ -26,8 +30,9 @@ _WORDS = {
 
 
 def differs(diff: Diff) -> bool:
-    """Whether there is any difference in what the two hold or measured."""
-    return bool(diff.leaves) or any(not _same(*pair) for pair in diff.metrics.values())
+    """Whether there is any difference in what the two hold, measured or were made with."""
+    same = diff.metadata.is_empty and all(_same(*pair) for pair in diff.metrics.values())
+    return bool(diff.leaves) or not same
 
 
 def _same(before: int | float | None, after: int | float | None) -> bool:
@@ -37,19 +42,58 @@ def _same(before: int | float | None, after: int | float | None) -> bool:
 
 
 def diff_lines(diff: Diff, look: Look, *, top: int) -> Iterator[str]:
-    """Metrics, counts, shared bytes, the `top` leaves that differ most (0: all), and as many by their values."""
+    """Metrics, configuration, and what differs between the states: the `top` leaves that differ most (0: all)."""
+    yield f"{named(diff.before)} {look.arrow} {named(diff.after)}"
+    metrics = list(t.columns((_metric_cells(name, *pair, look) for name, pair in diff.metrics.items()), look))
+    for number, line in enumerate(metrics):
+        yield (look.paint(t.LABEL, "metrics") if number == 0 else " " * 7) + "  " + line
+    yield from metadata_lines(diff.metadata, look)
+    if "tree" in diff.parts:
+        yield from tree_lines(diff, look, top=top)
+
+
+def metadata_lines(found: MetadataDifferences, look: Look, titles: Sequence[str] = ()) -> Lines:
+    """The fields that differ, by what they are of, below how many are equal; with a title for each side."""
+    for name, fields in zip(found._fields, found, strict=True):
+        if not fields.different:
+            continue
+        equal = look.paint(t.MUTED, f"{format_count(fields.equal)} equal")
+        yield f"{look.paint(t.LABEL, name)}  {equal}"
+        rows = [_field_cells(field, look) for field in fields.different]
+        if titles:
+            rows.insert(0, [Cell(""), Cell(""), *_sides([Cell(safe(title), t.MUTED) for title in titles], Cell(""))])
+        yield from t.columns(rows, look, indent="  ")
+
+
+def _field_cells(field: FieldDifference, look: Look) -> list[Cell]:
+    first, *others = (value is MISSING for value in field.values)
+    mark = "+" if first and not any(others) else "-" if all(others) and not first else "~"
+    role = {"+": t.ADDED, "-": t.REMOVED}.get(mark, t.CHANGED)
+    values = ["-" if value is MISSING else _json(value, look) for value in field.values]
+    cells = [Cell(value, cut=True) for value in values]
+    return [Cell(mark, role), Cell(safe(field.path) or "(value)", role, cut=True), *_sides(cells, Cell(look.arrow))]
+
+
+def _json(found: Any, look: Look) -> str:
+    """A value of a configuration as JSON on one line."""
+    return safe(json.dumps(plain(found), ensure_ascii=look.ascii))
+
+
+def _sides(cells: list[Cell], arrow: Cell) -> list[Cell]:
+    """Two sides have an arrow between them, more stand side by side."""
+    return [cells[0], arrow, cells[1]] if len(cells) == 2 else cells
+
+
+def tree_lines(diff: Diff, look: Look, *, top: int) -> Lines:
+    """Counts, shared bytes, the `top` leaves that differ most (0: all), and as many by their values."""
     counts = Counter(leaf.change for leaf in diff.leaves)
     parts = [f"{format_count(counts[kind])} {word}" for kind, word in _WORDS.items() if counts[kind]]
     share = f" ({100 * diff.equal_bytes / diff.total_bytes:.1f} %)" if diff.total_bytes else ""
-    yield f"{named(diff.before)} {look.arrow} {named(diff.after)}"
     yield f"{look.paint(t.LABEL, 'leaves')}   {', '.join([*parts, f'{format_count(diff.equal)} equal'])}"
     yield (
         f"{look.paint(t.LABEL, 'bytes')}    {format_bytes(diff.equal_bytes)} of {format_bytes(diff.total_bytes)} "
         f"are in both{share}"
     )
-    metrics = list(t.columns((_metric_cells(name, *pair, look) for name, pair in diff.metrics.items()), look))
-    for number, line in enumerate(metrics):
-        yield (look.paint(t.LABEL, "metrics") if number == 0 else " " * 7) + "  " + line
     measured = set() if diff.values is None else {leaf.path for leaf in diff.values.leaves}
     leaves = [leaf for leaf in diff.leaves if leaf.path not in measured]
     yield from _first((_leaf_cells(leaf, look) for leaf in leaves), len(leaves), top, look)
@@ -69,7 +113,7 @@ def _value_lines(values: ValueDiff, equal: int, look: Look, top: int) -> Lines:
     """Measures by leaf and by group, and how much was read for them."""
     leaves = (
         [Cell("~", t.CHANGED), Cell(safe(leaf.path), t.CHANGED, cut=True), Cell(_form(leaf.before, leaf.after, look)),
-         *_measure_cells(leaf.measures)]
+         *_measure_cells(leaf.measures), Cell(_overlap(leaf.overlap), t.MUTED)]
         for leaf in values.leaves
     )  # fmt: skip
     yield from _first(leaves, len(values.leaves), top, look, _titles("values", "type"))
@@ -107,6 +151,16 @@ def _measure_cells(measures: Measures) -> list[Cell]:
         if before or after
     ]
     return [*(Cell(text, right=True) for text in found), Cell(", ".join(bad), t.BAD)]
+
+
+def _overlap(overlap: Overlap | None) -> str:
+    """Which part of a resized leaf the measures are about."""
+    if overlap is None:
+        return ""
+    what = "rows" if overlap.axis == 0 else f"axis {overlap.axis}"
+    rest = overlap.after - overlap.before
+    more = f"{format_count(abs(rest))} {'new' if rest > 0 else 'gone'}"
+    return f"{what} 0:{overlap.compared} compared, {more}"
 
 
 def _share(share: float) -> str:

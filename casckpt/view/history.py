@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from casckpt.ops.values import CommitInfo
 from casckpt.units import format_bytes, format_count, format_ratio, rfc3339
@@ -14,43 +15,95 @@ from casckpt.view.json import plain
 from casckpt.view.text import Cell, Look, safe
 
 if TYPE_CHECKING:
+    from casckpt.ops.relatives import Relatives
     from casckpt.ops.reports import CheckoutReport, LeafSummary, RefChange
+    from casckpt.ops.storage import ComponentStorage, StorageInfo
 
 METRICS_SHOWN = 4
 BLOCK_COMMITS = 50
 """So many rows of a log are aligned with each other, and read before the first is printed."""
 VALUE_WIDTH = 60
+RELATIVES_SHOWN = 20
+TROUBLED = ("failed", "cancelled")
 _HEADS = {"last": 0, "best": 1, "recovery": 2}
 
 
-def log_lines(commits: Iterable[CommitInfo], look: Look, *, oneline: bool = False) -> Iterator[str]:
-    """A line a commit, aligned block by block as they come; without `oneline` its message follows, indented."""
-    for block in _blocks(commits):
-        lines = t.columns((commit_cells(commit, look) for commit in block), look)
+class LogForm(NamedTuple):
+    """What a log says of each commit: its message, the metrics of these names in this order, what it changed."""
+
+    messages: bool = True
+    metrics: tuple[str, ...] | None = None
+    stat: Callable[[CommitInfo], StorageInfo | None] | None = None
+
+
+FULL = LogForm()
+
+
+def log_lines(commits: Iterable[CommitInfo], look: Look, form: LogForm = FULL) -> Iterator[str]:
+    """A line a commit, aligned block by block as they come, no column narrower than before; then what lies below."""
+    widths: list[int] = []
+    for block in blocks(commits):
+        lines = t.columns((commit_cells(commit, look, form.metrics) for commit in block), look, least=widths)
         for commit, line in zip(block, lines, strict=True):
             yield line
-            if commit.message and not oneline:
-                yield from (f"    {line}".rstrip() for line in message_lines(commit))
+            yield from lines_below(commit, form)
 
 
-def _blocks(commits: Iterable[CommitInfo]) -> Iterator[list[CommitInfo]]:
-    rest = iter(commits)
+_One = TypeVar("_One")
+
+
+def blocks(rows: Iterable[_One]) -> Iterator[list[_One]]:
+    """As many rows at a time as are aligned with each other."""
+    rest = iter(rows)
     while block := list(islice(rest, BLOCK_COMMITS)):
         yield block
 
 
-def commit_cells(commit: CommitInfo, look: Look) -> list[Cell]:
-    """A commit in one row: id, run, step, metrics, bytes added, age, refs, and what is unusual about it."""
+def lines_below(commit: CommitInfo, form: LogForm) -> Iterator[str]:
+    """What a log says below the line of a commit, indented: what it changed, and its message."""
+    found = None if form.stat is None else form.stat(commit)
+    if found is not None:
+        yield f"    {stat(found)}"
+    if commit.message and form.messages:
+        yield from (f"    {line}".rstrip() for line in message_lines(commit))
+
+
+def stat(found: StorageInfo) -> str:
+    """What a commit changed, in a line: leaves and bytes, compared with its first parent by ids."""
+    leaves, size = t.plural(found.leaves, "leaf", "leaves"), format_bytes(found.nbytes)
+    if found.parent is None:
+        return f"{leaves}, {size}"
+    counts = [(found.leaves_added, "added"), (found.leaves_removed, "removed"), (found.leaves_changed, "changed")]
+    words = ", ".join(f"{format_count(count)} {word}" for count, word in counts if count) or "none changed"
+    return f"{leaves}: {words}; {format_bytes(found.nbytes - found.shared)} of {size} new"
+
+
+def commit_cells(commit: CommitInfo, look: Look, keys: Sequence[str] | None = None) -> list[Cell]:
+    """A commit in one row: id, run, step, metrics, bytes added, age, refs, and what is unusual about it.
+
+    Args:
+        keys: the metrics to show, a column each; without it the first few in one.
+    """
+    metrics = commit.metrics
     return [
         Cell(look.id(commit.id), t.ID),
         Cell(safe(commit.run), cut=True),
         Cell(step(commit)),
-        Cell(t.metrics(commit.metrics, METRICS_SHOWN)),
+        *(
+            [Cell(t.metrics(metrics, METRICS_SHOWN))]
+            if keys is None
+            else [Cell(t.metrics({key: metrics[key]}) if key in metrics else "") for key in keys]
+        ),
         Cell("" if commit.added is None else f"+{format_bytes(commit.added)}", t.PLAIN, right=True),
         Cell(look.when(commit.time_ns), t.MUTED),
         Cell(f"({refs(commit)})" if commit.refs else "", t.REF),
-        Cell(remarks(commit), t.BAD if commit.dropped else t.MUTED),
+        Cell(remarks(commit), t.BAD if is_bad(commit) or commit.dropped else t.MUTED),
     ]
+
+
+def is_bad(commit: CommitInfo) -> bool:
+    """Whether a commit stands for trouble: a metric is no finite number, or its training failed or was cancelled."""
+    return commit.status in TROUBLED or not all(map(math.isfinite, commit.metrics.values()))
 
 
 def step(commit: CommitInfo) -> str:
@@ -78,11 +131,18 @@ def message_lines(commit: CommitInfo) -> list[str]:
 
 
 def remarks(commit: CommitInfo) -> str:
-    """Kind, status and drop of a commit, where they are not the usual ones."""
-    found = [commit.kind] if commit.kind != "step" else []
-    found += [commit.status] if commit.status != "completed" else []
+    """What is unusual about a commit: its kind, and what is wrong with it."""
+    return ", ".join([*([commit.kind] if commit.kind != "step" else []), *health(commit)])
+
+
+def health(commit: CommitInfo) -> list[str]:
+    """What is wrong with a commit: its status, metrics that are no finite numbers, what of it was dropped."""
+    found = [commit.status] if commit.status != "completed" else []
+    wrong = [safe(name) for name, value in commit.metrics.items() if not math.isfinite(value)]
+    found += [f"! {', '.join(wrong)} not finite"] if wrong else []
     found += [f"dropped by rule {safe(commit.dropped)}"] if commit.dropped is not None else []
-    return ", ".join(found)
+    found += [f"without {safe(', '.join(commit.thinned))}"] if commit.thinned else []
+    return found
 
 
 def one_line(commit: CommitInfo, look: Look) -> str:
@@ -103,9 +163,19 @@ def checkout_lines(report: CheckoutReport, look: Look) -> Iterator[str]:
 
 
 def show_lines(
-    commit: CommitInfo, leaves: Sequence[LeafSummary] | None, metadata: Mapping[str, Any] | None, look: Look
+    commit: CommitInfo,
+    leaves: Sequence[LeafSummary] | None,
+    metadata: Mapping[str, Any] | None,
+    look: Look,
+    *,
+    relatives: Relatives | None = None,
+    storage: StorageInfo | None = None,
 ) -> Iterator[str]:
-    """One commit in full; its leaves and its metadata if they were asked for."""
+    """One commit in full; its leaves, its metadata and its storage if they were asked for.
+
+    Args:
+        relatives: its parents and children, which are shown by their ids alone without.
+    """
     author = f" by {safe(commit.author)}" if commit.author else ""
     if commit.added is None:
         size = format_bytes(commit.nbytes)
@@ -119,22 +189,70 @@ def show_lines(
             ("kind", f"{commit.kind}, {commit.status}"),
             ("refs", Cell(refs(commit), t.REF)),
             ("time", f"{rfc3339(commit.time_ns)} ({look.when(commit.time_ns)}){author}"),
-            ("parents", " ".join(parent[:12] for parent in commit.parents)),
-            ("children", " ".join(child[:12] for child in commit.children)),
+            *_related("parents", commit.parents, () if relatives is None else relatives.parents, commit.run, look),
+            *_related("children", commit.children, () if relatives is None else relatives.children, commit.run, look),
             ("metrics", t.metrics(commit.metrics)),
             ("schema", schema(commit)),
             ("size", size),
-            ("dropped", Cell("" if commit.dropped is None else f"by rule {safe(commit.dropped)}", t.BAD)),
+            ("health", Cell(", ".join(health(commit)), t.BAD)),
             *(("message" if not number else "", line) for number, line in enumerate(message_lines(commit))),
         ],
         look,
     )
+    if storage is not None:
+        yield from _storage_lines(storage, look)
     if metadata is not None:
         yield from _metadata_lines(metadata, look)
     if leaves is not None:
         total = sum(leaf.nbytes or 0 for leaf in leaves)
         yield look.paint(t.LABEL, f"tree     {t.plural(len(leaves), 'leaf', 'leaves')}, {format_bytes(total)}")
         yield from t.columns((leaf_cells(leaf) for leaf in leaves), look, indent="  ")
+
+
+def _related(
+    label: str, identities: Sequence[str], known: Sequence[CommitInfo], run: str, look: Look
+) -> Iterator[tuple[str, str]]:
+    """A line a parent or child: its id, its run if that is another, its step and the start of its message."""
+    found = {commit.id: commit for commit in known}
+    if not found:
+        yield label, " ".join(map(look.id, identities))
+        return
+    shown = [*found, *(identity for identity in identities if identity not in found)][:RELATIVES_SHOWN]
+    for number, identity in enumerate(shown):
+        commit = found.get(identity)
+        if commit is None:
+            words = ["missing here" if label == "parents" else ""]
+        else:
+            message = safe(commit.message.strip().split("\n")[0])
+            words = ["" if commit.run == run else safe(commit.run), step(commit), t.cut(message, VALUE_WIDTH, "...")]
+        yield "" if number else label, "  ".join(word for word in [look.id(identity), *words] if word)
+    rest = len(identities) - len(shown)
+    if rest > 0:
+        yield "", f"and {format_count(rest)} more"
+
+
+def _storage_lines(storage: StorageInfo, look: Look) -> Iterator[str]:
+    """Where the bytes of a commit are, a line a component."""
+    shared = "" if storage.parent is None else f", {format_bytes(storage.shared)} shared with {look.id(storage.parent)}"
+    total = f"{format_bytes(storage.nbytes)}{shared}, {_place(storage.packs)}"
+    yield f"{look.paint(t.LABEL, 'storage')}  {total}"
+    yield from t.columns(
+        (_component_cells(one, storage.parent is not None) for one in storage.components), look, indent="  "
+    )
+
+
+def _component_cells(component: ComponentStorage, has_parent: bool) -> list[Cell]:
+    return [
+        Cell(safe(component.name) or "(root)", cut=True),
+        Cell(t.plural(component.leaves, "leaf", "leaves"), right=True),
+        Cell(format_bytes(component.nbytes), right=True),
+        Cell(f"{format_bytes(component.shared)} shared" if has_parent else "", right=True),
+        Cell(_place(component.packs), t.MUTED),
+    ]
+
+
+def _place(files: int) -> str:
+    return f"in {t.plural(files, 'file')}" if files else "in the tree"
 
 
 def leaf_cells(leaf: LeafSummary) -> list[Cell]:
@@ -166,7 +284,7 @@ def _value(leaf: LeafSummary) -> str:
 def _metadata_lines(metadata: Mapping[str, Any], look: Look) -> Iterator[str]:
     """Nested values as one `a.b  value` line each, by the name they were committed under."""
     if not metadata:
-        yield look.paint(t.MUTED, "config   none was committed")
+        yield look.paint(t.MUTED, "metadata  none was committed")
     for name, value in metadata.items():
         yield look.paint(t.LABEL, name)
         rows = ([Cell(safe(path)), Cell(json.dumps(item, ensure_ascii=look.ascii))] for path, item in _flat(value))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 
-from casckpt.ops.values import RunInfo, Status
-from casckpt.units import format_bytes, format_ratio
+from casckpt.ops.values import Activity, RunInfo, Status
+from casckpt.units import format_bytes, format_count, format_duration, format_ratio
 from casckpt.view import text as t
-from casckpt.view.history import METRICS_SHOWN, remarks, step
+from casckpt.view.charts import sparkline
+from casckpt.view.history import METRICS_SHOWN, TROUBLED, is_bad, remarks, step
 from casckpt.view.text import Cell, Look, safe
 
-_TROUBLED = ("failed", "cancelled")
+SPARK_WIDTH = 8
+ENDED_BADLY = ("failed", "cancelled", "preempted")
 
 
 def status_lines(status: Status, look: Look) -> Iterator[str]:
@@ -29,6 +32,8 @@ def status_lines(status: Status, look: Look) -> Iterator[str]:
     )
     yield from _section("Tags", list(tags), look)
     yield from _section("Look", [look.paint(t.BAD, f"! {line}") for line in attention(status)], look)
+    following = next_command(status)
+    yield from _section("Next", [] if following is None else [following], look)
     if not status.runs:
         yield look.paint(t.MUTED, "no commits yet: casckpt commit PATH makes the first")
 
@@ -36,7 +41,7 @@ def status_lines(status: Status, look: Look) -> Iterator[str]:
 def runs_lines(runs: Sequence[RunInfo], look: Look) -> Iterator[str]:
     """A line a run: how many commits, its newest one, its best and what best means."""
     rows = (
-        [*cells[:2], Cell(look.id(run.last.id), t.ID), *cells[2:]] for run in runs for cells in [_run_cells(run, look)]
+        [*cells[:3], Cell(look.id(run.last.id), t.ID), *cells[3:]] for run in runs for cells in [_run_cells(run, look)]
     )
     yield from t.columns(rows, look)
 
@@ -47,15 +52,39 @@ def _section(title: str, lines: list[str], look: Look) -> Iterator[str]:
 
 
 def _run_cells(run: RunInfo, look: Look) -> list[Cell]:
+    found = run.activity
+    usual = ""
+    if found is not None and found.interval_ns is not None and found.interval_ns >= 10**9:
+        usual = f" (every ~{format_duration(found.interval_ns / 1e9)})"
     return [
-        Cell(safe(run.name)),
+        _state(found, look),
+        Cell(safe(run.name), cut=True),
         Cell(t.plural(run.commits, "commit"), right=True),
         Cell(step(run.last)),
-        Cell(t.metrics(run.last.metrics, METRICS_SHOWN)),
-        Cell(look.when(run.last.time_ns), t.MUTED),
+        _metric(run),
+        Cell("" if found is None else sparkline(found.recent, SPARK_WIDTH, ascii=look.ascii)),
         Cell(_best(run), t.GOOD),
-        Cell(remarks(run.last), t.MUTED),
+        Cell(look.when(run.last.time_ns) + usual, t.MUTED),
+        Cell("" if found is None else format_bytes(found.nbytes), right=True),
+        Cell(remarks(run.last), t.BAD if is_bad(run.last) else t.MUTED),
     ]
+
+
+def _state(found: Activity | None, look: Look) -> Cell:
+    """What goes on in a run, with a mark that is filled while it runs."""
+    if found is None:
+        return Cell("")
+    mark = ("●*" if found.state == "running" else "!!" if found.state in ENDED_BADLY else "○o")[look.ascii]
+    role = t.GOOD if found.state == "running" else t.BAD if found.state in ENDED_BADLY else t.MUTED
+    return Cell(f"{mark} {safe(found.state)}", role)
+
+
+def _metric(run: RunInfo) -> Cell:
+    """The metric a run is judged by, else its first ones."""
+    name = None if run.activity is None else run.activity.metric
+    if name is None or run.rule is None or name not in run.last.metrics:
+        return Cell(t.metrics(run.last.metrics, METRICS_SHOWN))
+    return Cell(t.metrics({name: run.last.metrics[name]}))
 
 
 def _best(run: RunInfo) -> str:
@@ -63,7 +92,7 @@ def _best(run: RunInfo) -> str:
         return ""
     name, _, way = run.rule.rpartition(":")
     place = step(run.best) or run.best.short
-    return f"best {safe(name)} {t.number(run.best.metrics.get(name))} at {place} ({way})"
+    return f"best {t.number(run.best.metrics.get(name))} at {place} ({way})"
 
 
 def attention(status: Status) -> list[str]:
@@ -74,9 +103,35 @@ def attention(status: Status) -> list[str]:
         need = format_bytes(largest.last.nbytes)
         found.append(f"{format_bytes(status.free)} free is less than one commit of {safe(largest.name)} ({need})")
     for run in status.runs:
-        wrong = [safe(name) for name, value in run.last.metrics.items() if not math.isfinite(value)]
-        if wrong:
-            found.append(f"{safe(run.name)}: {', '.join(wrong)} not finite in its last commit {run.last.short}")
-        if run.last.status in _TROUBLED:
-            found.append(f"{safe(run.name)}: its last commit {run.last.short} says {run.last.status}")
+        found += _troubles(run)
     return found
+
+
+def _troubles(run: RunInfo) -> list[str]:
+    """What is wrong in a run, by its newest commits."""
+    found = []
+    wrong = [safe(name) for name, value in run.last.metrics.items() if not math.isfinite(value)]
+    lately = run.activity
+    if lately is not None and lately.bad > bool(wrong):
+        since = "" if lately.bad_since is None else f" since step {format_count(lately.bad_since)}"
+        of = f"{format_count(lately.bad)} of its last {t.plural(lately.commits, 'commit')}"
+        found.append(f"{safe(run.name)}: metrics not finite in {of}{since}")
+    elif wrong:
+        found.append(f"{safe(run.name)}: {', '.join(wrong)} not finite in its last commit {run.last.short}")
+    if run.last.status in TROUBLED:
+        found.append(f"{safe(run.name)}: its last commit {run.last.short} says {run.last.status}")
+    return found
+
+
+def next_command(status: Status) -> str | None:
+    """The command that shows most of what needs attention, None if nothing does that a command could show."""
+    troubled = next((run for run in status.runs if _troubles(run)), None)
+    if troubled is None:
+        return None
+    count = max(1 if troubled.activity is None else troubled.activity.commits, 1)
+    return f"casckpt log -r {_word(troubled.name)} --graph -n {count}"
+
+
+def _word(text: str) -> str:
+    """A text as one word for a shell."""
+    return text if re.fullmatch(r"[\w@%+=:,./-]+", text, re.ASCII) else "'" + safe(text).replace("'", "'\\''") + "'"

@@ -10,6 +10,7 @@ import math
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import NamedTuple
 
 from casckpt.units import DECIMAL_BITS_MAX, format_age, format_bytes, format_count, local_time, rfc3339
@@ -18,6 +19,9 @@ PLAIN, ID, REF, LABEL, MUTED, GOOD, BAD, ADDED, REMOVED, CHANGED = (
     "", "id", "ref", "label", "muted", "good", "bad", "added", "removed", "changed",
 )  # fmt: skip
 """Roles: what a piece of text is, never how it looks."""
+
+LINES = ("line1", "line2", "line3", "line4", "line5")
+"""Roles of curves and lanes side by side, and of what belongs to them: they only need to differ."""
 
 WEEK_S = 7 * 86400
 ID_DIGITS = 12
@@ -133,28 +137,44 @@ def _head(text: str, size: int) -> str:
     return text
 
 
-def columns(rows: Iterable[Sequence[Cell]], look: Look, *, indent: str = "", gap: str = "  ") -> Iterator[str]:
+def columns(
+    rows: Iterable[Sequence[Cell]],
+    look: Look,
+    *,
+    indent: str = "",
+    gap: str = "  ",
+    least: list[int] | None = None,
+) -> Iterator[str]:
     """Rows of cells as aligned lines without trailing spaces. Columns that are empty in every row vanish.
 
     Where a row is wider than the terminal, the widest columns that may be cut are.
+
+    Args:
+        least: how wide each column was in blocks of rows before; grows to what it is in this one.
     """
     table = [list(row) for row in rows]
-    count = max(map(len, table), default=0)
-    widths = [max((width(row[at].text) for row in table if at < len(row)), default=0) for at in range(count)]
+    sizes = [[width(cell.text) for cell in row] for row in table]
+    widths = [max(column) for column in zip_longest(*sizes, fillvalue=0)]
+    if least is not None:
+        least[:] = map(max, zip_longest(widths, least, fillvalue=0))
+        widths = list(least)
     if look.width is not None:
-        may_cut = [any(row[at].cut for row in table if at < len(row)) for at in range(count)]
+        may_cut = [any(row[at].cut for row in table if at < len(row)) for at in range(len(widths))]
         fit(widths, may_cut, look.width - len(indent), len(gap))
-    for row in table:
-        used = [(cell, widths[at]) for at, cell in enumerate(row) if widths[at]]
-        while used and not used[-1][0].text:
-            used.pop()
+    shown = [at for at, size in enumerate(widths) if size]
+    for row, own in zip(table, sizes, strict=True):
+        last = next((at for at in reversed(shown) if at < len(row) and row[at].text), -1)
         pieces = []
-        for number, (cell, size) in enumerate(used):
-            text = cut(cell.text, size, look.ellipsis) if cell.cut else cell.text
-            padding = " " * (size - width(text))
+        for at in shown:
+            if at > last:
+                break
+            cell, room = row[at], widths[at] - own[at]
+            text = cell.text
+            if room < 0 and cell.cut:
+                text = cut(text, widths[at], look.ellipsis)
+                room = widths[at] - width(text)
             painted = look.paint(cell.role, text)
-            last = number == len(used) - 1
-            pieces.append(padding + painted if cell.right else painted if last else painted + padding)
+            pieces.append(" " * room + painted if cell.right else painted if at == last else painted + " " * room)
         yield indent + gap.join(pieces)
 
 

@@ -14,6 +14,7 @@ import click
 from click.testing import CliRunner
 
 from casckpt.cli import main
+from tests.cli import schemas
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,10 @@ class _Entry(click.Command):
 COLUMNS = 100
 LATE_NS = 4_102_444_800 * 10**9
 """When a terminal of the tests looks: 2100, so that every time is shown as a date, in the same number of columns."""
-_COLOURS = {"0": "/", "1": "bold", "2": "dim", "31": "red", "32": "green", "33": "yellow", "36": "cyan"}
+_COLOURS = {
+    "0": "/", "1": "bold", "2": "dim", "31": "red", "32": "green", "33": "yellow", "34": "blue", "35": "magenta",
+    "36": "cyan",
+}  # fmt: skip
 
 
 def on_terminal(*words: str) -> Result:
@@ -59,20 +63,26 @@ def _named(text: str) -> str:
 
 
 def run(*words: str, environ: Mapping[str, str | None] | None = None) -> Result:
-    """`casckpt WORDS`, its streams caught apart; neither is a terminal."""
-    clean = {
-        "NO_COLOR": None,
-        "FORCE_COLOR": None,
-        "PAGER": None,
-        "CASCKPT_PAGER": None,
-        "COLUMNS": "80",
-        "TERM": "xterm",
-        **(environ or {}),
-    }
-    done = CliRunner().invoke(_Entry("casckpt"), list(words), env=clean)
+    """`casckpt WORDS`, its streams caught apart; neither is a terminal. What it prints for programs has its form."""
+    clean = {"NO_COLOR": None, "FORCE_COLOR": None, "PAGER": None, "CASCKPT_PAGER": None, "COLUMNS": "80"}
+    done = CliRunner().invoke(_Entry("casckpt"), list(words), env={**clean, "TERM": "xterm", **(environ or {})})
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
-    return Result(done.exit_code, done.stdout, done.stderr)
+    result = Result(done.exit_code, done.stdout, done.stderr)
+    _check_form(result, words)
+    return result
+
+
+def _check_form(result: Result, words: tuple[str, ...]) -> None:
+    if "--json" in words and "--help" not in words:
+        schemas.validate_envelope(result.envelope)
+        assert result.envelope["exit"] == result.code
+    if "--ndjson" in words:
+        lines = [json.loads(line) for line in result.out.splitlines()]
+        for line in lines:
+            schemas.validate_record(line)
+        assert lines[-1]["type"] == "end"
+        assert lines[-1]["exit"] == result.code
 
 
 class Normal:
@@ -103,7 +113,7 @@ class Normal:
             return {name: self._json(item, name) for name, item in value.items()}
         if isinstance(value, list):
             return [self._json(item, key) for item in value]
-        if key == "elapsed_s" or (key.startswith("bytes_") and isinstance(value, int)):
+        if key in ("elapsed_s", "interval_s") or (key.startswith("bytes_") and isinstance(value, int)):
             return 0
         fixed = {"version": "VERSION", "by": "BY", "text": self(f"'{value}'")[1:-1]} if isinstance(value, str) else {}
         return fixed.get(key, self(value) if isinstance(value, str) else value)

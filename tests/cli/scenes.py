@@ -152,6 +152,28 @@ def schema(folder: Path) -> None:
         commit_state(store._repository, flatten(broken), CommitOptions("gpt", 2, schema=required))
 
 
+def trainings(folder: Path) -> None:
+    """A run, one that was forked from it with another config and breaks once, and one of its own."""
+    with casckpt.init(folder / STORE) as store:
+        setting = {"optim": {"lr": 1e-4, "betas": [0.9, 0.95]}, "model": {"ratio": 4}, "seed": 7}
+
+        def train(run: str, steps: range, config: Any, rate: float, start: tuple[str, ...] | None = None) -> None:
+            for step in steps:
+                metrics = {"val/loss": 2.0 ** (-step / 1000 * rate), "acc": 1 - 2.0 ** (-step / 500)}
+                if (run, step) == ("wide", 3000):
+                    metrics["val/loss"] = float("nan")
+                weights = {"model": {"weight": np.full((4, 4), step * rate, "<f4"), "bias": np.zeros(4, "<f4")}}
+                words: dict[str, Any] = {"metrics": metrics, "config": config, "best": "val/loss:min", "parents": start}
+                store.commit(weights | {"step": step}, run=run, step=step, epoch=step / 1000, **words)
+                start = None
+
+        train("base", range(0, 2500, 500), setting, 1)
+        wide = {"optim": {"lr": 3e-4, "betas": [0.9, 0.95], "warmup": 200}, "model": {"ratio": 6}, "seed": 7}
+        train("wide", range(2500, 6000, 500), wide, 0.5, ("base",))
+        train("base", range(2500, 5000, 500), setting, 1)
+        train("odd", range(1, 4), {"seed": 8}, 1)
+
+
 def append(repository: Repository, entry: Entry, objects: list[tuple[ObjectId, Kind, bytes]] | None = None) -> None:
     """Add one entry to the journal, then close."""
     with repository.session() as session:
@@ -161,5 +183,7 @@ def append(repository: Repository, entry: Entry, objects: list[tuple[ObjectId, K
 
 SCENES: dict[str, Callable[[Path], object]] = {
     scene.__name__: scene
-    for scene in (empty, history, big, damaged, lost, newer, dropped, ambiguous, hostile, checkpoints, schema)
+    for scene in (
+        *(empty, history, big, damaged, lost, newer, dropped, ambiguous, hostile, checkpoints, schema, trainings),
+    )
 }

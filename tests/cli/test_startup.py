@@ -40,6 +40,8 @@ def loaded_by(folder: Path, *words: str) -> set[str]:
         ["tag"],
         ["runs"],
         ["reflog"],
+        ["compare", "gpt~1", "gpt"],
+        ["diff", "gpt", "wide", "--meta"],
         ["ls", "gpt:model"],
         ["cat", "gpt:name"],
         ["cat", "gpt:model/weight"],

@@ -6,6 +6,7 @@ import os
 import pty
 import subprocess
 import sys
+import warnings
 from collections.abc import Mapping
 from hashlib import shake_256
 from pathlib import Path
@@ -13,9 +14,11 @@ from pathlib import Path
 import pytest
 
 import casckpt
+from casckpt.cli.app import heard
 from casckpt.cli.call import Call
 from casckpt.cli.output import Output, wants_color
 from casckpt.cli.progress import ERASE, Bar, Json, Plain, Progress
+from casckpt.errors import RevisionWarning
 from tests.cli import scenes
 from tests.cli.runner import run
 
@@ -270,3 +273,15 @@ def test_of_a_damaged_file_only_what_is_right_is_printed(tmp_path: Path) -> None
     assert 0 < len(done.stdout) < len(content)
     assert content.startswith(done.stdout)
     assert done.stderr.startswith(b"error: large.bin of commit ")
+
+
+def test_only_warnings_of_revisions_are_said_in_our_form_and_each_once() -> None:
+    call = Call(Output({}), {}, json=True)
+    with warnings.catch_warnings(record=True) as others:
+        warnings.simplefilter("always")
+        with heard(call):
+            for _ in range(2):
+                warnings.warn("clash", RevisionWarning, stacklevel=1)
+            warnings.warn("other", UserWarning, stacklevel=1)
+    assert call.warnings == [{"code": "rev.clash", "message": "clash"}]
+    assert [str(one.message) for one in others] == ["other"]

@@ -30,13 +30,13 @@ PAGES = sorted(DOCS.rglob("*.md"))
 
 # The vocabulary of the project: who uses one of these words means what the glossary says.
 TERMS = (
-    "arena", "blob", "checkpoint", "children", "chunk", "codec", "commit", "component", "current run", "damage",
-    "dropped", "durable", "element type", "entry", "extent", "feature", "frame", "gap", "group", "head", "hints",
-    "id", "index", "journal", "kept", "leaf", "meta", "migration", "node", "object", "object database (odb)",
-    "ordering law", "opaque", "outline", "pack", "pack set", "page", "parent", "path", "record", "reduced", "ref",
-    "remote", "revision", "root component", "run", "salvage", "schema", "seal", "seq", "session", "slab",
-    "snapshot", "staging", "state", "storage", "store", "structure", "tag", "thinned", "tiny blob", "torn", "tree",
-    "turn", "values", "verify", "view",
+    "arena", "blob", "checkpoint", "children", "chunk", "codec", "commit", "component", "current run", "curve",
+    "damage", "dropped", "durable", "element type", "entry", "extent", "feature", "fork", "frame", "gap", "group",
+    "head", "hints", "id", "index", "journal", "kept", "leaf", "meta", "migration", "node", "object",
+    "object database (odb)", "ordering law", "opaque", "outline", "pack", "pack set", "page", "parent", "path",
+    "record", "reduced", "ref", "remote", "revision", "root component", "run", "salvage", "schema", "seal", "seq",
+    "session", "slab", "snapshot", "staging", "state", "storage", "store", "structure", "tag", "thinned", "tiny blob",
+    "torn", "tree", "turn", "values", "verify", "view",
 )  # fmt: skip
 AVOIDED = re.compile(r"\b(?<!context )(managers?|handlers?|helpers?|object stores?)\b", re.IGNORECASE)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from casckpt.units import DAY, HOUR, MINUTE, SECOND, format_duration, parse_duration
+from casckpt.units import DAY, HOUR, MINUTE, SECOND, duration_text, parse_duration
 
 
 @pytest.mark.parametrize(
@@ -39,10 +39,10 @@ def test_a_length_of_time_is_read(text: str, expected: int | None) -> None:
 
 @given(st.integers(0, 10**9 - 1))
 def test_a_length_of_time_is_read_back_from_its_text(seconds: int) -> None:
-    assert parse_duration(format_duration(seconds * SECOND)) == seconds * SECOND
+    assert parse_duration(duration_text(seconds * SECOND)) == seconds * SECOND
 
 
 def test_a_length_of_time_is_said_in_its_largest_whole_unit() -> None:
-    assert [format_duration(n) for n in (0, 90 * MINUTE, 36 * HOUR, 14 * DAY, 61 * SECOND)] == [
+    assert [duration_text(n) for n in (0, 90 * MINUTE, 36 * HOUR, 14 * DAY, 61 * SECOND)] == [
         "0s", "90min", "36h", "2w", "61s",
     ]  # fmt: skip

@@ -9,7 +9,16 @@ import pytest
 import torch
 
 import casckpt
-from casckpt.errors import CasckptError, ConflictError, InvalidName, RefExists, RevisionNotFound, TooLarge, UsageError
+from casckpt.errors import (
+    CasckptError,
+    ConflictError,
+    InvalidName,
+    RefExists,
+    RevisionNotFound,
+    RevisionWarning,
+    TooLarge,
+    UsageError,
+)
 from casckpt.ops import commit as module
 
 
@@ -249,7 +258,8 @@ def test_a_tag_comes_before_a_run_of_its_name(store: casckpt.Store) -> None:
     first = store.commit({"n": 1}, run="same")
     second = store.commit({"n": 2}, run="same")
     store.tag("same", first.id)
-    assert store.show("same").id == first.id
+    with pytest.warns(RevisionWarning, match="taken as the tag"):
+        assert store.show("same").id == first.id
     assert store.show("same/last").id == second.id
     assert store.show("runs/same").id == second.id
     assert store.show("tags/same").id == first.id

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import casckpt
+from casckpt.errors import UsageError
 
 
 @pytest.fixture
@@ -94,3 +95,31 @@ def test_a_diff_may_go_either_way_and_to_itself(store: casckpt.Store) -> None:
     assert [leaf.change for leaf in store.diff(a.id, b.id).leaves] == ["added"]
     assert [leaf.change for leaf in store.diff(b.id, a.id).leaves] == ["removed"]
     assert store.diff(a.id, a.id).leaves == ()
+
+
+def test_a_diff_has_the_differences_of_what_was_committed_beside_the_state(store: casckpt.Store) -> None:
+    first = store.commit({"x": 1}, config={"lr": 0.1, "seed": 7}, environment={"torch": "2.1"}, data="v1")
+    second = store.commit({"x": 1}, config={"lr": 0.3, "seed": 7}, environment={"torch": "2.1"})
+    found = store.diff(first.id, second.id)
+    assert [(field.path, field.values) for field in found.metadata.config.different] == [("lr", (0.1, 0.3))]
+    fields = found.to_dict()
+    assert fields["config"] == {"different": [{"path": "lr", "values": [0.1, 0.3], "missing": []}], "equal": 1}
+    assert fields["environment"] == {"different": [], "equal": 1}
+    assert fields["code"] == {"different": [], "equal": 0}
+    assert fields["data"] == {"different": [{"path": "", "values": ["v1", None], "missing": [1]}], "equal": 0}
+
+
+def test_a_diff_of_one_part_leaves_the_other_alone(store: casckpt.Store) -> None:
+    first = store.commit({"x": 1}, metrics={"loss": 1}, config={"lr": 1})
+    second = store.commit({"x": 2}, metrics={"loss": 2}, config={"lr": 2})
+    meta = store.diff(first.id, second.id, parts=("metadata",))
+    assert (meta.parts, meta.leaves, meta.metrics) == (("metadata",), (), {"loss": (1, 2)})
+    tree = store.diff(first.id, second.id, parts=("tree",))
+    assert (tree.parts, len(tree.leaves), tree.metrics, tree.metadata.is_empty) == (("tree",), 1, {}, True)
+
+
+@pytest.mark.parametrize("words", [{"parts": ()}, {"parts": ("leaves",)}, {"parts": ("metadata",), "values": True}])
+def test_parts_that_make_no_diff_are_refused(store: casckpt.Store, words: dict[str, Any]) -> None:
+    made = store.commit({"x": 1})
+    with pytest.raises(UsageError):
+        store.diff(made.id, made.id, **words)

@@ -18,7 +18,7 @@ from casckpt.errors import DamagedLeaf, UsageError
 from casckpt.format.ids import Kind
 from casckpt.odb.database import Database
 from casckpt.ops.reports import Diff
-from casckpt.ops.value_reports import Measures
+from casckpt.ops.value_reports import Measures, Overlap
 
 MIB = 1 << 20
 DTYPES = (
@@ -278,11 +278,79 @@ def test_numbers_in_another_form_are_recast_reshaped_or_resized(store: casckpt.S
         "complex": ("recast", None), "text": ("kind", None), "array": ("kind", None),
     }  # fmt: skip
     assert found.values is not None
-    assert {leaf.path for leaf in found.values.leaves} == {"cast", "shape", "array"}
+    assert {leaf.path for leaf in found.values.leaves} == {"cast", "shape", "size", "array"}
     assert found.values.unmeasured == ("complex",)
     check(measures(found, "cast"), weight, weight.bfloat16())
     assert measures(found, "shape").relative == pytest.approx(1)
     assert measures(found, "array").changed == 0
+
+
+def overlap(found: Diff, path: str = "x") -> Overlap | None:
+    assert found.values is not None
+    return next(leaf.overlap for leaf in found.values.leaves if leaf.path == path)
+
+
+@given(
+    st.lists(st.integers(1, 5), min_size=1, max_size=3),
+    st.data(),
+    st.sampled_from([torch.float32, torch.bfloat16, torch.float64, torch.int64]),
+    st.sampled_from([torch.float32, torch.float16]),
+)
+def test_of_a_leaf_resized_along_an_axis_the_part_that_both_have_is_measured(
+    shape: list[int], data: st.DataObject, one: torch.dtype, other: torch.dtype
+) -> None:
+    axis = data.draw(st.integers(0, len(shape) - 1))
+    size = data.draw(st.integers(1, 40).filter(lambda size: size != shape[axis]))
+    resized = [*shape[:axis], size, *shape[axis + 1 :]]
+    turns = data.draw(st.permutations(range(len(shape)))), data.draw(st.permutations(range(len(shape))))
+    sides = []
+    for number, (wanted, turn, dtype) in enumerate(zip((shape, resized), turns, (one, other), strict=True)):
+        values = torch.randn(wanted, generator=torch.Generator().manual_seed(number)).mul(10).to(dtype)
+        back = [turn.index(dimension) for dimension in range(len(turn))]
+        sides.append(values.permute(turn).contiguous().permute(back))
+    before, after = sides
+    with casckpt.memory() as store:
+        found = compared(store, {"x": before}, {"x": after})
+    assert kinds(found) == {"x": ("resized", None)}
+    common = min(shape[axis], size)
+    assert overlap(found) == Overlap(axis, common, shape[axis], size)
+    check(measures(found, "x"), before.narrow(axis, 0, common), after.narrow(axis, 0, common))
+
+
+@pytest.mark.parametrize("rows", [700, 3000])
+def test_rows_of_large_leaves_are_compared_chunk_by_chunk(store: casckpt.Store, rows: int) -> None:
+    before = torch.randn(2000, 1000, generator=torch.Generator().manual_seed(0))
+    after = torch.randn(rows, 1000, generator=torch.Generator().manual_seed(1))
+    found = compared(store, {"x": before}, {"x": after})
+    common = min(rows, 2000)
+    check(measures(found, "x"), before[:common], after[:common])
+    assert found.values is not None
+    assert found.values.read_bytes <= 2 * (common * 4000 + MIB)
+
+
+def test_rows_that_both_share_by_id_are_not_read(store: casckpt.Store) -> None:
+    before = torch.randn(4096, 1024, generator=torch.Generator().manual_seed(0))
+    after = torch.cat([before, torch.ones(1024, 1024)])
+    after[0, 0] += 1
+    found = compared(store, {"x": before}, {"x": after})
+    part = measures(found, "x")
+    assert (part.elements, part.changed * part.elements, part.largest, part.whole) == (4096 << 10, 1, 1, False)
+    assert found.values is not None
+    assert found.values.read_bytes == 2 * MIB
+    check(measures(compared(store, {"x": before}, {"x": after}, exact=True), "x"), before, after[:4096])
+
+
+def test_leaves_without_a_part_in_common_along_one_axis_are_not_measured(store: casckpt.Store) -> None:
+    ones = torch.ones(6, 8)
+    before = {"axes": ones, "rank": ones, "empty": ones, "scattered": torch.ones(3000, 1500)}
+    after = {
+        "axes": torch.ones(7, 9), "rank": torch.ones(6), "empty": torch.ones(0, 8), "scattered": torch.ones(3000, 1501),
+    }  # fmt: skip
+    found = compared(store, before, after)
+    assert {change for change, _ in kinds(found).values()} == {"resized"}
+    assert found.values is not None
+    assert found.values.leaves == ()
+    assert found.values.unmeasured == ("scattered",)
 
 
 @pytest.mark.parametrize(("one", "other"), [(np.float64, np.float32), (np.float32, np.float64), (np.int64, np.int8)])

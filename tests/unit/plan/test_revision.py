@@ -7,12 +7,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from casckpt.errors import InvalidRevision
+from casckpt.plan.moments import Moment
+from casckpt.plan.names import TEXTS
 from casckpt.plan.revision import (
     Best,
     Fork,
     Range,
     Revision,
     Suffix,
+    When,
+    With,
     id_prefix,
     parse_range,
     parse_revision,
@@ -39,11 +43,24 @@ BESTS = st.builds(Best, CALLED, METRICS, st.sampled_from([None, "min", "max"])).
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 SUFFIXES = st.one_of(
     st.builds(Suffix, st.sampled_from(["back", "parent"]), st.integers(0, 1 << 32)),
-    st.builds(Suffix, st.just("step"), st.integers(-(1 << 63), (1 << 63) - 1)),
-    st.builds(Suffix, st.just("epoch"), st.integers(0, 1 << 40) | FINITE),
+    st.builds(With, st.just("step"), st.integers(-(1 << 63), (1 << 63) - 1)),
+    st.builds(With, st.just("epoch"), st.integers(0, 1 << 40) | FINITE),
+    st.builds(
+        With,
+        st.from_regex(r"[a-z_/]{1,8}(\.[a-z]{1,3})?", fullmatch=True).filter(
+            lambda key: key not in (*TEXTS, "step", "epoch") and not key.startswith("config.")
+        ),
+        st.integers(-(1 << 63), (1 << 63) - 1) | st.floats(allow_nan=False),
+    ),
+    st.builds(
+        With,
+        st.sampled_from(TEXTS) | st.from_regex(r"config\.[a-z]{1,4}(\.[a-z0-9]{1,4})?", fullmatch=True),
+        st.from_regex(r"[a-zA-Z0-9=+/_ -]{0,6}(\.[a-z]{1,3})?", fullmatch=True),
+    ),
 )
 LINES = st.lists(SUFFIXES, max_size=3).map(tuple)
-EARLIER = st.builds(Suffix, st.just("earlier"), st.integers(0, 1 << 32))
+MOMENTS = st.integers(0, 1 << 62).map(Moment) | st.builds(Moment, st.just(None), st.integers(0, 1 << 30))
+EARLIER = st.builds(Suffix, st.just("earlier"), st.integers(0, 1 << 32)) | st.builds(When, MOMENTS)
 
 
 def with_forks(sides: st.SearchStrategy[Revision]) -> st.SearchStrategy[Revision]:
@@ -78,7 +95,9 @@ def test_the_text_of_a_range_is_parsed_back_to_it(found: Range) -> None:
 
 
 @given(
-    st.text(st.sampled_from("ab/~^@=.-+0123456789ste:po\n {}(),")) | st.from_regex(r"(fork\(|best\(|[a-c,.)~]){1,12}")
+    st.text(st.sampled_from("ab/~^@=.-+0123456789ste:po\n {}(),"))
+    | st.from_regex(r"(fork\(|best\(|[a-c,.)~]){1,12}")
+    | st.from_regex(r"a(@\{|\}|yesterday|2026-11-05|T12:00|2 hours| ago|@kind=|@x=|nan|final){1,6}")
 )
 @example("@")
 @example("@step=3")
@@ -113,6 +132,12 @@ def test_any_text_is_a_revision_or_range_that_says_itself_or_is_refused(text: st
         ("run@step=-1", "run", [("step", -1)]),
         ("0123abcd~~", "0123abcd", [("back", 1), ("back", 1)]),
         ("x^0", "x", [("parent", 0)]),
+        ("a@val/loss=0.25", "a", [("val/loss", 0.25)]),
+        ("a@val/loss=inf~", "a", [("val/loss", float("inf")), ("back", 1)]),
+        ("@kind=final", "@", [("kind", "final")]),
+        ("a@author=", "a", [("author", "")]),
+        ("a@message=two words=3", "a", [("message", "two words=3")]),
+        ("a@config.optim.lr=1e-4@step=3", "a", [("config.optim.lr", "1e-4"), ("step", 3)]),
         ("a@{1}", "a", [("earlier", 1)]),
         ("a/best@{0}~2", "a/best", [("earlier", 0), ("back", 2)]),
         ("@{3}", "@", [("earlier", 3)]),
@@ -127,19 +152,49 @@ def test_any_text_is_a_revision_or_range_that_says_itself_or_is_refused(text: st
         ("fork(a/best(x,min),@)", Fork(Revision(Best("a", "x", "min")), Revision("@")), []),
     ],
 )
-def test_the_grammar(text: str, base: str | Best | Fork, suffixes: list[tuple[str, int | float]]) -> None:
-    assert parse_revision(text) == Revision(base, tuple(Suffix(*suffix) for suffix in suffixes))
+def test_the_grammar(text: str, base: str | Best | Fork, suffixes: list[tuple[str, int | float | str]]) -> None:
+    found = parse_revision(text)
+    assert found == Revision(base, tuple(suffixes))  # type: ignore[arg-type]
+    counts = ("back", "parent", "earlier")
+    assert [type(one) for one in found.suffixes] == [Suffix if kind in counts else With for kind, _ in suffixes]
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("gpt@{yesterday}", Moment(ago_s=86400)),
+        ("gpt/best@{2 hours ago}~2", Moment(ago_s=7200)),
+        ("@{3d ago}", Moment(ago_s=3 * 86400)),
+        ("@@{1970-01-02}", Moment(86_400_000_000_000)),
+        ("tags/v1@{1970-01-01T00:00:01+00:00}@step=3", Moment(1_000_000_000)),
+    ],
+)
+def test_a_time_in_braces_asks_for_what_the_name_meant_then(text: str, moment: Moment) -> None:
+    assert parse_revision(text).suffixes[0] == When(moment)
+
+
+def test_a_metric_that_is_not_a_number_can_be_asked_for() -> None:
+    assert str(parse_revision("gpt@grad_norm=nan")) == "gpt@grad_norm=nan"
 
 
 @pytest.mark.parametrize(
     "text",
     [
         *("", "~", "^2", "~3", "a@", "a@2", "a@step", "a@step=", "a@step=x", "a@step=1.5", "a@epoch=..", "a~b"),
-        *("a^2x", "a@step=1_0", "a~4294967297", "@@", "a@lost=3", "@x"),
+        *("a^2x", "a@step=1_0", "a~4294967297", "@@", "a@lost=low", "@x", "a@=3", "a@x="),
         *(
             "a@{}",
             "a@{-1}",
             "a@{x}",
+            "a@{2026-13-01}",
+            "a@{2d}",
+            "a~@{yesterday}",
+            "a@{yesterday}@{1}",
+            "id:face@{yesterday}",
+            "best(x)@{yesterday}",
+            "a@{yesterday",
+            "a@epoch=nan",
+            "a@epoch=inf",
             "a~@{1}",
             "a@{1}@{1}",
             "id:face@{1}",
@@ -235,6 +290,10 @@ def test_what_can_be_the_prefix_of_an_id(base: str, prefix: tuple[bytes, str] | 
         ("best(a:b,min):c:d", "best(a:b,min)", "c:d"),
         ("fork(id:face,b):w", "fork(id:face,b)", "w"),
         ("fork(a,b", "fork(a,b", None),
+        ("a@{2026-11-05T12:30}:b:c", "a@{2026-11-05T12:30}", "b:c"),
+        ("@{2026-11-05T12:30}~2", "@{2026-11-05T12:30}~2", None),
+        ("a@kind=final:b", "a@kind=final", "b"),
+        ("a@{2026-11-05T12:b", "a@{2026-11-05T12", "b"),
     ],
 )
 def test_a_path_follows_after_the_first_colon_that_is_not_that_of_an_id(

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from casckpt.ops.reports import Diff, LeafChange
-from casckpt.ops.value_reports import GroupChange, Measures, ValueChange, ValueDiff
+from casckpt.ops.value_reports import GroupChange, Measures, Overlap, ValueChange, ValueDiff
+from casckpt.plan.fields import metadata_differences
 from casckpt.view.compare import diff_lines, differs
 from casckpt.view.text import Look
 from tests.unit.view.test_history import commit
@@ -34,19 +35,44 @@ def test_a_diff_has_counts_bytes_metrics_and_leaves() -> None:
     found = diff(metrics=metrics, leaves=LEAVES, equal_bytes=78 << 20, total_bytes=712 << 20)
     assert list(diff_lines(found, LOOK, top=0)) == [
         "gpt 7693cc68abcd (step 1) -> wide 7693cc68abcd",
-        "leaves   1 added, 1 removed, 2 changed, 1 of another type or shape, 24 equal",
-        "bytes    78.0 MiB of 712.0 MiB are in both (11.0 %)",
         "metrics  acc   0.889  ->  0.871  -0.018 (-2.0 %)",
         "         loss      0  ->      1  +1",
         "         nan     nan  ->      1  +nan",
         "         new       -  ->      2",
         "         same      1  ->      1",
+        "leaves   1 added, 1 removed, 2 changed, 1 of another type or shape, 24 equal",
+        "bytes    78.0 MiB of 712.0 MiB are in both (11.0 %)",
         "~  h.11  float32[768]              1.0 KiB of 3.0 KiB differ",
         "~  up    float32[2] -> float32[3]  12 B of 12 B differ",
         "+  new   float32[2]                8 B",
         "-  old   'x\\x1b'",
         "~  step  1 -> 2",
     ]
+
+
+def test_a_diff_has_what_was_set_otherwise() -> None:
+    old = {"lr": 1e-4, "seed": 7, "betas": [0.9, 0.95], "old": None, "path": "é\x1b\u202e"}
+    found = diff(
+        metadata=metadata_differences(
+            [{"config": old}, {"config": {"lr": 3e-4, "seed": 7, "new": True}, "code": "abc"}]
+        ),
+        parts=("metadata",),
+    )
+    assert list(diff_lines(found, LOOK, top=0))[1:] == [
+        "config  1 equal",
+        "  -  betas  [0.9, 0.95]           ->  -",
+        "  ~  lr     0.0001                ->  0.0003",
+        "  +  new    -                     ->  true",
+        "  -  old    null                  ->  -",
+        '  -  path   "\\u00e9\\u001b\\u202e"  ->  -',
+        "code  0 equal",
+        '  +  (value)  -  ->  "abc"',
+    ]
+    assert [line for line in diff_lines(found, Look(0), top=0) if "path" in line] == [
+        '  -  path   "é\\u001b\\u202e"  →  -'
+    ]
+    assert differs(found)
+    assert not differs(diff(metadata=metadata_differences([{"config": old}, {"config": old}])))
 
 
 def measures(**given: Any) -> Measures:
@@ -113,3 +139,17 @@ def test_only_the_first_leaves_are_shown_unless_all_are_wanted() -> None:
 )
 def test_a_difference_is_one_in_a_leaf_or_a_metric(given: dict[str, Any], different: bool) -> None:
     assert differs(diff(**given)) is different
+
+
+@pytest.mark.parametrize(
+    ("overlap", "said"),
+    [
+        (Overlap(0, 3072, 3072, 4608), "rows 0:3072 compared, 1,536 new"),
+        (Overlap(0, 7, 30, 7), "rows 0:7 compared, 23 gone"),
+        (Overlap(1, 768, 768, 1024), "axis 1 0:768 compared, 256 new"),
+    ],
+)
+def test_of_a_resized_leaf_is_said_what_was_compared(overlap: Overlap, said: str) -> None:
+    resized = ValueChange("wte", "resized", "float32[3072,8]", "float32[4608,8]", measures(), overlap)
+    text = "\n".join(diff_lines(diff(values=values(resized)), LOOK, top=5))
+    assert said in text

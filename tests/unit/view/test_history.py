@@ -35,7 +35,7 @@ def test_a_log_has_a_line_a_commit_in_columns() -> None:
         "7693cc68abcd  g                          val/loss 0.4172              3 min ago                         "
         "failed, dropped by rule keep last 3",
     ]
-    assert len(list(view.log_lines(commits, NOW, oneline=True))) == 3
+    assert len(list(view.log_lines(commits, NOW, view.LogForm(messages=False)))) == 3
     assert list(view.log_lines([], NOW)) == []
 
 
@@ -100,7 +100,7 @@ def test_leaves_and_metadata_follow_when_asked_for() -> None:
         "  link     link                        -> ../\\xff\\x1b",
     ]
     assert list(view.show_lines(commit(), [], {}, NOW))[-2:] == [
-        "config   none was committed",
+        "metadata  none was committed",
         "tree     0 leaves, 0 B",
     ]
 

@@ -1,0 +1,72 @@
+"""No text that a store holds commands a terminal, whatever it is and wherever it stands."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import unicodedata
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import casckpt
+from casckpt.cli.table import COMMANDS
+from tests.cli import scenes
+from tests.cli.runner import run
+
+FOREIGN = st.text(
+    st.sampled_from("\x1b\x07\x00\x9b\r\n\t\u202e\u2066\u200b\u2028\u0085\ufeff\U000e0041[]0;31mJab/~検e\u0301\\")
+    | st.characters(codec="utf-8"),
+    min_size=1,
+    max_size=12,
+)
+LOOKS = [
+    ["status"], ["runs"], ["log", "--all"], ["log", "--oneline"], ["show", "--tree", "--config"], ["ls", "@"],
+    ["ls", "@", "-R"], ["diff", "@~1", "@"], ["diff", "@~1", "@", "--values"], ["compare", "@~1", "@"],
+    ["reflog"], ["fsck"], ["tag"], ["blame"], ["blame", "--by", "1"],
+    ["log", "-w", "has nothing"], ["show", "nothing"],
+]  # fmt: skip
+HARMFUL = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+
+def harmful(text: str) -> set[str]:
+    return {char for char in text if char != "\n" and unicodedata.category(char) in HARMFUL}
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    words=st.lists(FOREIGN, min_size=8, max_size=8, unique=True), state=st.dictionaries(FOREIGN, FOREIGN, max_size=3)
+)
+def test_every_command_that_looks_prints_harmless_text(words: list[str], state: dict[str, str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / scenes.STORE)
+        with casckpt.init(path) as store:
+            for number in (1, 2):
+                store.commit(
+                    {**state, words[0]: {words[1]: number}, "same": words[2]},
+                    step=number, metrics={words[3]: float(number)}, message=words[4], author=words[5],
+                    config={words[6]: words[7]}, best=f"{words[3]}:min" if number == 1 else None,
+                )  # fmt: skip
+        for command in LOOKS:
+            for more in ([], ["--ascii"], ["--tsv", "id"]):
+                done = run(*command, *more, "-C", path, environ={"COLUMNS": "60"})
+                assert done.code in (0, 2, 3), (command, done.err)
+                assert not harmful(done.out + done.err), command
+            run(*command, "--json", "-C", path)  # its form is checked, and it is ASCII
+        with contextlib.suppress(UnicodeEncodeError):
+            done = run("show", words[0].lstrip("-") or "x", "-C", path)
+            assert not harmful(done.out + done.err)
+
+
+def test_the_commands_above_are_those_that_look() -> None:
+    changing = {"init", "commit", "checkout", "import", "export", "cat"}
+    assert {words[0] for words in LOOKS} == set(COMMANDS) - changing
+
+
+@pytest.mark.parametrize("form", ["--json", "--ndjson"])
+def test_what_is_for_programs_is_ascii(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    scenes.hostile(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert run("log", form).out.isascii()
