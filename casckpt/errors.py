@@ -131,6 +131,13 @@ class TooLarge(UsageError):
     hint = "keep large values in the state itself, as tensors or bytes"
 
 
+class NotUndoable(UsageError):
+    code = "undo.kind"
+    what = "operation {operation} ({op}) cannot be taken back"
+    why = "{problem}"
+    hint = "casckpt undo --list shows the operations with what they changed"
+
+
 class SchemaMismatch(UsageError):
     code = "schema.mismatch"
     what = "commit {commit} does not hold a state of the schema {asked!r}"
@@ -185,6 +192,13 @@ class MetricNotFound(NotFoundError):
     hint = "casckpt log shows the metrics of each commit"
 
 
+class NothingToUndo(NotFoundError):
+    code = "undo.nothing"
+    what = "there is nothing to take back"
+    why = "{problem}"
+    hint = "casckpt undo --list shows the operations with their numbers"
+
+
 class CommitDropped(NotFoundError):
     code = "commit.dropped"
     what = "commit {commit} was dropped"
@@ -218,6 +232,26 @@ class RefExists(ConflictError):
     what = "{ref} exists already"
     why = "it names {actual} and never moves"
     hint = "choose another name"
+
+
+class RunExists(RefExists):
+    code = "run.exists"
+    what = "run {run!r} exists already"
+    why = "its last commit is {actual}"
+
+
+class UndoConflict(ConflictError):
+    code = "undo.moved"
+    what = "operation {operation} ({op}) cannot be taken back"
+    why = "{what} changed since: it left {expected}, now there is {actual}; nothing was changed"
+    hint = "casckpt undo --list shows what came after; take that back first"
+
+
+class AlreadyUndone(ConflictError):
+    code = "undo.done"
+    what = "operation {operation} ({op}) is taken back already"
+    why = "by operation {by}"
+    hint = "casckpt undo {by} does it again"
 
 
 class StoreExists(ConflictError):

@@ -13,6 +13,7 @@ from casckpt.browse import Browse
 from casckpt.comparing import Comparing
 from casckpt.errors import OpaqueWarning, RevisionWarning, SchemaWarning, StoreNotFound
 from casckpt.exchange import Exchange
+from casckpt.naming import Naming
 from casckpt.odb.repository import Repository, initialize, writer_name
 from casckpt.ops import history
 from casckpt.ops.background import Background
@@ -37,8 +38,10 @@ if TYPE_CHECKING:
         ImportedCheckpoint,
         ImportReport,
         LeafSummary,
+        Operation,
         PathInfo,
         RefChange,
+        UndoReport,
     )  # fmt: skip
     from casckpt.plan.policy import Retention
     from casckpt.plan.schema import Schema, SchemaLike, migration
@@ -49,13 +52,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BlameLine", "CheckoutReport", "CommitInfo", "Comparison", "Diff", "ExportReport", "FsckReport", "ImportReport",
-    "ImportedCheckpoint", "LeafSummary", "Opaque", "OpaqueWarning", "PathInfo", "PendingCommit", "RefChange",
-    "Retention", "RevisionWarning", "RunInfo", "Schema", "SchemaWarning", "Status", "Store", "StoredState",
-    "StoredValue", "init", "memory", "migration", "open", "register",
+    "ImportedCheckpoint", "LeafSummary", "Opaque", "OpaqueWarning", "Operation", "PathInfo", "PendingCommit",
+    "RefChange", "Retention", "RevisionWarning", "RunInfo", "Schema", "SchemaWarning", "Status", "Store",
+    "StoredState", "StoredValue", "UndoReport", "init", "memory", "migration", "open", "register",
 ]  # fmt: skip
 
 
-class Store(Exchange, Browse, Comparing):
+class Store(Exchange, Browse, Comparing, Naming):
     """An open store. Safe to use from several threads and after fork; close it, or use it as a context manager.
 
     Several processes may have the same store open and commit to it at once.
@@ -310,12 +313,6 @@ class Store(Exchange, Browse, Comparing):
     def show(self, revision: str = "@") -> CommitInfo:
         """One commit."""
         return history.describe(self._repository.database, self._resolve(revision))
-
-    def tag(self, name: str, revision: str = "@") -> CommitInfo:
-        """Give a commit a name that never moves."""
-        from casckpt.ops.commit import tag
-
-        return tag(self._in_turn(), name, revision)
 
     def fsck(self, depth: str = "quick", *, repair: bool = False, progress: Progress | None = None) -> FsckReport:
         """Verify the store: `quick` (journal, tables of contents, structure) or `full` (every byte); may heal it."""

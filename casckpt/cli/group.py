@@ -14,6 +14,8 @@ from casckpt.cli.table import COMMANDS, SECTIONS
 class LazyGroup(Command, click.Group):
     """The commands of the table. The module of a command defines it as `<name>_command`, dashes as underscores."""
 
+    is_root = True
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 

@@ -7,7 +7,7 @@ given twice, the later one wins, and `-v` adds up.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 
@@ -72,10 +72,12 @@ class Command(click.Command):
         examples: whole command lines.
     """
 
+    is_root: ClassVar = False
+
     def __init__(self, name: str | None, examples: tuple[str, ...] = (), **settings: Any) -> None:
         super().__init__(name, **settings)
         self.examples = examples
-        self.params += [_version_option()] if isinstance(self, click.Group) else []
+        self.params += [_version_option()] if self.is_root else []
         self.params += global_options()
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -89,7 +91,7 @@ class Command(click.Command):
             with formatter.section("Options"):
                 formatter.write_dl(own)
         with formatter.section("Global options"):
-            if isinstance(self, click.Group):
+            if ctx.parent is None:
                 formatter.write_dl(common)
             else:  # a page that says the same for every command hides what is its own
                 names = ", ".join(names.partition(" ")[0].rstrip(",") for names, _ in common)
@@ -100,6 +102,20 @@ class Command(click.Command):
             with formatter.section("Examples"):
                 for example in self.examples:
                     formatter.write(f"{'':>{formatter.current_indent}}{example}\n")
+
+
+class CommandGroup(Command, click.Group):
+    """A command with actions, which are commands of their own."""
+
+    def __init__(self, name: str, examples: tuple[str, ...], **settings: Any) -> None:
+        super().__init__(name, examples, no_args_is_help=False, subcommand_metavar="ACTION [ARGS]...", **settings)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.format_commands(ctx, formatter)
+        super().format_options(ctx, formatter)
 
 
 def dry_run(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -38,6 +38,10 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "Names": {
         "reflog": Entry("Show what names meant before, newest first."),
         "tag": Entry("Give a commit a name that never moves, or list the tags."),
+        "pin": Entry("Keep a commit reachable, whatever happens to its names, or list the pins."),
+        "note": Entry("Remark something about a commit, or print what was remarked."),
+        "run": Entry("Begin a run at any commit, rename or finish one."),
+        "undo": Entry("Take back a change of names, notes, pins or runs, or any operation by its number."),
     },
     "Care": {
         "fsck": Entry("Verify the store, and heal it if asked to."),

@@ -3,8 +3,9 @@
     payload = head length u32 | head (canonical msgpack) | zeros to 64 | objects, each on a multiple of 64
 
 An entry may move any number of refs, carry objects (the commit itself, and everything of a tiny commit), add packs
-to the pack set and take packs out, change run settings, and record or cancel drops. An entry with `reset` restates
-everything before it; it opens every journal file, so that readers need no older file.
+to the pack set and take packs out, change run settings, mark commits, and record or cancel drops. What it changes it
+tells with the value before, so that another entry can take it back. An entry with `reset` restates everything before
+it; it opens every journal file, so that readers need no older file.
 """
 
 from __future__ import annotations
@@ -52,6 +53,18 @@ class Drop(NamedTuple):
     cancelled: bool = False
 
 
+class Mark(NamedTuple):
+    """A fact about a commit that is no part of it: what it was and is; None is absence.
+
+    `note` is a text, `pin` a map of `time`, when it was set, and `until`, when it ends (nil: never), in nanoseconds.
+    """
+
+    commit: CommitId
+    key: str
+    old: Any
+    new: Any
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One atomic step of a store."""
@@ -62,11 +75,17 @@ class Entry:
     packs: tuple[PackRef, ...] = ()
     gone: tuple[PackId, ...] = ()
     runs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Settings of runs that change; None removes one."""
+    before: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What the settings in `runs` were, for every run that is known of; those that were not set are not in it."""
+    marks: tuple[Mark, ...] = ()
     drops: tuple[Drop, ...] = ()
     by: str = ""
     note: str = ""
     added: int | None = None
     """Bytes that the commit of this entry added to the store."""
+    undoes: int | None = None
+    """The number of the entry that this one takes back."""
     reset: bytes | None = None
     """The store's id in an entry that restates everything, None in all others."""
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -81,6 +100,8 @@ class Entry:
             "packs": self.packs,
             "gone": self.gone,
             "runs": dict(self.runs),
+            "before": dict(self.before),
+            "marks": self.marks,
             "drops": [(*drop[:4], *drop[4:]) if drop.cancelled else drop[:4] for drop in self.drops],
             "by": self.by,
             "note": self.note,
@@ -88,8 +109,8 @@ class Entry:
             "records": bytes(RECORD_BYTES * len(self.objects)),
         }
         head = {**self.extra, **{key: item for key, item in value.items() if item or key in ("op", "time")}}
-        if self.added is not None:
-            head["added"] = self.added
+        numbers = {"added": self.added, "undoes": self.undoes}
+        head |= {key: number for key, number in numbers.items() if number is not None}
         # The offsets lie in fixed-width records, so a first encoding tells how long the head will be.
         position = _LENGTH.size + len(encode(head))
         body, rows = bytearray(pad(position, UNIT)), []
@@ -122,25 +143,32 @@ class Entry:
         uuid = fields.get("reset", bytes)
         if uuid is not None and len(uuid) != 16:
             raise fields.error("the store's id has not 16 bytes")
-        added = fields.get("added", int)
         return cls(
             op=fields.need("op", str),
             time_ns=fields.need("time", int),
             refs=tuple(_ref(item, fields) for item in fields.get("refs", list, [])),
             packs=tuple(_pack(item, fields) for item in fields.get("packs", list, [])),
             gone=tuple(PackId(identity) for identity in fields.ids("gone")),
-            runs=_runs(fields),
+            runs=_runs("runs", fields),
+            before=_runs("before", fields),
+            marks=tuple(_mark(item, fields) for item in fields.get("marks", list, [])),
             drops=tuple(_drop(item, fields) for item in fields.get("drops", list, [])),
             by=fields.get("by", str, ""),
             note=fields.get("note", str, ""),
-            added=added,
+            added=fields.get("added", int),
+            undoes=fields.get("undoes", int),
             reset=uuid,
             extra=fields.unknown(_KNOWN),
             objects=tuple((record, payload[record.offset : record.offset + record.stored]) for record in records),
         )
 
 
-_KNOWN = frozenset(("op", "time", "refs", "packs", "gone", "runs", "drops", "by", "note", "reset", "records", "added"))
+_KNOWN = frozenset(
+    (
+        *("op", "time", "refs", "packs", "gone", "runs", "before", "marks", "drops", "by", "note", "reset", "records"),
+        *("added", "undoes"),
+    )
+)
 
 
 def _is_id(value: Any) -> bool:
@@ -179,8 +207,30 @@ def _drop(item: Any, fields: Fields) -> Drop:
     return Drop(item[0], None if parts is None else tuple(parts), item[2], item[3], len(item) == 5)
 
 
-def _runs(fields: Fields) -> dict[str, dict[str, Any]]:
-    runs = fields.get("runs", dict, {})
+def _mark(item: Any, fields: Fields) -> Mark:
+    if type(item) is not list or len(item) != 4 or not _is_id(item[0]) or type(item[1]) is not str:
+        raise fields.error("a mark is not (commit, key, old, new)")
+    if not 0 < len(item[1].encode()) <= limits.MAX_NAME_BYTES:
+        raise fields.error("the key of a mark is empty or too long")
+    for value in item[2:]:
+        if value is not None and not is_mark(item[1], value):
+            raise fields.error(f"a mark {item[1]!a} has an impossible value")
+    return Mark(*item)
+
+
+def is_mark(key: str, value: Any) -> bool:
+    """Whether a mark can have a value; under keys that this release does not know, any that is not too large."""
+    if key == "note" and (type(value) is not str or not value):
+        return False
+    if key == "pin" and (type(value) is not dict or type(value.get("time")) is not int or "until" not in value):
+        return False
+    if key == "pin" and value["until"] is not None and type(value["until"]) is not int:
+        return False
+    return len(encode(value)) <= limits.MAX_MARK_BYTES
+
+
+def _runs(name: str, fields: Fields) -> dict[str, dict[str, Any]]:
+    runs = fields.get(name, dict, {})
     if not all(type(key) is str and type(item) is dict for key, item in runs.items()):
         raise fields.error("run settings are not maps by run name")
     return dict(runs)

@@ -21,12 +21,13 @@ from casckpt.format.entry import Drop, Entry, PackRef
 from casckpt.format.ids import CommitId, Kind, ObjectId, PackId, object_id
 from casckpt.format.pack import Record
 from casckpt.odb import tables as t
-from casckpt.odb.fold import Gap, decode_drop, fold, known_gaps, note_gaps
+from casckpt.odb.fold import Gap, decode_drop, fold, known_gaps, mark_of, note_gaps
 from casckpt.odb.index import Index
 from casckpt.odb.journal import Journal, Placed, Position, Rewound, Tail, file_name
 from casckpt.odb.notices import warn
 from casckpt.odb.pack_reader import PackReader
 from casckpt.odb.pack_writer import pack_name
+from casckpt.odb.renames import Renames, present, renames_of
 from casckpt.storage.base import Storage
 
 _POSITION = struct.Struct("<QQQ32s?")
@@ -49,6 +50,8 @@ class Database:
         """Held while the tables and the place in the journal change; taken after the journal lock, never before."""
         self._index: Index | None = None
         self._pending = 0
+        self._looked: dict[str, tuple[int, Any]] = {}
+        """What is asked for with every commit and seldom changes, with the place in the journal where it was so."""
         self.rebuilt = False
         """Whether opening had to build the index anew."""
         self.tables = t.MemoryTables()
@@ -325,20 +328,38 @@ class Database:
         return {name.decode(): CommitId(ObjectId(value)) for name, value in found}
 
     def commit(self, identity: CommitId) -> Commit | None:
-        """A commit by its full id, None if the store has none."""
+        """A commit by its full id, with the name its run has now; None if the store has none."""
         value = self.tables.get(t.COMMITS, identity)
         return None if value is None else self._commit(identity, value)
 
     def _commit(self, identity: CommitId, value: bytes) -> Commit:
         data = t.decode_commit(value)[1]
         if object_id(Kind.COMMIT, data) != identity:  # a damaged index too large to be hashed when it was opened
-            return Commit.decode(bytes(self.read(identity, Kind.COMMIT)))
+            return present(Commit.decode(bytes(self.read(identity, Kind.COMMIT))), self.renames())
         # Folding puts no commit into the tables that it could not decode, and these are the same bytes.
-        return Commit.decode_known(data)
+        return present(Commit.decode_known(data), self.renames())
 
     def has_commit(self, identity: CommitId) -> bool:
         """Whether the store has a commit."""
         return self.tables.get(t.COMMITS, identity) is not None
+
+    def renames(self) -> Renames:
+        """Renames of runs; looked up once for each place in the journal."""
+        found: Renames = self._once("renames", lambda: renames_of(self.tables))
+        return found
+
+    def mark(self, identity: CommitId, key: str) -> Any:
+        """A fact about a commit that is no part of it, None if there is none. Cost: in a store without any nothing."""
+        has_any = self._once("marks", lambda: self.tables.count(t.MARKS) > 0)
+        return mark_of(self.tables, identity, key) if has_any else None
+
+    def _once(self, what: str, look: Callable[[], Any]) -> Any:
+        """What was found when somebody looked at this place in the journal; else looks."""
+        at = self.tail.position.seq
+        known = self._looked.get(what)
+        if known is None or known[0] != at:
+            self._looked[what] = known = at, look()
+        return known[1]
 
     def added(self, identity: CommitId) -> int | None:
         """Bytes a commit added to the store when it was made; None if unknown."""
@@ -358,6 +379,10 @@ class Database:
     def totals(self) -> dict[str, tuple[int, int]]:
         """(commits, their plain bytes) of every run."""
         return {run.decode(): t.decode_total(value) for run, value in self.tables.scan(t.TOTALS)}
+
+    def total(self, run: str) -> tuple[int, int]:
+        """(commits, their plain bytes) of one run."""
+        return t.decode_total(self.tables.get(t.TOTALS, run.encode()))
 
     def run_settings(self, run: str) -> dict[str, Any]:
         """Settings of a run, empty if it has none."""

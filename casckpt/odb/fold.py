@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from casckpt.errors import FormatError, IntegrityError, StorageError
@@ -13,6 +14,7 @@ from casckpt.format.ids import CommitId, Kind, ObjectId, object_id
 from casckpt.format.pack import Record
 from casckpt.odb import tables as t
 from casckpt.odb.notices import warn
+from casckpt.odb.renames import KEY, listed, present, renames_of
 
 Gap = tuple[int, int, int]
 """(journal file, start, end) of bytes that hold no valid frame though frames or damage follow."""
@@ -56,9 +58,15 @@ def fold(tables: t.WritableTables, entry: Entry, file: int, payload_offset: int,
         else:
             tables.put(t.REFS, name.encode(), new)
     for run, settings in entry.runs.items():
-        old = tables.get(t.RUNS, run.encode())
-        merged = {**(decode(old, "run settings") if old else {}), **settings}
-        tables.put(t.RUNS, run.encode(), encode(merged))
+        _put_settings(tables, run, settings)
+    if any("renamed" in settings for settings in entry.runs.values()):
+        _rename(tables, entry.runs)
+    for mark in entry.marks:
+        key = mark.commit + mark.key.encode()
+        if mark.new is None:
+            tables.delete(t.MARKS, key)
+        else:
+            tables.put(t.MARKS, key, encode(mark.new))
     for drop in entry.drops:
         if drop.cancelled:
             tables.delete(t.DROPS, drop.commit)
@@ -113,6 +121,51 @@ def decode_drop(commit: bytes, value: bytes) -> Drop:
     """The drop record of a commit from the drops table."""
     parts, rule, time_ns = decode(value, "a drop record")
     return Drop(CommitId(ObjectId(commit)), None if parts is None else tuple(parts), rule, time_ns)
+
+
+def mark_of(tables: t.Tables, commit: CommitId, key: str) -> Any:
+    """One mark of a commit, None if it has none. Cost: one look-up."""
+    value = tables.get(t.MARKS, commit + key.encode())
+    return None if value is None else decode(value, "a mark")
+
+
+def all_marks(tables: t.Tables) -> Iterator[tuple[CommitId, str, Any]]:
+    """(commit, key, value) of every mark."""
+    for key, value in tables.scan(t.MARKS):
+        yield CommitId(ObjectId(key[:32])), key[32:].decode(), decode(value, "a mark")
+
+
+def _put_settings(tables: t.WritableTables, run: str, settings: Mapping[str, Any]) -> None:
+    old = tables.get(t.RUNS, run.encode())
+    merged = {**(decode(old, "run settings") if old else {}), **settings}
+    kept = {key: value for key, value in merged.items() if value is not None}
+    if kept:
+        tables.put(t.RUNS, run.encode(), encode(kept))
+    else:
+        tables.delete(t.RUNS, run.encode())
+
+
+def _rename(tables: t.WritableTables, runs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Take over renames, and count the commits of every run anew, where that is news.
+
+    Counted from the commits themselves, since a rebuild of the index may meet them before or after their rename.
+    """
+    known = renames_of(tables)
+    changed = {run: listed(settings["renamed"]) for run, settings in runs.items() if "renamed" in settings}
+    renames = {run: found for run, found in {**known, **changed}.items() if found}
+    if renames == known:
+        return
+    tables.put(t.META, KEY, encode(renames))
+    totals: dict[str, tuple[int, int]] = {}
+    for _, value in tables.scan(t.COMMITS):
+        with contextlib.suppress(IntegrityError):  # a row of a damaged index too large to be hashed
+            commit = present(Commit.decode(t.decode_commit(value)[1]), renames)
+            count, nbytes = totals.get(commit.run, (0, 0))
+            totals[commit.run] = count + 1, nbytes + commit.nbytes
+    for run, _ in list(tables.scan(t.TOTALS)):
+        tables.delete(t.TOTALS, run)
+    for name, (count, nbytes) in totals.items():
+        tables.put(t.TOTALS, name.encode(), t.encode_total(count, nbytes))
 
 
 def _unlist(tables: t.WritableTables, identity: bytes) -> None:
@@ -195,6 +248,7 @@ def _put_commit(tables: t.WritableTables, identity: ObjectId, data: bytes, added
     if tables.get(t.COMMITS, identity) is not None:
         return
     tables.put(t.COMMITS, identity, t.encode_commit(added, data))
+    commit = present(commit, renames_of(tables))
     count, nbytes = t.decode_total(tables.get(t.TOTALS, commit.run.encode()))
     tables.put(t.TOTALS, commit.run.encode(), t.encode_total(count + 1, nbytes + commit.nbytes))
     for parent in commit.parents:

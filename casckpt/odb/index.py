@@ -38,7 +38,13 @@ class _Shared:
         """Device and inode of the data file; of the one it was copied from if it is a copy."""
         self.is_copy = is_copy
         self.users = 1
-        self.tables = {table: env.open_db(table.encode()) for table in t.TABLES}
+        try:
+            # Never made here: that would change a file that others compare with its hash. Without one of the tables
+            # it is the index of another release, which is no index; it is built anew.
+            self.tables = {table: env.open_db(table.encode(), create=False) for table in t.TABLES}
+        except lmdb.Error:
+            env.close()
+            raise
 
 
 _open: dict[tuple[int, int], _Shared] = {}

@@ -17,7 +17,10 @@ _Data = bytes | bytearray | memoryview
 
 
 class Rehearsal(Session):
-    """Raises what the session would, but for what the disk does; what `settle` decides holds for this moment."""
+    """Raises what the session would, but for what the disk does; what `settle` decides holds for this moment.
+
+    The number that `publish` gives is the one that the frame would have.
+    """
 
     def take_staged(self, staged: Staged) -> None:
         self.added += sum(record.stored for run in staged.runs for record in run.records)
@@ -27,10 +30,12 @@ class Rehearsal(Session):
         self._known.add(record.id)
         self.added += len(stored)
 
-    def publish(self, settle: Callable[[], tuple[Entry, list[tuple[ObjectId, Kind, bytes]]]]) -> None:
+    def publish(self, settle: Callable[[], tuple[Entry, list[tuple[ObjectId, Kind, bytes]]]]) -> int:
         with self._database.mutex:
             self._database.refresh()
+            number = self._database.tail.position.seq
             entry, riding = settle()
         for _, kind, data in riding:
             check_size(kind, data)
         Entry.decode(entry.encode())
+        return number

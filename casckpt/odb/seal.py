@@ -11,15 +11,17 @@ from collections.abc import Iterator
 from typing import Any
 
 from casckpt.format.canonical import decode
-from casckpt.format.entry import Entry, PackRef, RefMove
+from casckpt.format.entry import Entry, Mark, PackRef, RefMove
 from casckpt.format.ids import ObjectId
 from casckpt.odb import tables as t
 from casckpt.odb.database import Database
-from casckpt.odb.fold import decode_drop
+from casckpt.odb.fold import all_marks, decode_drop
 from casckpt.odb.pack_writer import PackWriter
 
 SNAPSHOT_ITEMS = 20_000
 """Refs, packs or records in one entry of a snapshot, so that frames stay small."""
+SNAPSHOT_MARKS = 200
+"""Marks in one entry of a snapshot: of the longest notes, less than half a frame."""
 
 
 def seal(database: Database, *, uuid: bytes, time_ns: int, by: str) -> None:
@@ -71,8 +73,11 @@ def _snapshot(database: Database, sealed: list[PackRef], uuid: bytes, time_ns: i
         yield Entry("snapshot", time_ns, runs={run.decode(): decode(value, "run settings") for run, value in runs})
     for drops in _slices(list(tables.scan(t.DROPS))):
         yield Entry("snapshot", time_ns, drops=tuple(decode_drop(key, value) for key, value in drops))
+    for marks in _slices(list(all_marks(tables)), SNAPSHOT_MARKS):
+        yield Entry("snapshot", time_ns, marks=tuple(Mark(commit, key, None, value) for commit, key, value in marks))
 
 
-def _slices(items: list[Any]) -> Iterator[list[Any]]:
-    for start in range(0, len(items), SNAPSHOT_ITEMS):
-        yield items[start : start + SNAPSHOT_ITEMS]
+def _slices(items: list[Any], most: int | None = None) -> Iterator[list[Any]]:
+    count = SNAPSHOT_ITEMS if most is None else most
+    for start in range(0, len(items), count):
+        yield items[start : start + count]

@@ -212,8 +212,8 @@ class Session:
         # Only now: until then an interrupt leaves an unfinished file, which the session removes when it ends.
         self._writer = None
 
-    def publish(self, settle: Callable[[], tuple[Entry, list[tuple[ObjectId, Kind, bytes]]]]) -> None:
-        """Make everything durable and the step part of the store.
+    def publish(self, settle: Callable[[], tuple[Entry, list[tuple[ObjectId, Kind, bytes]]]]) -> int:
+        """Make everything durable and the step part of the store; the sequence number of its frame.
 
         Args:
             settle: called under the journal lock with the database refreshed; returns the entry, without packs and
@@ -240,11 +240,12 @@ class Session:
                 check_size(kind, data)
                 check = p.check_of(Codec.RAW, identity, kind, data)
                 objects.append((p.Record(identity, 0, len(data), len(data), kind, check=check), data))
-            self._append(replace(entry, packs=(*entry.packs, *self._packs), objects=tuple(objects)))
+            number = self._append(replace(entry, packs=(*entry.packs, *self._packs), objects=tuple(objects)))
         self._stack.close()
         database.absorb(at_least=1 if self._packs else PENDING_FRAMES)
+        return number
 
-    def _append(self, entry: Entry) -> None:
+    def _append(self, entry: Entry) -> int:
         database = self._database
         payload = entry.encode()
         # A frame that no reader accepts would lock everybody out for good: read it as one before it is written.
@@ -252,6 +253,7 @@ class Session:
         placed = database.journal.append(database.tail, payload)
         end = Position(placed.file, placed.frame.end, placed.frame.seq + 1, placed.frame.hash)
         database.take_in(Tail([placed], end, [], "clean"))
+        return placed.frame.seq
 
     def _keep_packs(self) -> None:
         """Someone was first: the refs stay, but what was written is kept, so that another try finds it."""

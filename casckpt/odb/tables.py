@@ -4,8 +4,10 @@
     commits   commit id -> bytes added, commit object        numbers   pack number -> pack id
     children  parent id + child id -> nothing                runs      run name -> settings
     refs      ref name -> commit id                          drops     commit id -> drop record
-    totals    run name -> its commits and their plain bytes
-    meta      `position` of the journal up to which the view is, `next` pack number, `gaps` met in the journal
+    marks     commit id + key -> value of a mark
+    totals    present run name -> its commits and their plain bytes
+    meta      `position` of the journal up to which the view is, `next` pack number, `gaps` met in the journal,
+              `renamed` (former run name -> list of time, new name)
 
 A `MemoryTables` over a base holds what changed since the base was written; without a base it holds everything.
 """
@@ -18,8 +20,8 @@ from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 ROWS, COMMITS, CHILDREN, REFS = "rows", "commits", "children", "refs"
-PACKS, NUMBERS, RUNS, DROPS, TOTALS, META = "packs", "numbers", "runs", "drops", "totals", "meta"
-TABLES = (ROWS, COMMITS, CHILDREN, REFS, PACKS, NUMBERS, RUNS, DROPS, TOTALS, META)
+PACKS, NUMBERS, RUNS, DROPS, MARKS, TOTALS, META = "packs", "numbers", "runs", "drops", "marks", "totals", "meta"
+TABLES = (ROWS, COMMITS, CHILDREN, REFS, PACKS, NUMBERS, RUNS, DROPS, MARKS, TOTALS, META)
 
 IN_JOURNAL = 0x8000_0000
 """Set in `Row.pack` when the object lies in a journal file; the other bits are the number of the file."""

@@ -14,21 +14,23 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypedDict
 
-from casckpt.errors import RefExists, RevisionNotFound, TooLarge, UsageError
+from casckpt.errors import TooLarge, UsageError
 from casckpt.format import limits
 from casckpt.format.canonical import decode, encode
 from casckpt.format.commit import Commit
-from casckpt.format.entry import Entry, RefMove
+from casckpt.format.entry import Entry
 from casckpt.format.ids import CommitId, Kind, ObjectId, object_id
 from casckpt.odb.coder import MEASURED_FROM, ChunkCoder, Compress, keeps_up
 from casckpt.odb.database import Database
 from casckpt.odb.pipeline import Coder
+from casckpt.odb.renames import listed
 from casckpt.odb.repository import Repository, writer_name
 from casckpt.odb.session import Session
-from casckpt.ops.history import describe, info, resolve
+from casckpt.ops.history import finished, info, resolve
+from casckpt.ops.publishing import settings_changed
 from casckpt.ops.save import plain_bytes, save_state
 from casckpt.ops.values import CommitInfo, Progress
-from casckpt.plan.names import check_name, is_text, tag_ref
+from casckpt.plan.names import check_name, is_text
 from casckpt.plan.schema import Schema, SchemaLike
 from casckpt.plan.settle import parse_best, ref_moves, settle_parents
 from casckpt.state.flat import FlatState
@@ -232,23 +234,23 @@ def _publish(
 
     def settle() -> tuple[Entry, list[tuple[ObjectId, Kind, bytes]]]:
         parents = settle_parents(draft.run, given, expect, database.ref)
-        commit = replace(draft, parents=parents, time_ns=_time_after(database, parents))
+        settings = database.run_settings(draft.run)
+        commit = replace(draft, parents=parents, time_ns=_time_after(database, parents, settings))
         excess = commit.excess()
         if excess is not None:
             raise TooLarge(object=excess[0], size=excess[1], limit=excess[2])
         data = commit.encode()
         identity = CommitId(object_id(Kind.COMMIT, data))
-        settings = database.run_settings(draft.run)
-        runs: dict[str, dict[str, Any]] = {}
-        if options.best is not None and settings.get("best") != list(parse_best(options.best)):
-            settings = {**settings, "best": list(parse_best(options.best))}
-            runs[draft.run] = {"best": settings["best"]}
+        rule = settings.get("best") if options.best is None else list(parse_best(options.best))
+        runs, before = settings_changed(database, {draft.run: {"best": rule}})
+        settings = {**settings, "best": rule}
         moves = ref_moves(identity, commit, settings, database.ref, database.commit)
         entry = Entry(
             "commit",
             time.time_ns(),
             refs=moves,
             runs=runs,
+            before=before,
             by=writer_name(),
             added=session.added + len(data),
         )
@@ -259,31 +261,12 @@ def _publish(
     return made[-1]
 
 
-def _time_after(database: Database, parents: Sequence[CommitId]) -> int:
-    """Now, but after every parent: clocks of machines differ, history must not run backwards."""
-    times = [parent.time_ns + 1 for parent in map(database.commit, parents) if parent is not None]
-    return max(time.time_ns(), *times) if times else time.time_ns()
+def _time_after(database: Database, parents: Sequence[CommitId], settings: Mapping[str, Any]) -> int:
+    """Now, but after every parent: clocks of machines differ, history must not run backwards.
 
-
-def tag(repository: Repository, name: str, revision: str) -> CommitInfo:
-    """Give a commit a name that never moves.
-
-    Raises:
-        RefExists: the tag names another commit.
+    And after what was said of the run up to now: that its name was given away, that it had ended.
     """
-    check_name("tag", name)
-    database = repository.database
-    identity = resolve(database, revision)
-    with repository.session() as session:
-
-        def settle() -> tuple[Entry, list[tuple[ObjectId, Kind, bytes]]]:
-            old = database.ref(tag_ref(name))
-            if old is not None and old != identity:
-                raise RefExists(ref=f"tag {name!r}", actual=old.hex()[:12])
-            if database.commit(identity) is None:
-                raise RevisionNotFound(text=revision, problem="it vanished meanwhile")
-            moves = (RefMove(tag_ref(name), old, identity),)
-            return Entry("tag", time.time_ns(), refs=moves, by=writer_name()), []
-
-        session.publish(settle)
-    return describe(database, identity)
+    times = [parent.time_ns for parent in map(database.commit, parents) if parent is not None]
+    times += [at for at, _ in listed(settings.get("renamed"))]
+    ended = finished(settings)
+    return max(time.time_ns(), *(at + 1 for at in times), 0 if ended is None else ended[1] + 1)

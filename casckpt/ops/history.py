@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
+from typing import Any
 
 from casckpt.errors import (
     AmbiguousRevision,
@@ -64,7 +65,7 @@ def walk(database: Database, revision: str | None) -> Iterator[tuple[CommitId, C
         return between(left, right, database.commit, symmetric=found.symmetric)
     if revision is None:
         database.refresh()
-        starts = list(dict.fromkeys(database.refs().values()))
+        starts = list(dict.fromkeys([*database.refs().values(), *lookup.pinned(database)]))
     else:
         starts = [resolve(database, revision)]
     return ((identity, commit, True) for identity, commit in ancestors(starts, database.commit))
@@ -201,12 +202,14 @@ def no_such_ref(database: Database, text: str) -> RevisionNotFound:
 
 def current_run(database: Database) -> str | None:
     """The run whose last commit is the newest, None in an empty store."""
-    newest: tuple[int, str] | None = None
+    newest: tuple[int, bool, str] | None = None
     for name, identity in database.refs("runs/").items():
         found, commit = run_of(name), database.commit(identity)
         if found and found[1] == "last" and commit is not None:
-            newest = max(newest or (commit.time_ns, found[0]), (commit.time_ns, found[0]))
-    return None if newest is None else newest[1]
+            # A fork without commits of its own ends at a commit of another run, which goes before it.
+            candidate = (commit.time_ns, commit.run == found[0], found[0])
+            newest = max(newest or candidate, candidate)
+    return None if newest is None else newest[2]
 
 
 def _suggest(database: Database, base: str) -> str:
@@ -264,8 +267,13 @@ def describe(
     if commit is None:
         raise _not_found(database, identity.hex(), "the store has no such commit")
     names = (refs_by_commit(database) if refs is None else refs).get(identity, [])
+    shown = tuple(_short(name, commit.run) for name in names)
     children = tuple(child.hex() for child in database.children(identity))
-    return info(identity, commit, database.added(identity), tuple(names), children, database.drop(identity))
+    pin = database.mark(identity, "pin")
+    if pin is not None and pin["until"] is not None and pin["until"] <= time.time_ns():
+        pin = None
+    note = database.mark(identity, "note")
+    return info(identity, commit, database.added(identity), shown, children, database.drop(identity), note, pin)
 
 
 def info(
@@ -275,6 +283,8 @@ def info(
     refs: tuple[str, ...],
     children: tuple[str, ...] = (),
     drop: Drop | None = None,
+    note: str | None = None,
+    pin: Mapping[str, Any] | None = None,
 ) -> CommitInfo:
     """A commit as users see it, with what it does not know itself."""
     return CommitInfo(
@@ -298,22 +308,32 @@ def info(
         thinned=() if drop is None or drop.parts is None else drop.parts,
         schema=commit.schema,
         required=commit.required,
+        note=note,
+        pinned=pin is not None,
+        pinned_until=None if pin is None else pin["until"],
     )
 
 
 def refs_by_commit(database: Database) -> dict[CommitId, list[str]]:
-    """Short names of refs by the commit they name: heads without their run, tags with `tag: `."""
+    """Full names of refs by the commit they name."""
     found: dict[CommitId, list[str]] = {}
     for name, identity in database.refs().items():
-        head = run_of(name)
-        found.setdefault(identity, []).append(head[1] if head else f"tag: {name.removeprefix('tags/')}")
+        found.setdefault(identity, []).append(name)
     return found
+
+
+def _short(ref: str, run: str) -> str:
+    """A ref as one says it beside a commit of a run: its heads without the run, tags with `tag: `."""
+    head = run_of(ref)
+    if head is None:
+        return f"tag: {ref.removeprefix('tags/')}"
+    return head[1] if head[0] == run else f"{head[0]}/{head[1]}"
 
 
 def log(
     database: Database, revision: str | None = None, limit: int | None = None, where: str | None = None
 ) -> Iterator[CommitInfo]:
-    """Commits newest first: those of a range, the ancestors of a revision, or of every ref.
+    """Commits newest first: those of a range, the ancestors of a revision, or of every ref and pin.
 
     Args:
         where: only those that a filter wants; they count towards the limit.
@@ -362,24 +382,40 @@ def runs(database: Database) -> list[RunInfo]:
     """All runs, the one with the newest commit first. Cost: a few index look-ups a run."""
     database.refresh()
     refs = refs_by_commit(database)
-    totals = database.totals()
-    found = []
-    for name, identity in database.refs("runs/").items():
-        head = run_of(name)
-        if head is None or head[1] != "last":
-            continue
-        best = database.ref(head_ref(head[0], "best"))
-        rule = database.run_settings(head[0]).get("best")
-        found.append(
-            RunInfo(
-                name=head[0],
-                commits=totals.get(head[0], (0, 0))[0],
-                last=describe(database, identity, refs),
-                best=None if best is None else describe(database, best, refs),
-                rule=":".join(rule) if rule else None,
-            )
-        )
+    heads = [(run_of(name), identity) for name, identity in database.refs("runs/").items()]
+    found = [_run(database, head[0], identity, refs) for head, identity in heads if head and head[1] == "last"]
     return sorted(found, key=lambda run: -run.last.time_ns)
+
+
+def run_info(database: Database, name: str) -> RunInfo:
+    """One run, which must be there."""
+    last = database.ref(head_ref(name, "last"))
+    assert last is not None, name
+    return _run(database, name, last, refs_by_commit(database))
+
+
+def _run(database: Database, name: str, last: CommitId, refs: dict[CommitId, list[str]]) -> RunInfo:
+    best = database.ref(head_ref(name, "best"))
+    settings = database.run_settings(name)
+    rule, ended = settings.get("best"), finished(settings)
+    newest = describe(database, last, refs)
+    status, at = (None, None) if ended is None or ended[1] < newest.time_ns else ended
+    return RunInfo(
+        name=name,
+        commits=database.total(name)[0],
+        last=newest,
+        best=None if best is None else describe(database, best, refs),
+        rule=":".join(rule) if rule else None,
+        finished=status,
+        finished_ns=at,
+    )
+
+
+def finished(settings: Mapping[str, Any]) -> tuple[str, int] | None:
+    """(status, time) of a run that was said to have ended; a later commit makes that void."""
+    ended = settings.get("finished")
+    found = (ended.get("status"), ended.get("time")) if type(ended) is dict else (None, None)
+    return found if [type(part) for part in found] == [str, int] else None  # type: ignore[return-value]
 
 
 def status(database: Database) -> Status:

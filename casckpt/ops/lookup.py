@@ -13,6 +13,7 @@ from casckpt.format.canonical import decode
 from casckpt.format.commit import Commit
 from casckpt.format.ids import CommitId, Kind, ObjectId
 from casckpt.odb.database import Database
+from casckpt.odb.fold import all_marks
 from casckpt.ops.ref_changes import changes
 from casckpt.plan.graph import ancestors
 from casckpt.plan.names import NUMBERS, TEXTS
@@ -37,6 +38,13 @@ def values_of_ref(database: Database, ref: str) -> Iterator[CommitId]:
             yield CommitId(ObjectId(bytes.fromhex(last)))
     if before is not None:  # older files are gone, but the move away from the value that they set is not
         yield CommitId(ObjectId(bytes.fromhex(before)))
+
+
+def pinned(database: Database) -> dict[CommitId, int | None]:
+    """The commits that are pinned now, with the moment that ends it. Cost: all marks are looked at."""
+    now_ns = time.time_ns()
+    found = {commit: value["until"] for commit, key, value in all_marks(database.tables) if key == "pin"}
+    return {commit: until for commit, until in found.items() if until is None or until > now_ns}
 
 
 def best_commit(database: Database, run: str, metric: str, mode: str) -> CommitId | None:

@@ -1,4 +1,4 @@
-"""The journal as the reflog: what refs named before, read from its newest frame back to its oldest."""
+"""The journal read back: its entries from the newest to the oldest, and what they say of refs."""
 
 from __future__ import annotations
 
@@ -14,35 +14,36 @@ if TYPE_CHECKING:
     from casckpt.ops.reports import RefChange
 
 
-def changes(database: Database, names: Collection[str] | None) -> Iterator[RefChange]:
-    """Changes of the refs of these full names, or of all, newest first.
+def entries_back(database: Database) -> Iterator[tuple[int, Entry]]:
+    """(number, entry) of every entry, newest first. Of snapshots only those of the oldest file say anything new.
 
     Cost: reads the journal file by file from its end, as far as is asked for. Memory: one journal file.
     """
     numbers = database.journal.files()
     for number in reversed(numbers):
-        yield from _changes_in(database, number, names, is_oldest=number - 1 not in numbers)
+        tail = database.journal.read_file(number)
+        if tail.gaps:
+            warn("frames of %s are damaged, and what they changed is not known", file_name(number))
+        for placed in reversed(tail.frames):
+            entry = Entry.decode(placed.frame.payload)
+            if entry.op != "snapshot" or number - 1 not in numbers:
+                yield placed.frame.seq, entry
 
 
-def _changes_in(
-    database: Database, number: int, names: Collection[str] | None, *, is_oldest: bool
-) -> Iterator[RefChange]:
-    """The changes in one journal file, newest first.
+def changes(database: Database, names: Collection[str] | None) -> Iterator[RefChange]:
+    """Changes of the refs of these full names, or of all, newest first.
 
-    Args:
-        is_oldest: whether the file before it is not there, so that its snapshot says what is known of that.
+    Cost: as of `entries_back`.
     """
+    for number, entry in entries_back(database):
+        yield from (change for change in changes_of(number, entry) if names is None or change.ref in names)
+
+
+def changes_of(number: int, entry: Entry) -> Iterator[RefChange]:
+    """The refs that an entry changed; it may also write down what was so before."""
     from casckpt.ops.reports import RefChange  # slow to import, and whoever only may need a change starts without it
 
-    tail = database.journal.read_file(number)
-    if tail.gaps:
-        warn("frames of %s are damaged, and what refs they changed is not known", file_name(number))
-    for placed in reversed(tail.frames):
-        entry = Entry.decode(placed.frame.payload)
-        if entry.op == "snapshot" and not is_oldest:
-            continue
-        for name, old, new in entry.refs:
-            # A tag that is given again is written down, and changes nothing.
-            if old != new and (names is None or name in names):
-                before, after = (None if one is None else one.hex() for one in (old, new))
-                yield RefChange(name, before, after, entry.time_ns, entry.op, entry.note, entry.by)
+    for name, old, new in entry.refs:
+        if old != new:
+            before, after = (None if one is None else one.hex() for one in (old, new))
+            yield RefChange(name, before, after, entry.time_ns, entry.op, entry.note, entry.by, number)

@@ -15,6 +15,7 @@ from casckpt.odb.fold import Gap, repaired_gaps
 from casckpt.odb.journal import Tail, file_name
 from casckpt.odb.pack_writer import pack_name
 from casckpt.ops.load import Loader
+from casckpt.ops.lookup import pinned
 from casckpt.ops.reports import Finding
 from casckpt.ops.required import RequiredPaths
 from casckpt.ops.strays import find_strays
@@ -194,6 +195,9 @@ def _check_commits(database: Database, survey: Survey) -> None:
     for name, identity in database.refs().items():
         if database.commit(identity) is None:
             survey.note("damage", f"it names commit {short_id(identity)}, which is missing", f"ref {name}")
+    for identity in pinned(database):
+        if database.commit(identity) is None:
+            survey.note("damage", "it is pinned and missing", f"commit {short_id(identity)}")
     hits: dict[tuple[str, str, str], list[str]] = {}
     seen: dict[ObjectId, list[tuple[str, str, str]]] = {}
     required = RequiredPaths()

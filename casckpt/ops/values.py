@@ -63,6 +63,12 @@ class CommitInfo:
     """Name and version of what its state means to the program that made it."""
     required: tuple[str, ...] = ()
     """Patterns of the paths that schema requires."""
+    note: str | None = None
+    """A remark that was made later."""
+    pinned: bool = False
+    """Whether it is pinned now."""
+    pinned_until: int | None = None
+    """When its pin ends, as `time_ns`; None if never, or without one."""
 
     @property
     def short(self) -> str:
@@ -91,6 +97,9 @@ class CommitInfo:
             "thinned": list(self.thinned),
             "schema": None if self.schema is None else list(self.schema),
             "required": list(self.required),
+            "note": self.note,
+            "pinned": self.pinned,
+            "pinned_until": None if self.pinned_until is None else rfc3339(self.pinned_until),
         }
 
 
@@ -141,6 +150,10 @@ class RunInfo:
     """What `best` means, as `val/loss:min`; None if the run has no such rule."""
     activity: Activity | None = None
     """What goes on in it; None where that was not asked for."""
+    finished: str | None = None
+    """How it ended: completed, failed, cancelled or preempted. None if nobody said so, or commits came after that."""
+    finished_ns: int | None = None
+    """When that was said, as `time_ns`."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -150,6 +163,8 @@ class RunInfo:
             "best": None if self.best is None else self.best.to_dict(),
             "rule": self.rule,
             "activity": None if self.activity is None else self.activity.to_dict(),
+            "finished": self.finished,
+            "finished_at": None if self.finished_ns is None else rfc3339(self.finished_ns),
         }
 
 

@@ -23,6 +23,7 @@ METRICS_SHOWN = 4
 BLOCK_COMMITS = 50
 """So many rows of a log are aligned with each other, and read before the first is printed."""
 VALUE_WIDTH = 60
+NOTE_WIDTH = 40
 RELATIVES_SHOWN = 20
 TROUBLED = ("failed", "cancelled")
 _HEADS = {"last": 0, "best": 1, "recovery": 2}
@@ -126,13 +127,36 @@ def refs(commit: CommitInfo) -> str:
 
 
 def message_lines(commit: CommitInfo) -> list[str]:
-    """The message of a commit; only line feeds break it, so that no other character forges a line."""
-    return [safe(line.removesuffix("\r")) for line in commit.message.rstrip().split("\n")]
+    """The message of a commit, line by line."""
+    return text_lines(commit.message)
+
+
+def text_lines(text: str) -> list[str]:
+    """A text of several lines; only line feeds break it, so that no other character forges a line."""
+    return [safe(line.removesuffix("\r")) for line in text.rstrip().split("\n")]
+
+
+def pin_end(commit: CommitInfo, look: Look) -> str:
+    """Until when a pinned commit is kept; never as an age, since it is to come."""
+    if commit.pinned_until is None:
+        return "for good"
+    shown = look if look.time != "relative" else Look(look.now_ns, time="utc")
+    return f"until {shown.when(commit.pinned_until)}"
+
+
+def _cut(text: str, most: int) -> str:
+    """The first line of a text, cut to so many characters."""
+    shown = safe(text.strip().partition("\n")[0])
+    return shown if len(shown) <= most else shown[: most - 3] + "..."
 
 
 def remarks(commit: CommitInfo) -> str:
-    """What is unusual about a commit: its kind, and what is wrong with it."""
-    return ", ".join([*([commit.kind] if commit.kind != "step" else []), *health(commit)])
+    """What is unusual about a commit: its kind, what is wrong with it, its pin and note."""
+    found = [commit.kind] if commit.kind != "step" else []
+    found += health(commit)
+    found += ["pinned"] if commit.pinned else []
+    found += [f"note: {_cut(commit.note, NOTE_WIDTH)}"] if commit.note is not None else []
+    return ", ".join(found)
 
 
 def health(commit: CommitInfo) -> list[str]:
@@ -195,7 +219,9 @@ def show_lines(
             ("schema", schema(commit)),
             ("size", size),
             ("health", Cell(", ".join(health(commit)), t.BAD)),
+            ("pinned", pin_end(commit, look) if commit.pinned else ""),
             *(("message" if not number else "", line) for number, line in enumerate(message_lines(commit))),
+            *(("note" if not number else "", line) for number, line in enumerate(text_lines(commit.note or ""))),
         ],
         look,
     )
@@ -311,6 +337,7 @@ def _change_cells(change: RefChange, look: Look) -> list[Cell]:
         Cell("removed", t.BAD) if change.new is None else Cell(look.id(change.new), t.ID),
         Cell(safe(name if tag == change.ref else f"tag: {tag}"), t.REF),
         Cell(safe(change.reason)),
+        Cell(f"#{change.operation}", t.MUTED),
         Cell(look.when(change.time_ns), t.MUTED),
         Cell("" if change.old is None else f"was {look.id(change.old)}"),
         Cell(safe(change.note), t.MUTED),

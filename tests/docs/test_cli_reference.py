@@ -22,7 +22,9 @@ GLOBAL = {name for option in global_options() for name in option.opts if name.st
 
 
 def options(command: click.Command) -> set[str]:
-    """The long names of a command's own options."""
+    """The long names of a command's own options, and of its actions'."""
+    if isinstance(command, click.Group):
+        return set().union(*map(options, command.commands.values()))
     found = {name for option in command.params if isinstance(option, click.Option) for name in option.opts}
     found |= {name for option in command.params if isinstance(option, click.Option) for name in option.secondary_opts}
     return {name for name in found if name.startswith("--")} - GLOBAL

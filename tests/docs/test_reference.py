@@ -32,11 +32,11 @@ PAGES = sorted(DOCS.rglob("*.md"))
 TERMS = (
     "arena", "blob", "checkpoint", "children", "chunk", "codec", "commit", "component", "current run", "curve",
     "damage", "dropped", "durable", "element type", "entry", "extent", "feature", "fork", "frame", "gap", "group",
-    "head", "hints", "id", "index", "journal", "kept", "leaf", "meta", "migration", "node", "object",
-    "object database (odb)", "ordering law", "opaque", "outline", "pack", "pack set", "page", "parent", "path",
-    "record", "reduced", "ref", "remote", "revision", "root component", "run", "salvage", "schema", "seal", "seq",
-    "session", "slab", "snapshot", "staging", "state", "storage", "store", "structure", "tag", "thinned", "tiny blob",
-    "torn", "tree", "turn", "values", "verify", "view",
+    "head", "hints", "id", "index", "journal", "kept", "leaf", "mark", "meta", "migration", "node", "note",
+    "object", "object database (odb)", "opaque", "operation", "ordering law", "outline", "pack", "pack set",
+    "page", "parent", "path", "pin", "record", "reduced", "ref", "remote", "revision", "root component", "run",
+    "salvage", "schema", "seal", "seq", "session", "slab", "snapshot", "staging", "state", "storage", "store",
+    "structure", "tag", "thinned", "tiny blob", "torn", "tree", "turn", "undo", "values", "verify", "view",
 )  # fmt: skip
 AVOIDED = re.compile(r"\b(?<!context )(managers?|handlers?|helpers?|object stores?)\b", re.IGNORECASE)
 
@@ -176,7 +176,7 @@ CONSTANTS: list[tuple[ModuleType, tuple[str, ...]]] = [
     (session, ("FRAME_OBJECT_BYTES", "OWN_PACK_BYTES")),
     (pack, ("ALIGNED_FROM", "EXTENT_RECORDS", "EXTENT_BYTES", "PACK_BYTES")),
     (journal, ("SEAL_FRAMES", "SEAL_BYTES")),
-    (seal, ("SNAPSHOT_ITEMS",)),
+    (seal, ("SNAPSHOT_ITEMS", "SNAPSHOT_MARKS")),
     (remote, ("MAX_ROOT_BYTES", "MAX_SEGMENT_BYTES")),
 ]
 

@@ -8,7 +8,7 @@ from typing import Any
 from casckpt.format import frame
 from casckpt.format.canonical import encode
 from casckpt.format.config import StoreFormat
-from casckpt.format.entry import Drop, Entry, PackRef, RefMove
+from casckpt.format.entry import Drop, Entry, Mark, PackRef, RefMove
 from casckpt.format.ids import CommitId, Kind, PackId, checksum, object_id
 from casckpt.format.pack import Record, check_of
 from casckpt.format.remote import Lock, Push, RemoteRef, RemoteRoot, SegmentRef, pack_key, root_key, segment_key
@@ -16,7 +16,7 @@ from casckpt.format.remote_index import Row, Segment, SegmentPack
 from tests.golden import v1_objects as state
 from tests.golden.v1_packs import PUSH_ID, push
 from tests.support.build import UUID, Journal, entry_payload, identity, noise, root_file, segment_file, zstd
-from tests.support.vectors import as_json
+from tests.support.vectors import as_json, entry_as_json
 
 TIME = state.TIME
 FIRST = CommitId(object_id(Kind.COMMIT, state.FIRST.encode()))
@@ -65,6 +65,28 @@ DROPS = (
     Entry("gc", TIME + 6, drops=(Drop(FULL, ("optimizer", "sampler"), "thin after 10", TIME + 6),)),
     Entry("pull", TIME + 7, drops=(Drop(FIRST, None, "keep_last=1", TIME + 5, cancelled=True),)),
 )
+PIN = {"time": TIME, "until": TIME + 86_400 * 10**9}
+RENAMED = {"best": None, "renamed": [[TIME + 2, "net"]]}
+RULE = ["val/loss", "min"]
+MARKS = (
+    Entry("note", TIME, marks=(Mark(FIRST, "note", None, "läuft noch"), Mark(FULL, "note", "first", None))),
+    Entry("pin", TIME, marks=(Mark(FULL, "pin", {"time": 1, "until": None}, PIN), Mark(FIRST, "later", 1, [True, {}]))),
+    Entry(
+        "run-rename",
+        TIME + 2,
+        refs=(RefMove("runs/mlp/last", FULL, None), RefMove("runs/net/last", None, FULL)),
+        runs={"mlp": RENAMED, "net": {"best": RULE}},
+        before={"mlp": {"best": RULE}, "net": {}},
+    ),
+    Entry(
+        "undo",
+        TIME + 3,
+        refs=(RefMove("runs/mlp/last", None, FULL), RefMove("runs/net/last", FULL, None)),
+        runs={"mlp": {"best": RULE, "renamed": None}, "net": {"best": None}},
+        before={"mlp": {"renamed": RENAMED["renamed"]}, "net": {"best": RULE}},
+        undoes=3,
+    ),
+)
 UNKNOWN = Entry("commit", TIME + 8, refs=(RefMove("mlp/last", FULL, FIRST),), extra={"future": {"a": [1, b"\1"]}})
 SNAPSHOT = Entry(
     "seal",
@@ -111,6 +133,9 @@ def journals(vectors: Any) -> None:
     built = journal(RESET, *DROPS)
     what = "a commit is dropped, one is thinned, the first comes back"
     _journal(vectors, "drops", what, bytes(built.data), built.frames, (RESET, *DROPS))
+    built = journal(RESET, *MARKS)
+    what = "notes and pins of commits, a run that is renamed, and the renaming taken back"
+    _journal(vectors, "marks", what, bytes(built.data), built.frames, (RESET, *MARKS))
     built = journal(RESET, UNKNOWN)
     _journal(vectors, "unknown", "fields of a newer release", bytes(built.data), built.frames, (RESET, UNKNOWN))
     built = journal(SNAPSHOT, TAG, seq=1001, previous=bytes(right.frames[-1]["hash"]))
@@ -121,6 +146,7 @@ def journals(vectors: Any) -> None:
     for name, what, head in (
         ("critical", "an unknown field that must be known", {"op": "x", "time": 1, "!future": None}),
         ("ref", "a ref move of two fields", {"op": "x", "time": 1, "refs": [["a", None]]}),
+        ("mark", "a note that is a number", {"op": "x", "time": 1, "marks": [[bytes(32), "note", None, 1]]}),
         ("pack", "a pack of no bytes", {"op": "x", "time": 1, "packs": [[bytes(32), 0]]}),
         (
             "records",
@@ -185,7 +211,7 @@ def _placed(entry: Entry) -> Any:
         at += -at % 64
         objects.append(as_json((record._replace(offset=at), stored)))
         at += len(stored)
-    return {**as_json(entry), "objects": objects}
+    return {**entry_as_json(entry), "objects": objects}
 
 
 def _flip(data: bytes, at: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Any order of commits, tags, reopening, crashes and losses of the index: the store is what a few dicts say it is."""
+"""Any order of commits, names, undos, reopening, crashes and losses of the index: the store is what a dict says."""
 
 from __future__ import annotations
 
@@ -16,7 +16,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import casckpt
-from casckpt.errors import ConflictError, RefExists, RevisionNotFound
+from casckpt.errors import (
+    AlreadyUndone,
+    ConflictError,
+    NotFoundError,
+    NothingToUndo,
+    RefExists,
+    RevisionNotFound,
+    RunExists,
+    UndoConflict,
+)
 from casckpt.format.frame import encode_frame
 from casckpt.odb import journal
 from casckpt.odb.repository import Repository
@@ -28,13 +37,19 @@ from tests.strategies import assert_same_state, states
 
 SEAL_FRAMES = 6
 RUNS = ("a", "b", "c-2.d")
+NAMES = (*RUNS, "x")
 METRICS = ("loss", "acc")
+OPERATIONS_LOOKED_AT = 4
 HANDLES = st.integers(0, 1)
+
+
+Fact = tuple[str, str]
+"""What can change: ("ref", name), ("rule", run), ("finished", run), ("renamed", run), ("note", id) or ("pin", id)."""
 
 
 @dataclass
 class Made:
-    """A commit as it must be."""
+    """A commit as it must be. `tick` says when it was made, as the number of changes before it."""
 
     state: Any
     run: str
@@ -44,30 +59,91 @@ class Made:
     status: str
     metrics: dict[str, float]
     time_ns: int
+    tick: int = 0
+
+
+@dataclass
+class Done:
+    """An operation as it must be told."""
+
+    op: str
+    changes: dict[Fact, tuple[Any, Any]]
+    undoes: int | None = None
+    undone_by: int | None = None
 
 
 @dataclass
 class Model:
-    """What a store must say."""
+    """What a store must say: its commits, the facts of now, and what made them so."""
 
     commits: dict[str, Made] = field(default_factory=dict)
-    refs: dict[str, str] = field(default_factory=dict)
-    rules: dict[str, tuple[str, str]] = field(default_factory=dict)
+    facts: dict[Fact, Any] = field(default_factory=dict)
+    done: list[Done] = field(default_factory=list)
+    tick: int = 0
+
+    def of(self, kind: str) -> dict[str, Any]:
+        return {name: value for (of, name), value in self.facts.items() if of == kind}
+
+    @property
+    def refs(self) -> dict[str, str]:
+        return self.of("ref")
+
+    def change(self, op: str, changes: dict[Fact, Any], undoes: int | None = None) -> None:
+        self.tick += 1
+        effective = {fact: (self.facts.get(fact), new) for fact, new in changes.items() if self.facts.get(fact) != new}
+        self.done.append(Done(op, effective, undoes))
+        for fact, (_, new) in effective.items():
+            if new is None:
+                del self.facts[fact]
+            else:
+                self.facts[fact] = new
+        if undoes is not None:
+            self.take_back(undoes, len(self.done) - 1)
+
+    def take_back(self, number: int, by: int) -> None:
+        """An undo that is taken back has taken nothing back."""
+        self.done[number].undone_by = by
+        before = self.done[number].undoes
+        if before is not None:
+            self.done[before].undone_by = None
+            further = self.done[before].undoes
+            if further is not None:
+                self.take_back(further, before)
+
+    def can_be_undone(self, number: int) -> bool:
+        return all(self.facts.get(fact) == new for fact, (_, new) in self.done[number].changes.items())
+
+    def newest(self) -> int | None:
+        """What an undo without a number takes back."""
+        numbers = reversed(range(len(self.done)))
+        in_effect = (number for number in numbers if self.done[number].undone_by is None)
+        return next((number for number in in_effect if self.done[number].op not in ("commit", "undo")), None)
+
+    def undo(self, number: int) -> None:
+        self.change("undo", {fact: old for fact, (old, _) in self.done[number].changes.items()}, number)
+
+    def run_of(self, made: Made) -> str:
+        """The name its run has now: each rename takes what was made before it."""
+        run, at = made.run, made.tick
+        while later := [rename for rename in self.facts.get(("renamed", run), ()) if rename[0] > at]:
+            at, run = min(later)
+        return run
 
     def commit(self, identity: str, made: Made, best: str | None) -> None:
+        made.tick = self.tick
         self.commits[identity] = made
-        if best is not None:
-            self.rules[made.run] = (best.split(":")[0], best.split(":")[1])
-        self.refs[f"runs/{made.run}/last"] = identity
-        if made.status != "completed":
-            return
-        if made.kind == "recovery":
-            self.refs[f"runs/{made.run}/recovery"] = identity
-        if made.run in self.rules and self.beats(made):
-            self.refs[f"runs/{made.run}/best"] = identity
+        changes: dict[Fact, Any] = {("ref", f"runs/{made.run}/last"): identity}
+        rule = self.facts.get(("rule", made.run)) if best is None else best
+        if rule is not None:
+            changes["rule", made.run] = rule
+        if made.status == "completed":
+            if made.kind == "recovery":
+                changes["ref", f"runs/{made.run}/recovery"] = identity
+            if rule is not None and self.beats(made, *rule.split(":")):
+                changes["ref", f"runs/{made.run}/best"] = identity
+        self.change("commit", changes)
 
-    def beats(self, made: Made) -> bool:
-        metric, mode = self.rules[made.run]
+    def beats(self, made: Made, metric: str, mode: str) -> bool:
         value = made.metrics.get(metric, math.nan)
         old = self.refs.get(f"runs/{made.run}/best")
         other = math.nan if old is None else self.commits[old].metrics.get(metric, math.nan)
@@ -75,9 +151,13 @@ class Model:
             return not math.isnan(value)
         return value < other if mode == "min" else value > other
 
+    def heads(self, run: str) -> dict[str, str]:
+        heads = ((head, self.facts.get(("ref", f"runs/{run}/{head}"))) for head in ("last", "best", "recovery"))
+        return {head: identity for head, identity in heads if identity is not None}
+
     def reachable(self) -> set[str]:
         found: set[str] = set()
-        waiting = list(self.refs.values())
+        waiting = [*self.refs.values(), *self.of("pin")]
         while waiting:
             identity = waiting.pop()
             if identity not in found:
@@ -117,6 +197,7 @@ class StoreMachine(RuleBasedStateMachine):
             for identity, made in self.model.commits.items():
                 assert_same_state(made.state, store.checkout(identity))
             assert store.fsck("full").ok
+            self.operations_are_told(store, len(self.model.done))
         for handle in self.handles:
             handle.close()
 
@@ -188,7 +269,128 @@ class StoreMachine(RuleBasedStateMachine):
                 self.handles[handle].tag(name, identity)
         else:
             assert self.handles[handle].tag(name, identity).id == identity
-            self.model.refs[ref] = identity
+            if ref not in self.model.refs:
+                self.model.change("tag", {("ref", ref): identity})
+
+    @rule(handle=HANDLES, name=st.sampled_from(["v1", "v2", "release"]))
+    def untag(self, handle: int, name: str) -> None:
+        named = self.model.refs.get(f"tags/{name}")
+        if named is None:
+            with pytest.raises(RevisionNotFound):
+                self.handles[handle].untag(name)
+        else:
+            assert self.handles[handle].untag(name).id == named
+            self.model.change("untag", {("ref", f"tags/{name}"): None})
+
+    # -- pins, notes, runs
+
+    @precondition(lambda self: self.model.commits)
+    @rule(data=st.data(), handle=HANDLES, until=st.sampled_from([None, "4w"]))
+    def pin(self, data: st.DataObject, handle: int, until: str | None) -> None:
+        identity = self.pick(data)
+        assert self.handles[handle].pin(identity, until).pinned
+        value = "for good" if until is None else self.model.tick + 1
+        if self.model.facts.get(("pin", identity)) != value:
+            self.model.change("pin", {("pin", identity): value})
+
+    @precondition(lambda self: self.model.commits)
+    @rule(data=st.data(), handle=HANDLES)
+    def unpin(self, data: st.DataObject, handle: int) -> None:
+        pins = self.model.of("pin")
+        identity = data.draw(st.sampled_from(sorted(pins)), "pinned") if pins else self.pick(data)
+        if identity not in pins:
+            with pytest.raises(NotFoundError):
+                self.handles[handle].unpin(identity)
+        else:
+            assert not self.handles[handle].unpin(identity).pinned
+            self.model.change("unpin", {("pin", identity): None})
+
+    @precondition(lambda self: self.model.commits)
+    @rule(data=st.data(), handle=HANDLES, text=st.sampled_from(["", "good", "bad\n\u202e"]))
+    def note(self, data: st.DataObject, handle: int, text: str) -> None:
+        identity = self.pick(data)
+        assert self.handles[handle].note(identity, text).note == (text or None)
+        if self.model.facts.get(("note", identity)) != (text or None):
+            self.model.change("note", {("note", identity): text or None})
+
+    @precondition(lambda self: self.model.commits)
+    @rule(data=st.data(), handle=HANDLES, name=st.sampled_from(NAMES))
+    def fork(self, data: st.DataObject, handle: int, name: str) -> None:
+        identity = self.pick(data)
+        if self.model.heads(name):
+            with pytest.raises(RunExists):
+                self.handles[handle].fork_run(identity, name)
+            return
+        assert self.handles[handle].fork_run(identity, name).last.id == identity
+        rule = self.model.facts.get(("rule", self.model.run_of(self.model.commits[identity])))
+        facts = {("ref", f"runs/{name}/last"): identity, ("rule", name): rule, ("finished", name): None}
+        self.model.change("run-fork", facts)
+
+    @rule(handle=HANDLES, old=st.sampled_from(NAMES), new=st.sampled_from(NAMES))
+    def rename(self, handle: int, old: str, new: str) -> None:
+        heads = self.model.heads(old)
+        if not heads or self.model.heads(new):
+            with pytest.raises(RunExists if heads else RevisionNotFound):
+                self.handles[handle].rename_run(old, new)
+            return
+        assert self.handles[handle].rename_run(old, new).last.id == heads["last"]
+        facts: dict[Fact, Any] = {}
+        for head, identity in heads.items():
+            facts |= {("ref", f"runs/{old}/{head}"): None, ("ref", f"runs/{new}/{head}"): identity}
+        for kind in ("rule", "finished"):
+            facts |= {(kind, old): None, (kind, new): self.model.facts.get((kind, old))}
+        # A commit has the tick of the change that it is, and this one is behind all there are.
+        facts["renamed", old] = (*self.model.facts.get(("renamed", old), ()), (self.model.tick, new))
+        self.model.change("run-rename", facts)
+
+    @rule(handle=HANDLES, name=st.sampled_from(NAMES), status=st.sampled_from(["completed", "failed"]))
+    def finish(self, handle: int, name: str, status: str) -> None:
+        if not self.model.heads(name):
+            with pytest.raises(RevisionNotFound):
+                self.handles[handle].finish_run(name, status)
+            return
+        assert self.handles[handle].finish_run(name, status).finished == status
+        self.model.change("run-finish", {("finished", name): (self.model.tick, status)})
+
+    # -- taking back
+
+    @rule(handle=HANDLES)
+    def undo(self, handle: int) -> None:
+        number = self.model.newest()
+        if number is None:
+            with pytest.raises(NothingToUndo):
+                self.handles[handle].undo()
+        else:
+            self.take_back(handle, number, None)
+
+    @precondition(lambda self: self.model.done)
+    @rule(data=st.data(), handle=HANDLES)
+    def undo_by_number(self, data: st.DataObject, handle: int) -> None:
+        number = data.draw(st.integers(max(0, len(self.model.done) - 12), len(self.model.done) - 1), "operation")
+        known = list(self.handles[handle].operations(len(self.model.done) - number))
+        self.take_back(handle, number, known[-1].number)
+
+    @precondition(lambda self: self.model.done)
+    @rule(handle=HANDLES, times=st.integers(1, 3))
+    def undo_the_last_whatever_it_was(self, handle: int, times: int) -> None:
+        """A commit too; and by itself an undo, and the undo of that."""
+        for _ in range(times):
+            [last] = self.handles[handle].operations(1)
+            self.take_back(handle, len(self.model.done) - 1, last.number)
+
+    def take_back(self, handle: int, number: int, given: int | None) -> None:
+        done, store = self.model.done[number], self.handles[handle]
+        refused = (
+            AlreadyUndone if done.undone_by is not None
+            else None if self.model.can_be_undone(number)
+            else UndoConflict
+        )  # fmt: skip
+        if refused is not None:
+            with pytest.raises(refused):
+                store.undo(given)
+            return
+        assert store.undo(given, dry_run=True).undone == store.undo(given).undone
+        self.model.undo(number)
 
     @rule(handle=HANDLES, count=st.integers(1, SEAL_FRAMES))
     def commit_often(self, handle: int, count: int) -> None:
@@ -245,10 +447,14 @@ class StoreMachine(RuleBasedStateMachine):
                 children[parent].add(identity)
         for handle in self.handles:
             log = list(handle.log())
+            notes, pins = self.model.of("note"), self.model.of("pin")
+            assert sorted(info.id for info in handle.pins()) == sorted(pins)
             assert [info.id for info in log] == self.model.log()
             for info in log:
                 made = self.model.commits[info.id]
-                assert (info.run, info.step, info.kind, info.status) == (made.run, made.step, made.kind, made.status)
+                assert (info.run, info.step) == (self.model.run_of(made), made.step)
+                assert (info.kind, info.status) == (made.kind, made.status)
+                assert (info.note, info.pinned) == (notes.get(info.id), info.id in pins)
                 assert info.parents == made.parents
                 assert set(info.children) == children[info.id]
                 assert repr(sorted(info.metrics.items())) == repr(sorted(made.metrics.items()))
@@ -258,16 +464,43 @@ class StoreMachine(RuleBasedStateMachine):
     def runs_and_totals_agree(self) -> None:
         counts: dict[str, int] = {}
         for made in self.model.commits.values():
-            counts[made.run] = counts.get(made.run, 0) + 1
+            run = self.model.run_of(made)
+            counts[run] = counts.get(run, 0) + 1
         for handle in self.handles:
-            runs = {run.name: run for run in handle.runs()}
-            assert {name: run.commits for name, run in runs.items()} == counts
-            for name, run in runs.items():
-                rule = self.model.rules.get(name)
-                assert run.rule == (None if rule is None else ":".join(rule))
-                assert run.last.id == self.model.refs[f"runs/{name}/last"]
-                assert (run.best and run.best.id) == self.model.refs.get(f"runs/{name}/best")
+            runs = {info.name: info for info in handle.runs()}
+            assert {f"runs/{name}/last" for name in runs} == {ref for ref in self.model.refs if ref.endswith("/last")}
+            for name, info in runs.items():
+                heads = self.model.heads(name)
+                assert info.commits == counts.get(name, 0)
+                assert info.rule == self.model.facts.get(("rule", name))
+                assert (info.last.id, info.best and info.best.id) == (heads["last"], heads.get("best"))
+                ended = self.model.facts.get(("finished", name))
+                is_void = ended is None or self.model.commits[heads["last"]].tick > ended[0]
+                assert info.finished == (None if is_void else ended[1])
             assert handle.status().commits == len(self.model.commits)
+
+    @invariant()
+    def the_newest_operations_are_told(self) -> None:
+        self.operations_are_told(self.handles[0], OPERATIONS_LOOKED_AT)
+
+    def operations_are_told(self, store: casckpt.Store, most: int) -> None:
+        expected = self.model.done[::-1][:most]
+        found = list(store.operations(len(expected)))
+        numbers = {len(self.model.done) - 1 - at: operation.number for at, operation in enumerate(found)}
+        changed: list[tuple[str, str | None, str | None]] = []
+        for operation, done in zip(found, expected, strict=True):
+            assert operation.op == done.op
+            assert (operation.undone_by is None) == (done.undone_by is None)
+            assert operation.undone_by == numbers.get(done.undone_by)
+            assert (operation.undoes is None) == (done.undoes is None)
+            if done.undoes in numbers:
+                assert operation.undoes == numbers[done.undoes]
+            assert operation.changes == len(done.changes)
+            assert {change.ref: (change.old, change.new) for change in operation.refs} == {
+                name: pair for (kind, name), pair in done.changes.items() if kind == "ref"
+            }
+            changed += [(change.ref, change.old, change.new) for change in operation.refs]
+        assert [(one.ref, one.old, one.new) for one in store.reflog(limit=len(changed))] == changed
 
     @invariant()
     def states_come_back(self) -> None:

@@ -114,11 +114,17 @@ def read_journal(data: bytes, context: dict[str, bytes]) -> Any:
                 raise IntegrityError(object="an object of a frame", problem="its id does not match")
     return {
         "frames": frames,
-        "entries": [as_json(one) for one in entries],
+        "entries": [entry_as_json(one) for one in entries],
         "gaps": as_json(scan.gaps),
         "end": scan.end,
         "tail": scan.tail,
     }
+
+
+def entry_as_json(entry: Entry) -> Any:
+    """An entry; fields that the first vectors do not name, only where they say something."""
+    found = as_json(entry)
+    return {key: value for key, value in found.items() if value or key not in ("before", "marks", "undoes")}
 
 
 def read_format(data: bytes, _: dict[str, bytes]) -> Any:

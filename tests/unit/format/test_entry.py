@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from casckpt.errors import IntegrityError
+from casckpt.format import limits
 from casckpt.format.canonical import decode, encode
-from casckpt.format.entry import Drop, Entry, PackRef, RefMove
+from casckpt.format.entry import Drop, Entry, Mark, PackRef, RefMove, is_mark
 from casckpt.format.ids import CommitId, Kind, PackId, object_id
 from casckpt.format.pack import Record, check_of
 from tests.support.build import entry_payload, identity, noise, zstd
@@ -30,10 +31,16 @@ FULL = Entry(
     packs=(PackRef(PackId(A), 4096),),
     gone=(PackId(B),),
     runs={"run": {"best": {"metric": "loss", "mode": "min"}}},
+    before={"run": {"best": ["loss", "max"]}},
+    marks=(
+        *(Mark(A, "note", "no", "näh"), Mark(B, "note", "x", None), Mark(A, "pin", None, {"time": 1, "until": None})),
+        *(Mark(A, "pin", {"time": 1, "until": 2}, None), Mark(B, "future", None, [1, {"a": b"\0"}])),
+    ),
     drops=(Drop(A, None, "keep_last=1", 3), Drop(B, ("optimizer",), "thin", 4), Drop(A, None, "keep", 3, True)),
     by="ada@host",
     note="nöte",
     added=0,
+    undoes=0,
     extra={"future": [1, {"a": b"\0"}]},
 )
 
@@ -106,6 +113,19 @@ WRONG: dict[str, dict[str, Any]] = {
     "a gone pack of 31 bytes": {**LEAST, "gone": [bytes(31)]},
     "runs that are no maps": {**LEAST, "runs": {"a": []}},
     "runs by number": {**LEAST, "runs": {1: {}}},
+    "what was before, as a list": {**LEAST, "before": []},
+    "an undo of nothing": {**LEAST, "undoes": None},
+    "a mark of three": {**LEAST, "marks": [[A, "note", None]]},
+    "a mark of no commit": {**LEAST, "marks": [[b"", "note", None, "x"]]},
+    "a mark without a key": {**LEAST, "marks": [[A, "", None, "x"]]},
+    "a mark by number": {**LEAST, "marks": [[A, 1, None, "x"]]},
+    "a mark with a long key": {**LEAST, "marks": [[A, "k" * 256, None, "x"]]},
+    "an empty note": {**LEAST, "marks": [[A, "note", None, ""]]},
+    "a note that was a number": {**LEAST, "marks": [[A, "note", 1, "x"]]},
+    "a pin that is a text": {**LEAST, "marks": [[A, "pin", None, "x"]]},
+    "a pin without its end": {**LEAST, "marks": [[A, "pin", None, {"time": 1}]]},
+    "a pin that ends in a text": {**LEAST, "marks": [[A, "pin", None, {"time": 1, "until": "x"}]]},
+    "a mark of 64 KiB": {**LEAST, "marks": [[A, "future", None, bytes(1 << 16)]]},
     "a drop of three": {**LEAST, "drops": [[A, None, "x"]]},
     "a drop of no commit": {**LEAST, "drops": [[b"", None, "x", 1]]},
     "a drop of parts by number": {**LEAST, "drops": [[A, [1], "x", 1]]},
@@ -131,7 +151,8 @@ def test_a_head_that_does_not_fit_is_refused(payload: bytes) -> None:
 @settings(max_examples=200)
 @given(st.data())
 def test_damaged_entries_never_end_in_another_error(data: st.DataObject) -> None:
-    right = Entry("commit", 1, refs=FULL.refs, drops=FULL.drops, objects=(carried(noise("x", 100)),)).encode()
+    facts = {"runs": FULL.runs, "before": FULL.before, "marks": FULL.marks}
+    right = Entry("commit", 1, refs=FULL.refs, **facts, drops=FULL.drops, objects=(carried(noise("x", 100)),)).encode()
     raw = bytearray(right)
     for _ in range(data.draw(st.integers(1, 3))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
@@ -139,6 +160,14 @@ def test_damaged_entries_never_end_in_another_error(data: st.DataObject) -> None
         Entry.decode(bytes(raw[: data.draw(st.integers(0, len(raw)))]))
     except IntegrityError:
         return
+
+
+def test_a_mark_is_as_long_as_the_format_allows_and_no_longer() -> None:
+    longest = "n" * (limits.MAX_MARK_BYTES - 3)
+    assert is_mark("note", longest)
+    assert not is_mark("note", longest + "n")
+    entry = Entry("note", 1, marks=(Mark(A, "note", None, longest),))
+    assert Entry.decode(entry.encode()) == entry
 
 
 def test_the_head_is_canonical() -> None:

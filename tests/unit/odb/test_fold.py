@@ -5,12 +5,13 @@ from typing import Any
 import pytest
 
 from casckpt.errors import IntegrityError, StorageError
+from casckpt.format.canonical import decode
 from casckpt.format.commit import Commit
-from casckpt.format.entry import Drop, Entry, PackRef, RefMove
+from casckpt.format.entry import Drop, Entry, Mark, PackRef, RefMove
 from casckpt.format.ids import CommitId, Kind, ObjectId, PackId, TreeId, object_id
 from casckpt.format.pack import Record
 from casckpt.odb import tables as t
-from casckpt.odb.fold import decode_drop, fold, known_gaps, note_gaps, repaired_gaps
+from casckpt.odb.fold import all_marks, decode_drop, fold, known_gaps, mark_of, note_gaps, repaired_gaps
 
 
 def name(text: str) -> Any:
@@ -284,3 +285,56 @@ def test_gaps_of_any_form_do_no_harm(listed: Any) -> None:
     tables = t.MemoryTables()
     tables.put(t.META, b"gaps", b"\xc1 no canonical value")
     assert known_gaps(tables) == []
+
+
+def test_marks_are_kept_by_commit_until_they_are_taken_back() -> None:
+    a, b = CommitId(name("a")), CommitId(name("b"))
+    pin = {"time": 1, "until": None}
+    tables = folded(
+        Entry("x", 1, marks=(Mark(a, "note", None, "first"), Mark(a, "pin", None, pin), Mark(b, "note", None, "b"))),
+        Entry("x", 2, marks=(Mark(a, "note", "first", "second"), Mark(b, "note", "b", None))),
+    )
+    assert [mark_of(tables, a, key) for key in ("note", "pin", "other")] == ["second", pin, None]
+    assert mark_of(tables, b, "note") is None
+    assert sorted(all_marks(tables)) == [(a, "note", "second"), (a, "pin", pin)]
+
+
+def test_a_setting_of_nil_is_none_and_a_run_without_settings_has_no_row() -> None:
+    tables = folded(
+        Entry("x", 1, runs={"r": {"best": ["loss", "min"], "other": 1}, "s": {"k": 2}}),
+        Entry("x", 2, runs={"r": {"best": None}, "s": {"k": None}, "t": {"k": None}}),
+    )
+    assert {run: decode(value, "x") for run, value in tables.scan(t.RUNS)} == {b"r": {"other": 1}}
+
+
+def carrying(*commits: tuple[CommitId, bytes]) -> Entry:
+    return Entry(
+        "x", 1, objects=tuple((Record(one, 64, len(data), len(data), Kind.COMMIT), data) for one, data in commits)
+    )
+
+
+def totals(tables: t.MemoryTables) -> dict[bytes, tuple[int, int]]:
+    return {run: t.decode_total(value) for run, value in tables.scan(t.TOTALS)}
+
+
+RENAME = Entry("x", 2, runs={"r": {"renamed": [[1, "n"]]}})
+BACK = Entry("x", 3, runs={"r": {"renamed": None}})
+
+
+def test_commits_count_for_the_name_their_run_has_now_in_whatever_order_they_are_met() -> None:
+    made = carrying(commit("r", 5), commit("r", 7, CommitId(name("p"))), commit("s", 1))
+    for entries in ((made, RENAME), (RENAME, made), (RENAME, BACK, made, RENAME)):
+        assert totals(folded(*entries)) == {b"n": (2, 12), b"s": (1, 1)}
+    assert totals(folded(made, RENAME, BACK)) == {b"r": (2, 12), b"s": (1, 1)}
+
+
+def test_a_rename_that_is_restated_is_no_news() -> None:
+    tables = folded(carrying(commit("r", 5)), RENAME)
+    tables.put(t.TOTALS, b"n", t.encode_total(9, 9))
+    fold(tables, RENAME, 3, 1000, Packs({}))
+    assert totals(tables) == {b"n": (9, 9)}
+
+
+def test_renames_that_are_no_renames_mean_nothing() -> None:
+    hostile = [[1], "x", [1, 2], ["1", "n"], [1, ""], [1, "n" * 300], [True, "n"]]
+    assert totals(folded(carrying(commit("r", 5)), Entry("x", 2, runs={"r": {"renamed": hostile}}))) == {b"r": (1, 5)}

@@ -198,6 +198,22 @@ def test_an_index_that_lmdb_does_not_know_is_replaced(folder: str) -> None:
     shutil.rmtree(folder)
 
 
+def test_an_index_of_a_release_with_fewer_tables_is_none_and_stays_as_it_is(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as older:
+        older.setattr(t, "TABLES", tuple(table for table in t.TABLES if table != t.MARKS))
+        filled(folder).close()
+    data = Path(folder, "data.mdb").read_bytes()
+    assert Index.open(folder) is None
+    assert Path(folder, "data.mdb").read_bytes() == data
+    filled(folder).close()
+    index = Index.open(folder)
+    assert index is not None
+    assert index.count(t.MARKS) == 0
+    index.close()
+
+
 def test_a_reader_that_was_first_does_not_keep_a_writer_of_its_process_from_writing(folder: str) -> None:
     filled(folder).close()
     reader, writer = Index.open(folder), Index.open(folder)

@@ -6,8 +6,9 @@ import pytest
 
 from casckpt.errors import StorageError
 from casckpt.format.canonical import decode
-from casckpt.format.entry import Drop, Entry, RefMove
+from casckpt.format.entry import Drop, Entry, Mark, RefMove
 from casckpt.format.ids import CommitId, Kind, ObjectId, object_id
+from casckpt.format.limits import MAX_MARK_BYTES
 from casckpt.odb import journal, seal
 from casckpt.odb import tables as t
 from casckpt.odb.database import Database
@@ -43,6 +44,7 @@ def view(database: Database) -> dict[str, Any]:
         "refs": database.refs(),
         "runs": {run: decode(value, "x") for run, value in database.tables.scan(t.RUNS)},
         "drops": dict(database.tables.scan(t.DROPS)),
+        "marks": dict(database.tables.scan(t.MARKS)),
         "commits": dict(database.tables.scan(t.COMMITS)),
     }
 
@@ -50,7 +52,8 @@ def view(database: Database) -> dict[str, Any]:
 def test_the_next_file_restates_everything_and_objects_are_in_a_pack() -> None:
     repository = new_repository()
     plains = [step(repository, number, large=number == 2) for number in range(5)]
-    step(repository, 5, runs={"r0": {"best": ["loss", "min"]}}, drops=(Drop(NAME, ("opt",), "rule", 5),))
+    facts: dict[str, Any] = {"runs": {"r0": {"best": ["loss", "min"]}}, "marks": (Mark(NAME, "note", None, "good"),)}
+    step(repository, 5, drops=(Drop(NAME, ("opt",), "rule", 5),), **facts)
     before, seq = view(repository.database), repository.database.tail.position.seq
     packs = set(repository.database.pack_set())
     sealed(repository)
@@ -101,6 +104,18 @@ def test_a_long_snapshot_is_many_frames(monkeypatch: pytest.MonkeyPatch) -> None
     frames = repository.database.journal.read_file(1).frames
     assert len(frames) == 1 + 6
     assert view(Database(repository.storage, repository.format.uuid)) == before
+
+
+def test_the_longest_notes_are_restated_in_frames_that_a_reader_takes() -> None:
+    repository = new_repository()
+    note = "n" * (MAX_MARK_BYTES - 3)
+    for number in range(3):
+        names = (CommitId(ObjectId(noise(f"{number} {n}", 32))) for n in range(seal.SNAPSHOT_MARKS))
+        step(repository, number, marks=tuple(Mark(name, "note", None, note) for name in names))
+    before = view(repository.database)
+    sealed(repository)
+    assert view(Database(repository.storage, repository.format.uuid)) == before
+    assert len(before["marks"]) == 3 * seal.SNAPSHOT_MARKS
 
 
 def test_a_journal_seals_itself_and_steps_go_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,12 +132,29 @@ def test_tags_come_by_name() -> None:
 def test_changes_of_refs_say_what_they_named_and_named_before() -> None:
     then = NOW.now_ns - 180 * 10**9
     changes = [
-        RefChange("tags/v\x1b", "a" * 64, None, then, "un\x1btag", "a\nnote", "host:1"),
-        RefChange("runs/gpt/last", "a" * 64, "b" * 64, then, "commit", "", "host:1"),
-        RefChange("runs/gpt/last", None, "a" * 64, then, "commit", "", "host:1"),
+        RefChange("tags/v\x1b", "a" * 64, None, then, "un\x1btag", "a\nnote", "host:1", 12),
+        RefChange("runs/gpt/last", "a" * 64, "b" * 64, then, "commit", "", "host:1", 7),
+        RefChange("runs/gpt/last", None, "a" * 64, then, "commit", "", "host:1", 3),
     ]
     assert list(view.reflog_lines(changes, NOW)) == [
-        "removed       tag: v\\x1b  un\\x1btag  3 min ago  was aaaaaaaaaaaa  a\\nnote",
-        "bbbbbbbbbbbb  gpt/last    commit     3 min ago  was aaaaaaaaaaaa",
-        "aaaaaaaaaaaa  gpt/last    commit     3 min ago",
+        "removed       tag: v\\x1b  un\\x1btag  #12  3 min ago  was aaaaaaaaaaaa  a\\nnote",
+        "bbbbbbbbbbbb  gpt/last    commit     #7   3 min ago  was aaaaaaaaaaaa",
+        "aaaaaaaaaaaa  gpt/last    commit     #3   3 min ago",
     ]
+
+
+def test_pins_and_notes_are_remarked_in_a_log_and_shown_in_full() -> None:
+    note = "lr \x1b[2J was much too high for a model of this size\nsecond"
+    marked = commit(note=note, pinned=True, pinned_until=NOW.now_ns + 3 * 10**9)
+    assert view.remarks(marked) == "pinned, note: lr \\x1b[2J was much too high for a mo..."
+    shown = list(view.show_lines(marked, None, None, NOW))
+    assert (
+        shown[-3:]
+        == [
+            "pinned    until 2027-01-15 08:00 UTC",
+            "note      lr \\x1b[2J was much too high for a model of this size",
+            "          second",
+        ]
+        or shown
+    )
+    assert view.pin_end(commit(pinned=True), NOW) == "for good"

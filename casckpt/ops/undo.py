@@ -1,0 +1,139 @@
+"""undo: take back an operation with an entry of its own, which sets everything the operation changed to what it was.
+
+Compare-and-swap under the journal lock: everything must still be as the operation left it, else nothing is changed.
+An undo can be taken back like any operation. Commits and their data stay; only what names them moves.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from casckpt.errors import AlreadyUndone, NothingToUndo, NotUndoable, UndoConflict, UsageError
+from casckpt.format.entry import Entry
+from casckpt.odb.database import Database
+from casckpt.odb.fold import mark_of
+from casckpt.odb.repository import Repository, writer_name
+from casckpt.ops.operations import done, operation_of
+from casckpt.ops.publishing import publish
+from casckpt.ops.reports import Operation, UndoReport
+
+_PASSED_OVER = frozenset(("commit", "import", "pull", "init", "repair", "undo"))
+"""What an undo without a number passes over: work that is rarely a slip, and undo itself, so that it goes on back."""
+_FINAL = frozenset(("init", "repair", "pull"))
+"""What makes or heals the store itself."""
+
+
+def undo(repository: Repository, number: int | None = None, *, dry_run: bool = False) -> UndoReport:
+    """Take back an operation, by default the newest change of names and facts that is in effect.
+
+    Raises:
+        NothingToUndo: there is no such operation.
+        AlreadyUndone: another undo took it back.
+        NotUndoable: it changed what cannot be set back.
+        UndoConflict: something that it changed was changed again since; nothing was changed.
+
+    Cost: reads the journal back to the operation.
+    """
+    if number is not None and (type(number) is not int or number < 0):
+        raise UsageError(problem=f"operations have numbers of 0 or more, not {number!r}")
+    database = repository.database
+    database.refresh()
+    undone, entry = _wanted(database, number)
+
+    def settle() -> Entry:
+        return _inverse(database, undone, entry)
+
+    own, made = publish(repository, settle, dry_run=dry_run)
+    return UndoReport(undone, operation_of(own, made), dry_run)
+
+
+def _wanted(database: Database, number: int | None) -> tuple[Operation, Entry]:
+    """The operation of a number, or the newest that an undo without one takes back."""
+    packs_are_gone = False
+    for operation, entry in done(database):
+        packs_are_gone = packs_are_gone or bool(entry.gone)
+        problem = _obstacle(operation, entry, packs_are_gone=packs_are_gone)
+        if number is None:
+            if operation.undone_by is None and operation.op not in _PASSED_OVER and not problem:
+                return operation, entry
+        elif operation.number <= number:
+            if operation.number < number:
+                break
+            if operation.undone_by is not None:
+                raise AlreadyUndone(operation=number, op=operation.op, by=operation.undone_by)
+            if problem:
+                raise NotUndoable(operation=number, op=operation.op, problem=problem)
+            return operation, entry
+    if number is None:
+        raise NothingToUndo(problem="no change of names is in effect; commits are taken back by their number alone")
+    raise NothingToUndo(problem=f"the journal has no operation {number}")
+
+
+def _obstacle(operation: Operation, entry: Entry, *, packs_are_gone: bool) -> str:
+    """Why an operation cannot be taken back, empty if it can."""
+    if operation.op in _FINAL or entry.gone:
+        return "it made or rewrote the store itself"
+    if not operation.changes and not entry.drops:
+        return "it changed nothing"
+    if not entry.runs.keys() <= entry.before.keys():
+        return "its entry does not tell what the settings were before"
+    if entry.drops and packs_are_gone:
+        return "packs were removed since, and with them what was dropped"
+    return ""
+
+
+def _inverse(database: Database, undone: Operation, entry: Entry) -> Entry:
+    """The entry that takes one back.
+
+    Raises:
+        UndoConflict: what it changed is not as it left it.
+    """
+    for what, expected, actual in _now(database, entry):
+        if expected != actual:
+            facts = {"operation": undone.number, "op": undone.op, "what": what}
+            raise UndoConflict(expected=_shown(expected), actual=_shown(actual), **facts)
+    return Entry(
+        "undo",
+        time.time_ns(),
+        refs=tuple(move._replace(old=move.new, new=move.old) for move in entry.refs if move.old != move.new),
+        runs={run: _restored(entry.before[run], settings) for run, settings in entry.runs.items()},
+        before={
+            run: {key: value for key, value in set_.items() if value is not None} for run, set_ in entry.runs.items()
+        },
+        marks=tuple(mark._replace(old=mark.new, new=mark.old) for mark in entry.marks if mark.old != mark.new),
+        drops=tuple(drop._replace(cancelled=not drop.cancelled) for drop in entry.drops),
+        by=writer_name(),
+        note=f"took back operation {undone.number}, {undone.op}",
+        undoes=undone.number,
+    )
+
+
+def _restored(before: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: before.get(key) for key in settings}
+
+
+def _now(database: Database, entry: Entry) -> Iterator[tuple[str, Any, Any]]:
+    """(what, as the entry left it, as it is now) for everything that an entry changed."""
+    for move in entry.refs:
+        if move.old != move.new:
+            yield move.name, move.new, database.ref(move.name)
+    for mark in entry.marks:
+        yield (
+            f"the {mark.key} of {mark.commit.hex()[:12]}",
+            mark.new,
+            mark_of(database.tables, mark.commit, mark.key),
+        )
+    for run, settings in entry.runs.items():
+        found = database.run_settings(run)
+        for key, value in settings.items():
+            yield f"the setting {key!r} of run {run!r}", value, found.get(key)
+    for drop in entry.drops:
+        kept = None if drop.cancelled else drop
+        yield f"the retention of {drop.commit.hex()[:12]}", kept, database.drop(drop.commit)
+
+
+def _shown(value: Any) -> str:
+    """A value for people: ids in 12 digits."""
+    return "nothing" if value is None else value.hex()[:12] if isinstance(value, bytes) else repr(value)
