@@ -111,6 +111,12 @@ class InvalidFilter(UsageError):
     hint = "casckpt help filters"
 
 
+class InvalidRetention(UsageError):
+    code = "retention.invalid"
+    what = "cannot use this retention policy"
+    why = "{key}: {problem}"
+
+
 class InvalidCheck(UsageError):
     code = "check.syntax"
     what = "cannot read {text!r} as a check"

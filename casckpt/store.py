@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         LeafSummary,
         PathInfo,
     )
+    from casckpt.plan.policy import Retention
     from casckpt.plan.schema import Schema, SchemaLike, migration
     from casckpt.state.kinds.opaque import Opaque
     from casckpt.state.kinds.registry import register
@@ -56,9 +57,9 @@ if TYPE_CHECKING:
 __all__ = [
     "BlameLine", "Check", "CheckoutReport", "CommitInfo", "Comparison", "Diff", "DoctorReport", "ExportReport",
     "FsckReport", "ImportReport", "ImportedCheckpoint", "LeafSummary", "Opaque", "OpaqueWarning", "Operation",
-    "PathInfo", "PendingCommit", "RefChange", "RevisionWarning", "RunInfo", "Schema", "SchemaWarning", "Status",
-    "Store", "StoreSettings", "StoredState", "StoredValue", "UndoReport", "doctor", "init", "memory", "migration",
-    "open", "register",
+    "PathInfo", "PendingCommit", "RefChange", "Retention", "RevisionWarning", "RunInfo", "Schema", "SchemaWarning",
+    "Status", "Store", "StoreSettings", "StoredState", "StoredValue", "UndoReport", "doctor", "init", "memory",
+    "migration", "open", "register",
 ]  # fmt: skip
 
 
@@ -351,6 +352,7 @@ _LATE = {
     "Comparison": "casckpt.ops.comparison",
     "DoctorReport": "casckpt.ops.checks",
     "Opaque": "casckpt.state.kinds.opaque",
+    "Retention": "casckpt.plan.policy",
     "Schema": "casckpt.plan.schema",
     "StoredState": "casckpt.ops.lazy",
     "StoredValue": "casckpt.ops.lazy",
