@@ -14,6 +14,7 @@ from casckpt.browse import Browse
 from casckpt.comparing import Comparing
 from casckpt.errors import OpaqueWarning, RevisionWarning, SchemaWarning, StoreNotFound
 from casckpt.exchange import Exchange
+from casckpt.lifetime import Lifetime
 from casckpt.naming import Naming
 from casckpt.odb.repository import Repository, initialize, writer_name
 from casckpt.ops import history
@@ -63,7 +64,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-class Store(Exchange, Browse, Comparing, Naming, Upkeep):
+class Store(Exchange, Browse, Comparing, Naming, Lifetime, Upkeep):
     """An open store. Safe to use from several threads and after fork; close it, or use it as a context manager.
 
     Several processes may have the same store open and commit to it at once.

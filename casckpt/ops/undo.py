@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from casckpt.errors import AlreadyUndone, NothingToUndo, NotUndoable, UndoConflict, UsageError
-from casckpt.format.entry import Entry
+from casckpt.format.entry import Drop, Entry
 from casckpt.odb.database import Database
 from casckpt.odb.fold import mark_of
 from casckpt.odb.repository import Repository, writer_name
@@ -75,7 +75,7 @@ def _obstacle(operation: Operation, entry: Entry, *, packs_are_gone: bool) -> st
     """Why an operation cannot be taken back, empty if it can."""
     if operation.op in _FINAL or entry.gone:
         return "it made or rewrote the store itself"
-    if not operation.changes and not entry.drops:
+    if not operation.changes:
         return "it changed nothing"
     if not entry.runs.keys() <= entry.before.keys():
         return "its entry does not tell what the settings were before"
@@ -103,7 +103,8 @@ def _inverse(database: Database, undone: Operation, entry: Entry) -> Entry:
             run: {key: value for key, value in set_.items() if value is not None} for run, set_ in entry.runs.items()
         },
         marks=tuple(mark._replace(old=mark.new, new=mark.old) for mark in entry.marks if mark.old != mark.new),
-        drops=tuple(drop._replace(cancelled=not drop.cancelled) for drop in entry.drops),
+        # Backwards: who replaced a record took the one before back first.
+        drops=tuple(drop._replace(cancelled=not drop.cancelled) for drop in reversed(entry.drops)),
         by=writer_name(),
         note=f"took back operation {undone.number}, {undone.op}",
         undoes=undone.number,
@@ -129,11 +130,14 @@ def _now(database: Database, entry: Entry) -> Iterator[tuple[str, Any, Any]]:
         found = database.run_settings(run)
         for key, value in settings.items():
             yield f"the setting {key!r} of run {run!r}", value, found.get(key)
-    for drop in entry.drops:
+    for drop in {drop.commit: drop for drop in entry.drops}.values():
         kept = None if drop.cancelled else drop
         yield f"the retention of {drop.commit.hex()[:12]}", kept, database.drop(drop.commit)
 
 
 def _shown(value: Any) -> str:
-    """A value for people: ids in 12 digits."""
+    """A value for people: ids in 12 digits, records in words."""
+    if isinstance(value, Drop):
+        lost = "its state" if value.parts is None else ", ".join(value.parts)
+        return f"{lost} dropped by the rule {value.rule!a}"
     return "nothing" if value is None else value.hex()[:12] if isinstance(value, bytes) else repr(value)

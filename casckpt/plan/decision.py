@@ -14,10 +14,10 @@ FOREVER = (1 << 63) - 1
 """`pinned_until` of a pin that does not end."""
 
 RULES = ("head", "unruled", "keep_pins", "keep_tags", "protect_unpushed", *KEEPS)
-"""Codes of what keeps a commit, in the order of its reasons: keys of the policy, the run's `last`, and no policy."""
+"""Codes of what keeps a commit, in the order of its reasons: keys of the policy, the refs of a run, and no policy."""
 
 _TEXTS: dict[str, tuple[str, ...]] = {
-    "head": ("last of its run",),
+    "head": ("{heads} of its run",),
     "unruled": ("no policy for this run",),
     "keep_pins": ("pinned", " until {until}"),
     "keep_tags": ("tag {tags}",),
@@ -47,8 +47,8 @@ class CommitFacts:
     kind: str = "step"
     status: str = "completed"
     metrics: Mapping[str, int | float] = field(default_factory=dict)
-    is_last: bool = False
-    """Whether the `last` of a run names it."""
+    heads: tuple[str, ...] = ()
+    """Which of `last`, `best` and `recovery` of a run name it."""
     tags: tuple[str, ...] = ()
     pinned_until: int | None = None
     """When its pin ends, `FOREVER` if it does not; None without a pin."""

@@ -170,6 +170,10 @@ class Retention:
         layers = (self, *(policy for _, policy in self._layers()))
         return any(key in layer.said() for layer in layers for key in (*KEEPS, *CAPS))
 
+    def thins(self) -> bool:
+        """Whether it may take components from commits of any run."""
+        return any(layer.thin for layer in (self, *(policy for _, policy in self._layers())))
+
     @property
     def periods(self) -> tuple[Every, ...]:
         """What `keep_periodic` says."""

@@ -99,8 +99,8 @@ class _Run:
         """What every rule wants, rule by rule in the order of `RULES`."""
         policy, is_ruled = self._policy, self._policy.speaks_of_rules()
         for commit in self._alive:
-            if commit.is_last:
-                yield commit, Reason("head")
+            if commit.heads:
+                yield commit, Reason("head", {"heads": " and ".join(commit.heads)})
             if not is_ruled:
                 yield commit, Reason("unruled")
             until = commit.pinned_until

@@ -73,7 +73,7 @@ def codes(
 ) -> list[str]:
     """The codes of all rules that want a commit, in the order of the reference."""
     found = []
-    if one.is_last:
+    if one.heads:
         found.append("head")
     ruled = any(key in table for key in (*WEAK, "keep_last", "keep_best", "keep_recovery", "max_total"))
     ruled = ruled or "cleanup_older_than_days" in table

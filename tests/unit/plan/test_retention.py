@@ -61,7 +61,7 @@ def some_commit(number: int, given: bytes) -> CommitFacts:
         kind=("step", "step", "recovery", "final")[kind % 4],
         status=flaw if flaw in ("failed", "running") else "completed",
         metrics={key: value for key, value in metrics.items() if value is not None},
-        is_last=last % 9 == 1,
+        heads={1: ("last",), 2: ("last", "best"), 3: ("recovery",)}.get(last % 13, ()),
         tags=("v1",) if tag % 9 == 1 else (),
         pinned_until={1: FOREVER, 2: NOW + 1, 3: NOW, 4: NOW - 1}.get(pin % 16),
         damaged=flaw == "damaged",
@@ -174,7 +174,7 @@ def test_what_is_protected_is_never_dropped(
         alive = [one for one in found if one.run == run and one.dropped_ns is None]
         for one in alive:
             pinned = one.pinned_until is not None and one.pinned_until > NOW
-            if one.is_last or pinned or (one.tags and table.get("keep_tags", True)):
+            if one.heads or pinned or (one.tags and table.get("keep_tags", True)):
                 assert one.id not in dropped
         sound = [one for one in alive if one.status == "completed" and not one.damaged and not one.nonfinite]
         recoveries = [one for one in sound if one.kind == "recovery"]
@@ -372,7 +372,7 @@ def test_a_plan_is_plain_values_for_json() -> None:
         }
 
     found = [
-        facts("new", step=2, is_last=True),
+        facts("new", step=2, heads=("last",)),
         facts("old", NOW - 9 * DAY, step=1, components=("model", "rng")),
         facts("gone", NOW - 10 * DAY, dropped_ns=NOW - DAY),
         facts("out", NOW - 10 * DAY),
@@ -384,7 +384,7 @@ def test_a_plan_is_plain_values_for_json() -> None:
             {
                 "id": commit_id("new").hex(), "run": "r", "outcome": "keep", "by": None, "thin": [], "final": None,
                 "wanted": [
-                    {"rule": "head", "text": "last of its run"},
+                    {"rule": "head", "text": "last of its run", "heads": "last"},
                     periodic("step 2"),
                 ],
             },
@@ -411,9 +411,8 @@ def test_a_plan_is_plain_values_for_json() -> None:
 # ---- golden cases ----
 
 CASES = (Path(__file__).parent / "retention.txt").read_text(encoding="utf-8")
-FIELDS = {"step": int, "epoch": float, "kind": str, "status": str, "last": bool, "damaged": bool, "nonfinite": bool,
-          "unpushed": bool}  # fmt: skip
-NAMES = {"last": "is_last"}
+FIELDS = {"step": int, "epoch": float, "kind": str, "status": str, "damaged": bool, "nonfinite": bool, "unpushed": bool}
+HEADS = ("last", "best", "recovery")
 
 
 def cases() -> Iterator[tuple[str, list[list[str]]]]:
@@ -444,8 +443,10 @@ def read_commit(line: str) -> tuple[str, CommitFacts]:
             more["dropped_ns"] = moment(value)
         elif key == "components":
             more["components"] = tuple(value.split(","))
+        elif key in HEADS:
+            more["heads"] = (*more.get("heads", ()), key)
         elif key in FIELDS:
-            more[NAMES.get(key, key)] = FIELDS[key](value) if value else True
+            more[key] = FIELDS[key](value) if value else True
         else:
             more["metrics"][key] = float(value)
     return name, facts(short, moment(when), run=run or "r", **more)
