@@ -1,6 +1,6 @@
 """drop: commits lose their state, or some components of it. Their place in history stays, and nothing is deleted yet.
 
-    what is named or filtered -> what holds none of it -> one entry under the journal lock
+what is named or filtered -> what holds none of it -> one entry under the journal lock
 """
 
 from __future__ import annotations

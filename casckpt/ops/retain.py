@@ -1,6 +1,6 @@
 """retain: ask a retention policy about the commits of a store, and drop what it lets go, as one operation.
 
-    facts of all commits -> decision -> what goes, as drops -> one entry under the journal lock
+facts of all commits -> decision -> what goes, as drops -> one entry under the journal lock
 """
 
 from __future__ import annotations

@@ -120,6 +120,8 @@ def results() -> list[type]:
         for module in modules
         for one in vars(module).values()
         if inspect.isclass(one) and dataclasses.is_dataclass(one) and hasattr(one, "to_dict")
+        # Policies and plans have a page of their own, with tables of all their keys.
+        if one.__module__ not in ("casckpt.plan.decision", "casckpt.plan.policy")
     }
     return sorted(found, key=lambda one: one.__name__)
 

@@ -48,7 +48,8 @@ HANDLES = st.integers(0, 1)
 
 
 Fact = tuple[str, str]
-"""What can change: ("ref", name), ("rule", run), ("finished", run), ("renamed", run), ("note", id), ("pin", id) or ("drop", id)."""
+"""What can change: ("ref", name), ("rule", run), ("finished", run), ("renamed", run);
+("note", id), ("pin", id) or ("drop", id)."""
 
 
 @dataclass
@@ -369,7 +370,8 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(data=st.data(), handle=HANDLES, filtered=st.booleans())
     def drop(self, data: st.DataObject, handle: int, filtered: bool) -> None:
         chosen = {self.pick(data), self.pick(data), self.pick(data)}
-        fresh = {identity for identity in chosen if (self.model.facts.get(("drop", identity)) or (0, ()))[1] is not None}
+        gone = {identity for identity, (_, parts) in self.model.of("drop").items() if parts is None}
+        fresh = chosen - gone
         holding = fresh & self.model.held()
         store = self.handles[handle]
         if holding and not filtered:

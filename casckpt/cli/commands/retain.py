@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -9,7 +10,7 @@ import click
 from casckpt.cli.call import Answer, Call
 from casckpt.cli.options import command, dry_run
 from casckpt.cli.undone import say_undo
-from casckpt.errors import InvalidRetention
+from casckpt.errors import InvalidRetention, UsageError
 
 MAX_POLICY_BYTES = 1 << 20
 
@@ -23,7 +24,7 @@ MAX_POLICY_BYTES = 1 << 20
 @click.option("--keep-best", type=click.IntRange(min=0), metavar="N", help="Keep the N best of each run.")
 @click.option("--metric", metavar="KEY:min|max", help="What best means.  [default: the rule of the run]")
 @click.option("--every", metavar="PERIOD", multiple=True, help="Keep one each '1000 steps', '5 epochs' or 12h.")
-@click.option("--policy", type=click.File("rb"), metavar="FILE", help="A policy in TOML; the options above go before.")
+@click.option("--policy", metavar="FILE", help="A policy in TOML; the options above go before.")
 @click.option("-r", "--run", help="Only the commits of a run.")
 @dry_run
 def retain_command(
@@ -32,7 +33,7 @@ def retain_command(
     keep_best: int | None,
     metric: str | None,
     every: tuple[str, ...],
-    policy: Any,
+    policy: str | None,
     run: str | None,
     dry_run: bool,
 ) -> Answer:
@@ -44,7 +45,7 @@ def retain_command(
     from casckpt.plan.policy import Retention
     from casckpt.view.lifetime import retain_lines
 
-    layers = [] if policy is None else [Retention.from_toml(_text(policy.read(MAX_POLICY_BYTES + 1)))]
+    layers = [] if policy is None else [Retention.from_toml(_text(policy))]
     said = _said(keep_last, keep_best, metric, every)
     if said or not layers:
         layers.append(Retention.from_dict(said))
@@ -76,7 +77,13 @@ def _said(keep_last: int | None, keep_best: int | None, metric: str | None, ever
     return {key: value for key, value in said.items() if value is not None}
 
 
-def _text(data: bytes) -> str:
+def _text(path: str) -> str:
+    """The text of a policy file."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_POLICY_BYTES + 1)
+    except OSError as error:
+        raise UsageError(problem=f"cannot read {path!r}: {os.strerror(error.errno or 0)}") from error
     if len(data) > MAX_POLICY_BYTES:
         raise InvalidRetention(key="retention", problem=f"the file has more than {MAX_POLICY_BYTES} bytes")
     try:

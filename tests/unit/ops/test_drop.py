@@ -77,7 +77,11 @@ def test_a_range_is_dropped_and_one_undo_brings_all_back(store: casckpt.Store) -
 HOLDS: dict[str, tuple[int, Callable[[casckpt.Store], object], str]] = {
     "last": (5, lambda store: None, "last of gpt"),
     "best": (2, lambda store: None, "best of gpt"),
-    "recovery": (6, lambda store: store.commit({"optimizer": {"m": [6.0]}}, run="gpt", step=6, kind="recovery"), "recovery of gpt"),
+    "recovery": (
+        6,
+        lambda store: store.commit({"optimizer": {"m": [6.0]}}, run="gpt", step=6, kind="recovery"),
+        "recovery of gpt",
+    ),
     "fork": (3, lambda store: store.fork_run("gpt@step=3", "low"), "last of low"),
     "tag": (1, lambda store: store.tag("v1", "gpt@step=1"), "tag v1"),
     "pin": (1, lambda store: store.pin("gpt@step=1"), "pinned"),
@@ -222,15 +226,16 @@ def test_wrong_calls(store: casckpt.Store) -> None:
 def test_a_store_that_is_read_only_drops_nothing(tmp_path: Path) -> None:
     with casckpt.init(tmp_path / "ckpts") as store:
         filled(store)
-    with casckpt.open(tmp_path / "ckpts", read_only=True) as store:
-        with pytest.raises(ReadOnlyStore):
-            store.drop("gpt~1")
+    with casckpt.open(tmp_path / "ckpts", read_only=True) as store, pytest.raises(ReadOnlyStore):
+        store.drop("gpt~1")
 
 
 def test_a_snapshot_of_the_longest_records_fits_its_frames(store: casckpt.Store) -> None:
     from casckpt.format.limits import MAX_FRAME_BYTES, MAX_NAME_BYTES, MAX_PARTS
 
-    longest = Drop(records_id(store), tuple(f"{n:03}".ljust(MAX_NAME_BYTES, "x") for n in range(MAX_PARTS)), "x" * 255, 1)
+    longest = Drop(
+        records_id(store), tuple(f"{n:03}".ljust(MAX_NAME_BYTES, "x") for n in range(MAX_PARTS)), "x" * 255, 1
+    )
     entry = Entry("snapshot", 1, drops=(longest,) * sealing.SNAPSHOT_DROPS)
     assert len(entry.encode()) < MAX_FRAME_BYTES
 
@@ -276,7 +281,7 @@ def test_history_says_the_same_of_stubs(tmp_path: Path, after: str) -> None:
         assert store.show("best(loss,min)").step == 2
         rows = [row.to_dict() for row in store.graph(None)]
         assert sum(row["commit"] is not None for row in rows) + sum(row["dropped"] for row in rows) == 6
-        [line] = [line for line in store.blame("model", "gpt", by=1)]
+        [line] = store.blame("model", "gpt", by=1)
         assert line.step == 5
         store.undo()
         assert seen(store) == before
