@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from casckpt.ops.journal_reports import DropChange, FactChange, Operation, RefChange, UndoReport
 
 CHANGES_SHOWN = 1
-DROPS_SHOWN = 4
 VALUE_WIDTH = 40
 
 
@@ -108,10 +107,8 @@ def _drop_texts(drops: Sequence[DropChange], look: Look) -> Iterator[str]:
         alike.setdefault((drop.restored, drop.parts, drop.rule), []).append(drop.commit)
     for (restored, parts, rule), commits in alike.items():
         what = "" if parts is None else f" {safe(', '.join(parts))} of"
-        hidden = len(commits) - DROPS_SHOWN
-        names = [look.id(commit) for commit in commits[:DROPS_SHOWN]] + ([f"+{hidden} more"] if hidden > 0 else [])
-        end = "" if restored else f" by rule {safe(rule)}"
-        yield f"{'restored' if restored else 'dropped'}{what} {', '.join(names)}{end}"
+        which = look.id(commits[0]) if len(commits) == 1 else t.plural(len(commits), "commit")
+        yield f"restored{what} {which}" if restored else f"dropped{what} {which} by rule {safe(rule)}"
 
 
 def _ref_text(change: RefChange, look: Look) -> str:
