@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from casckpt.errors import CommitProtected, NotFoundError, UsageError
+from casckpt.errors import NotFoundError, UsageError
 from casckpt.format.commit import Commit
 from casckpt.format.entry import Entry
 from casckpt.format.ids import CommitId
@@ -16,7 +16,7 @@ from casckpt.odb.database import Database
 from casckpt.odb.repository import Repository, writer_name
 from casckpt.ops.history import describe, narrowed, refs_by_commit
 from casckpt.ops.lifetime_reports import DropReport, Spared
-from casckpt.ops.losses import Components, Loss, Records, held, is_lost, records_of
+from casckpt.ops.losses import Components, Loss, Records, held, is_lost, protection, records_of
 from casckpt.ops.publishing import as_if, publish
 from casckpt.ops.resolve import not_found, resolve, walk
 from casckpt.plan.names import is_text
@@ -65,7 +65,7 @@ def drop(
         spared.clear()
         spared.update({loss.commit: holding[loss.commit] for loss in losses if loss.commit in holding})
         if spared and where is None:
-            raise _protected(spared)
+            raise protection(spared)
         now_ns = time.time_ns()
         made.append(records_of(database, (loss for loss in losses if loss.commit not in spared), now_ns))
         return Entry("drop", now_ns, drops=made[-1].drops, by=writer_name())
@@ -120,8 +120,3 @@ def _losses(
     if chosen and not found:
         raise NotFoundError(thing=f"a component that fits {' or '.join(map(repr, patterns))} in these commits")
     return found
-
-
-def _protected(spared: dict[CommitId, tuple[str, ...]]) -> CommitProtected:
-    listed = ", ".join(f"{identity.hex()[:12]} ({', '.join(why)})" for identity, why in spared.items())
-    return CommitProtected(count=len(spared), commits=listed)

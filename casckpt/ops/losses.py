@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from casckpt.errors import IntegrityError
+from casckpt.errors import CommitProtected, IntegrityError
 from casckpt.format.canonical import encode
 from casckpt.format.commit import Commit
 from casckpt.format.entry import Drop
@@ -83,6 +83,24 @@ def held(database: Database) -> dict[CommitId, tuple[str, ...]]:
     for identity in pinned(database):
         found.setdefault(identity, []).append("pinned")
     return {identity: tuple(words) for identity, words in found.items()}
+
+
+def refuse_held(database: Database, drops: Sequence[Drop]) -> None:
+    """Raise CommitProtected if records would take something from a commit that a name or a pin holds."""
+    settled = {drop.commit: drop for drop in drops}.values()
+    losing = [
+        drop.commit for drop in settled if not (drop.cancelled or is_lost(database.drop(drop.commit), drop.parts))
+    ]
+    holding = held(database)
+    protected = {identity: holding[identity] for identity in losing if identity in holding}
+    if protected:
+        raise protection(protected)
+
+
+def protection(protected: Mapping[CommitId, Sequence[str]]) -> CommitProtected:
+    """The error that names commits, and what holds each."""
+    listed = ", ".join(f"{identity.hex()[:12]} ({', '.join(why)})" for identity, why in protected.items())
+    return CommitProtected(count=len(protected), commits=listed)
 
 
 class Components:

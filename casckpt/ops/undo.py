@@ -33,6 +33,7 @@ def undo(repository: Repository, number: int | None = None, *, dry_run: bool = F
         AlreadyUndone: another undo took it back.
         NotUndoable: it changed what cannot be set back.
         UndoConflict: something that it changed was changed again since; nothing was changed.
+        CommitProtected: a drop would be done again, and something holds a commit by now; nothing was changed.
 
     Cost: reads the journal back to the operation.
     """
@@ -89,11 +90,18 @@ def _inverse(database: Database, undone: Operation, entry: Entry) -> Entry:
 
     Raises:
         UndoConflict: what it changed is not as it left it.
+        CommitProtected: it took back a drop, and something holds a commit by now.
     """
     for what, expected, actual in _now(database, entry):
         if expected != actual:
             facts = {"operation": undone.number, "op": undone.op, "what": what}
             raise UndoConflict(expected=_shown(expected), actual=_shown(actual), **facts)
+    # Backwards: who replaced a record took the one before back first.
+    drops = tuple(drop._replace(cancelled=not drop.cancelled) for drop in reversed(entry.drops))
+    if drops:
+        from casckpt.ops.losses import refuse_held  # most undos are about names
+
+        refuse_held(database, drops)
     return Entry(
         "undo",
         time.time_ns(),
@@ -103,8 +111,7 @@ def _inverse(database: Database, undone: Operation, entry: Entry) -> Entry:
             run: {key: value for key, value in set_.items() if value is not None} for run, set_ in entry.runs.items()
         },
         marks=tuple(mark._replace(old=mark.new, new=mark.old) for mark in entry.marks if mark.old != mark.new),
-        # Backwards: who replaced a record took the one before back first.
-        drops=tuple(drop._replace(cancelled=not drop.cancelled) for drop in reversed(entry.drops)),
+        drops=drops,
         by=writer_name(),
         note=f"took back operation {undone.number}, {undone.op}",
         undoes=undone.number,
@@ -116,10 +123,14 @@ def _restored(before: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[st
 
 
 def _now(database: Database, entry: Entry) -> Iterator[tuple[str, Any, Any]]:
-    """(what, as the entry left it, as it is now) for everything that an entry changed."""
+    """(what, as the entry left it, as it is now) for everything that an entry changed, and what its refs named."""
     for move in entry.refs:
         if move.old != move.new:
             yield move.name, move.new, database.ref(move.name)
+            # Else a run would end at a commit that cannot be checked out.
+            drop = None if move.old is None else database.drop(move.old)
+            if move.old is not None and drop is not None and drop.parts is None:
+                yield f"the retention of {move.old.hex()[:12]}", None, drop
     for mark in entry.marks:
         yield (
             f"the {mark.key} of {mark.commit.hex()[:12]}",

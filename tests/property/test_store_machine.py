@@ -115,8 +115,19 @@ class Model:
             if further is not None:
                 self.take_back(further, before)
 
-    def can_be_undone(self, number: int) -> bool:
-        return all(self.facts.get(fact) == new for fact, (_, new) in self.done[number].changes.items())
+    def refusal(self, number: int) -> type[Exception] | None:
+        """Why an operation cannot be taken back."""
+        done = self.done[number]
+        if done.undone_by is not None:
+            return AlreadyUndone
+        gone = {identity for identity, (_, parts) in self.of("drop").items() if parts is None}
+        for (kind, _), (old, _) in done.changes.items():
+            if kind == "ref" and old in gone:
+                return UndoConflict
+        if any(self.facts.get(fact) != new for fact, (_, new) in done.changes.items()):
+            return UndoConflict
+        again = {name for (kind, name), (old, _) in done.changes.items() if kind == "drop" and old is not None}
+        return CommitProtected if (again - gone) & self.held() else None
 
     def newest(self) -> int | None:
         """What an undo without a number takes back."""
@@ -441,12 +452,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.take_back(handle, len(self.model.done) - 1, last.number)
 
     def take_back(self, handle: int, number: int, given: int | None) -> None:
-        done, store = self.model.done[number], self.handles[handle]
-        refused = (
-            AlreadyUndone if done.undone_by is not None
-            else None if self.model.can_be_undone(number)
-            else UndoConflict
-        )  # fmt: skip
+        store, refused = self.handles[handle], self.model.refusal(number)
         if refused is not None:
             with pytest.raises(refused):
                 store.undo(given)

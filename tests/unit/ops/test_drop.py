@@ -195,6 +195,35 @@ def test_undo_is_refused_where_more_was_lost_since(store: casckpt.Store) -> None
         store.undo(first.operation)
 
 
+@pytest.mark.parametrize("hold", [lambda store: store.tag("v1", "gpt~1"), lambda store: store.pin("gpt~1")])
+def test_a_drop_is_not_done_again_where_something_holds_a_commit_by_now(store: casckpt.Store, hold: Any) -> None:
+    store.drop("gpt~1", "gpt@step=0")
+    store.undo()
+    again = next(store.operations(1)).number
+    hold(store)
+    with pytest.raises(CommitProtected):
+        store.undo(again)
+    assert not records(store)
+
+
+def test_a_name_given_to_a_stub_does_not_keep_it_one(store: casckpt.Store) -> None:
+    store.drop("gpt~1", parts="rng")
+    dropped = store.drop("gpt~1")
+    store.tag("v1", "gpt~1")
+    store.undo(dropped.operation)
+    assert store.show("v1").thinned == ("rng",)
+
+
+def test_no_undo_makes_a_run_end_at_a_dropped_commit(store: casckpt.Store) -> None:
+    newest = next(store.operations(1))
+    dropped = store.drop("gpt~1")
+    with pytest.raises(UndoConflict, match="the retention of"):
+        store.undo(newest.number)
+    store.undo(dropped.operation)
+    store.undo(newest.number)
+    assert store.checkout("gpt")["n"] == 4
+
+
 def test_an_undo_goes_past_commits_to_the_drop(store: casckpt.Store) -> None:
     store.drop("gpt~1")
     store.commit({"n": 9}, run="gpt", step=9)
