@@ -238,7 +238,7 @@ class CommitThinned(NotFoundError):
     code = "commit.thinned"
     what = "commit {commit} has been thinned of {parts}"
     why = "by the rule {rule!r} at {when}; the rest of it is kept"
-    hint = "casckpt undo takes that back (casckpt undo --list has its number); casckpt log shows its neighbours"
+    hint = "select what is left of it; casckpt undo takes that back (casckpt undo --list has its number)"
 
 
 class MigrationNotFound(NotFoundError):

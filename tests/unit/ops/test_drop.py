@@ -21,9 +21,12 @@ from casckpt.errors import (
     UsageError,
 )
 from casckpt.format.entry import Drop, Entry
+from casckpt.format.ids import CommitId, ObjectId
 from casckpt.odb import seal as sealing
+from casckpt.odb import tables as t
 from casckpt.ops import losses
 from casckpt.ops.drop import drop
+from casckpt.ops.load import Loader
 from casckpt.ops.publishing import publish
 from tests.unit.ops.test_reflog import sealed
 
@@ -167,6 +170,30 @@ def test_thinning_takes_components_and_never_the_root(store: casckpt.Store) -> N
         store.drop("gpt~1", parts="nothing")
     everything = store.drop("gpt~1", parts="*")
     assert everything.dropped[0].thinned == ("model", "optimizer", "rng")
+
+
+def test_what_is_left_of_a_thinned_commit_can_be_read(store: casckpt.Store, tmp_path: Path) -> None:
+    shared = [float(n) for n in range(3)]
+    store.commit({"model": {"w": shared}, "optimizer": {"m": shared}, "n": 6}, run="gpt", step=6, schema=("s", 1))
+    store.commit({"n": 7}, run="gpt", step=7)
+    store.drop("gpt~1", "gpt@step=0", parts="opt*")
+    assert store.checkout("gpt~1", select="model/**") == {"model": {"w": shared}}
+    assert store.checkout("gpt~1", select=["model", "n"]) == {"model": {"w": shared}, "n": 6}
+    assert store.checkout("gpt@step=0", select=["model", "rng/s"]) == {"model": {"w": [0.0]}, "rng": {"s": 0}}
+    for select in (None, "optimizer", "optimizer/m", "**/w", "*/w", "?ptimizer", ["model", "opt*/m/**"]):
+        with pytest.raises(CommitThinned, match="optimizer"):
+            store.checkout("gpt~1", select=select)
+    with pytest.raises(NotFoundError):
+        store.checkout("gpt~1", select="absent")
+    database = store._repository.database
+    commit = database.commit(CommitId(ObjectId(bytes.fromhex(store.show("gpt~1").id))))
+    assert commit is not None
+    lost = dict(Loader(database, CommitId(ObjectId(bytes(32))), commit).tree().components)["optimizer"]
+    database.tables.delete(t.ROWS, lost)
+    assert store.checkout("gpt~1", select="model") == {"model": {"w": shared}}
+    store.drop("gpt~1")
+    with pytest.raises(CommitDropped):
+        store.checkout("gpt~1", select="model")
 
 
 @pytest.mark.parametrize("seal", [False, True])
