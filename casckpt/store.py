@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from casckpt.ops.doctor import doctor
     from casckpt.ops.journal_reports import Operation, RefChange, UndoReport
     from casckpt.ops.lazy import StoredState, StoredValue
+    from casckpt.ops.lifetime_reports import DropReport, RetainReport
     from casckpt.ops.reports import (
         BlameLine,
         CheckoutReport,
@@ -56,11 +57,11 @@ if TYPE_CHECKING:
 # Operations are imported where they are called: `casckpt log` must not pay for commit, checkout and fsck.
 
 __all__ = [
-    "BlameLine", "Check", "CheckoutReport", "CommitInfo", "Comparison", "Diff", "DoctorReport", "ExportReport",
-    "FsckReport", "ImportReport", "ImportedCheckpoint", "LeafSummary", "Opaque", "OpaqueWarning", "Operation",
-    "PathInfo", "PendingCommit", "RefChange", "Retention", "RevisionWarning", "RunInfo", "Schema", "SchemaWarning",
-    "Status", "Store", "StoreSettings", "StoredState", "StoredValue", "UndoReport", "doctor", "init", "memory",
-    "migration", "open", "register",
+    "BlameLine", "Check", "CheckoutReport", "CommitInfo", "Comparison", "Diff", "DoctorReport", "DropReport",
+    "ExportReport", "FsckReport", "ImportReport", "ImportedCheckpoint", "LeafSummary", "Opaque", "OpaqueWarning",
+    "Operation", "PathInfo", "PendingCommit", "RefChange", "RetainReport", "Retention", "RevisionWarning", "RunInfo",
+    "Schema", "SchemaWarning", "Status", "Store", "StoreSettings", "StoredState", "StoredValue", "UndoReport", "doctor",
+    "init", "memory", "migration", "open", "register",
 ]  # fmt: skip
 
 
@@ -352,11 +353,16 @@ _LATE = {
     "Check": "casckpt.ops.checks",
     "Comparison": "casckpt.ops.comparison",
     "DoctorReport": "casckpt.ops.checks",
+    "DropReport": "casckpt.ops.lifetime_reports",
     "Opaque": "casckpt.state.kinds.opaque",
+    "Operation": "casckpt.ops.journal_reports",
+    "RefChange": "casckpt.ops.journal_reports",
+    "RetainReport": "casckpt.ops.lifetime_reports",
     "Retention": "casckpt.plan.policy",
     "Schema": "casckpt.plan.schema",
     "StoredState": "casckpt.ops.lazy",
     "StoredValue": "casckpt.ops.lazy",
+    "UndoReport": "casckpt.ops.journal_reports",
     "doctor": "casckpt.ops.doctor",
     "migration": "casckpt.plan.schema",
     "register": "casckpt.state.kinds.registry",
