@@ -111,6 +111,12 @@ class InvalidFilter(UsageError):
     hint = "casckpt help filters"
 
 
+class InvalidRetention(UsageError):
+    code = "retention.invalid"
+    what = "cannot use this retention policy"
+    why = "{key}: {problem}"
+
+
 class InvalidCheck(UsageError):
     code = "check.syntax"
     what = "cannot read {text!r} as a check"
@@ -225,14 +231,14 @@ class CommitDropped(NotFoundError):
     code = "commit.dropped"
     what = "commit {commit} was dropped"
     why = "by the rule {rule!r} at {when}; its place in the log, metrics and parents are kept"
-    hint = "casckpt log shows its neighbours that can be checked out"
+    hint = "casckpt undo takes the drop back (casckpt undo --list has its number); casckpt log shows its neighbours"
 
 
 class CommitThinned(NotFoundError):
     code = "commit.thinned"
     what = "commit {commit} has been thinned of {parts}"
     why = "by the rule {rule!r} at {when}; the rest of it is kept"
-    hint = "casckpt log shows its neighbours that are whole"
+    hint = "select what is left of it; casckpt undo takes that back (casckpt undo --list has its number)"
 
 
 class MigrationNotFound(NotFoundError):
@@ -274,6 +280,13 @@ class AlreadyUndone(ConflictError):
     what = "operation {operation} ({op}) is taken back already"
     why = "by operation {by}"
     hint = "casckpt undo {by} does it again"
+
+
+class CommitProtected(ConflictError):
+    code = "commit.held"
+    what = "{count} of these commits cannot be dropped"
+    why = "a name or a pin holds {commits}; nothing was changed"
+    hint = "casckpt tag -d and casckpt pin -d let go of tags and pins; the last, best and recovery of a run stay"
 
 
 class StoreExists(ConflictError):

@@ -124,6 +124,7 @@ class Naming:
             AlreadyUndone: another undo took it back.
             NotUndoable: it changed what cannot be set back.
             UndoConflict: something that it changed was changed again since; nothing was changed.
+            CommitProtected: a drop would be done again, and something holds a commit by now; nothing was changed.
         """
         from casckpt.ops.undo import undo
 

@@ -14,6 +14,7 @@ from casckpt.browse import Browse
 from casckpt.comparing import Comparing
 from casckpt.errors import OpaqueWarning, RevisionWarning, SchemaWarning, StoreNotFound
 from casckpt.exchange import Exchange
+from casckpt.lifetime import Lifetime
 from casckpt.naming import Naming
 from casckpt.odb.repository import Repository, initialize, writer_name
 from casckpt.ops import history
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from casckpt.ops.doctor import doctor
     from casckpt.ops.journal_reports import Operation, RefChange, UndoReport
     from casckpt.ops.lazy import StoredState, StoredValue
+    from casckpt.ops.lifetime_reports import DropReport, RetainReport
     from casckpt.ops.reports import (
         BlameLine,
         CheckoutReport,
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
         LeafSummary,
         PathInfo,
     )
+    from casckpt.plan.policy import Retention
     from casckpt.plan.schema import Schema, SchemaLike, migration
     from casckpt.state.kinds.opaque import Opaque
     from casckpt.state.kinds.registry import register
@@ -54,15 +57,15 @@ if TYPE_CHECKING:
 # Operations are imported where they are called: `casckpt log` must not pay for commit, checkout and fsck.
 
 __all__ = [
-    "BlameLine", "Check", "CheckoutReport", "CommitInfo", "Comparison", "Diff", "DoctorReport", "ExportReport",
-    "FsckReport", "ImportReport", "ImportedCheckpoint", "LeafSummary", "Opaque", "OpaqueWarning", "Operation",
-    "PathInfo", "PendingCommit", "RefChange", "RevisionWarning", "RunInfo", "Schema", "SchemaWarning", "Status",
-    "Store", "StoreSettings", "StoredState", "StoredValue", "UndoReport", "doctor", "init", "memory", "migration",
-    "open", "register",
+    "BlameLine", "Check", "CheckoutReport", "CommitInfo", "Comparison", "Diff", "DoctorReport", "DropReport",
+    "ExportReport", "FsckReport", "ImportReport", "ImportedCheckpoint", "LeafSummary", "Opaque", "OpaqueWarning",
+    "Operation", "PathInfo", "PendingCommit", "RefChange", "RetainReport", "Retention", "RevisionWarning", "RunInfo",
+    "Schema", "SchemaWarning", "Status", "Store", "StoreSettings", "StoredState", "StoredValue", "UndoReport", "doctor",
+    "init", "memory", "migration", "open", "register",
 ]  # fmt: skip
 
 
-class Store(Exchange, Browse, Comparing, Naming, Upkeep):
+class Store(Exchange, Browse, Comparing, Naming, Lifetime, Upkeep):
     """An open store. Safe to use from several threads and after fork; close it, or use it as a context manager.
 
     Several processes may have the same store open and commit to it at once.
@@ -350,9 +353,12 @@ _LATE = {
     "Check": "casckpt.ops.checks",
     "Comparison": "casckpt.ops.comparison",
     "DoctorReport": "casckpt.ops.checks",
+    "DropReport": "casckpt.ops.lifetime_reports",
     "Opaque": "casckpt.state.kinds.opaque",
     "Operation": "casckpt.ops.journal_reports",
     "RefChange": "casckpt.ops.journal_reports",
+    "RetainReport": "casckpt.ops.lifetime_reports",
+    "Retention": "casckpt.plan.policy",
     "Schema": "casckpt.plan.schema",
     "StoredState": "casckpt.ops.lazy",
     "StoredValue": "casckpt.ops.lazy",

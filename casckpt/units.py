@@ -13,6 +13,18 @@ GiB = 1 << 30
 DECIMAL_BITS_MAX = 14_000
 """Longest ints that are written in decimal: Python refuses 4300 digits, for the time grows with their square."""
 
+SECOND = 10**9
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+"""Lengths of time in nanoseconds."""
+
+_TIME_UNITS = {"s": SECOND, "min": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY}
+_TIME_WORDS = {
+    **_TIME_UNITS, "m": MINUTE, "sec": SECOND, "second": SECOND, "seconds": SECOND, "minute": MINUTE, "minutes": MINUTE,
+    "hour": HOUR, "hours": HOUR, "day": DAY, "days": DAY, "week": 7 * DAY, "weeks": 7 * DAY,
+}  # fmt: skip
+_DURATION = re.compile(r"(\d{1,9}) *([a-z]+)", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|inf)|nan", re.ASCII)
 _BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
@@ -48,6 +60,19 @@ def format_duration(seconds: float) -> str:
         if seconds < limit:
             return f"{int(seconds // size)} {unit}"
     return f"{int(seconds // 86400)} d"
+
+
+def parse_duration(text: str) -> int | None:
+    """The nanoseconds of a length of time, as `30d`, `12h`, `10min`, `1w` or `3 hours`; None if the text is none."""
+    found = _DURATION.fullmatch(text.strip(" "))
+    unit = None if found is None else _TIME_WORDS.get(found[2])
+    return None if found is None or unit is None else int(found[1]) * unit
+
+
+def duration_text(duration_ns: int) -> str:
+    """A length of time of whole seconds in the largest unit that has it whole, as `parse_duration` reads it."""
+    unit = next((unit for unit in reversed(_TIME_UNITS) if duration_ns and duration_ns % _TIME_UNITS[unit] == 0), "s")
+    return f"{duration_ns // _TIME_UNITS[unit]}{unit}"
 
 
 def parse_int(text: str) -> int | None:

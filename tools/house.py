@@ -23,7 +23,7 @@ FLOORS = (
     ("integrations",),
     ("train",),
     ("store",),
-    ("exchange", "browse", "comparing", "naming", "upkeep"),
+    ("exchange", "browse", "comparing", "naming", "lifetime", "upkeep"),
     ("view",),
     ("ops",),
     ("plan", "odb"),

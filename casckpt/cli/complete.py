@@ -313,14 +313,14 @@ def _folders(call: Call, _: click.Context, incomplete: str) -> Iterator[Value]:
 
 
 VALUES: dict[str, Callable[[Call, click.Context, str], Iterator[Value]]] = {
-    **dict.fromkeys(("rev", "a", "b", "runs"), _revisions),
-    **dict.fromkeys(("paths", "dest"), _files),
+    **dict.fromkeys(("rev", "revs", "a", "b", "runs"), _revisions),
+    **dict.fromkeys(("paths", "dest", "policy"), _files),
     **dict.fromkeys(("path", "store"), _folders),
     "ref": _refs,
     "run": _runs,
     "name": _tags,
     "op": _operations,
-    "best": _rules,
+    **dict.fromkeys(("best", "metric"), _rules),
     **dict.fromkeys(("metrics", "checks", "sort"), _metrics),
     "where": _filters,
     "key": _keys,

@@ -44,6 +44,8 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "undo": Entry("Take back a change of names, notes, pins, runs, or any operation."),
     },
     "Care": {
+        "drop": Entry("Drop commits, or some of their components."),
+        "retain": Entry("Drop what a retention policy lets go."),
         "fsck": Entry("Verify the store, and heal it if asked to."),
         "doctor": Entry("Check machine and store, and say how to mend what is wrong."),
     },

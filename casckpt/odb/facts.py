@@ -112,3 +112,7 @@ class Facts:
         """The record that a commit was dropped or thinned, None if it is whole."""
         value = self.tables.get(t.DROPS, identity)
         return None if value is None else decode_drop(identity, value)
+
+    def drops(self) -> dict[CommitId, Drop]:
+        """The records of all commits that were dropped or thinned."""
+        return {CommitId(ObjectId(key)): decode_drop(key, value) for key, value in self.tables.scan(t.DROPS)}

@@ -15,11 +15,13 @@ from casckpt.format.entry import Entry, Mark, PackRef, RefMove
 from casckpt.format.ids import ObjectId
 from casckpt.odb import tables as t
 from casckpt.odb.database import Database
-from casckpt.odb.fold import all_marks, decode_drop
+from casckpt.odb.fold import all_marks
 from casckpt.odb.pack_writer import PackWriter
 
 SNAPSHOT_ITEMS = 20_000
 """Refs, packs or records in one entry of a snapshot, so that frames stay small."""
+SNAPSHOT_DROPS = 1_000
+"""Drops in one entry of a snapshot: of 64 components with the longest names each, half a frame."""
 SNAPSHOT_MARKS = 200
 """Marks in one entry of a snapshot: of the longest notes, less than half a frame."""
 
@@ -71,8 +73,8 @@ def _snapshot(database: Database, sealed: list[PackRef], uuid: bytes, time_ns: i
         yield Entry("snapshot", time_ns, refs=tuple(RefMove(name, None, commit) for name, commit in refs))
     for runs in _slices(list(tables.scan(t.RUNS))):
         yield Entry("snapshot", time_ns, runs={run.decode(): decode(value, "run settings") for run, value in runs})
-    for drops in _slices(list(tables.scan(t.DROPS))):
-        yield Entry("snapshot", time_ns, drops=tuple(decode_drop(key, value) for key, value in drops))
+    for drops in _slices(list(database.drops().values()), SNAPSHOT_DROPS):
+        yield Entry("snapshot", time_ns, drops=tuple(drops))
     for marks in _slices(list(all_marks(tables)), SNAPSHOT_MARKS):
         yield Entry("snapshot", time_ns, marks=tuple(Mark(commit, key, None, value) for commit, key, value in marks))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -137,8 +137,10 @@ def narrowed(
     return lookup.matching(line, parse_filter(where), tags, database.mark if database.has_marks() else None)
 
 
-def require_tree(database: Database, identity: CommitId) -> Commit:
-    """The commit, if its whole tree can be asked for.
+def require_tree(
+    database: Database, identity: CommitId, may_lack: Callable[[str], bool] = lambda component: False
+) -> Commit:
+    """The commit, if its tree can be asked for: all of it, but for components that it may lack.
 
     Raises:
         CommitDropped, CommitThinned: by which rule and when.
@@ -147,7 +149,7 @@ def require_tree(database: Database, identity: CommitId) -> Commit:
     if commit is None:
         raise not_found(database, identity.hex(), "the store has no such commit")
     drop = database.drop(identity)
-    if drop is not None:
+    if drop is not None and (drop.parts is None or not all(map(may_lack, drop.parts))):
         facts = {"commit": identity.hex()[:12], "rule": drop.rule, "when": rfc3339(drop.time_ns)}
         raise CommitDropped(**facts) if drop.parts is None else CommitThinned(parts=", ".join(drop.parts), **facts)
     return commit

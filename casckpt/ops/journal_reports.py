@@ -55,13 +55,35 @@ class FactChange:
 
 
 @dataclass(frozen=True, slots=True)
+class DropChange:
+    """That a commit lost its state or some components, or that a loss was taken back."""
+
+    commit: str
+    """64 hex digits."""
+    parts: tuple[str, ...] | None
+    """Names of the components; None for the whole state."""
+    rule: str
+    restored: bool
+    """Whether the loss was taken back."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "commit": self.commit,
+            "parts": None if self.parts is None else list(self.parts),
+            "rule": self.rule,
+            "restored": self.restored,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     """One entry of the journal: what was done at once, and what it changed."""
 
     number: int
     """Sequence number of its entry."""
     op: str
-    """What was done: commit, tag, untag, pin, unpin, note, run-fork, run-rename, run-finish, undo, repair, init."""
+    """What was done: commit, tag, untag, pin, unpin, note, run-fork, run-rename, run-finish, drop, retain, undo,
+    repair, init."""
     time_ns: int
     by: str
     """Host and process that did it."""
@@ -71,6 +93,8 @@ class Operation:
     """Notes and pins of commits."""
     settings: tuple[FactChange, ...]
     """Settings of runs; `old` is None too where the entry does not tell it."""
+    drops: tuple[DropChange, ...] = ()
+    """What commits lost, or got back."""
     undoes: int | None = None
     """The operation that it took back."""
     undone_by: int | None = None
@@ -78,8 +102,8 @@ class Operation:
 
     @property
     def changes(self) -> int:
-        """How many refs, marks and settings it changed."""
-        return len(self.refs) + len(self.marks) + len(self.settings)
+        """How many refs, marks and settings it changed, and what commits lost or got back."""
+        return len(self.refs) + len(self.marks) + len(self.settings) + len(self.drops)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -91,6 +115,7 @@ class Operation:
             "refs": [change.to_dict() for change in self.refs],
             "marks": [change.to_dict() for change in self.marks],
             "settings": [change.to_dict() for change in self.settings],
+            "drops": [change.to_dict() for change in self.drops],
             "undoes": self.undoes,
             "undone_by": self.undone_by,
         }

@@ -8,7 +8,7 @@ from itertools import islice
 from casckpt.errors import UsageError
 from casckpt.format.entry import Entry
 from casckpt.odb.database import Database
-from casckpt.ops.journal_reports import FactChange, Operation
+from casckpt.ops.journal_reports import DropChange, FactChange, Operation
 from casckpt.ops.ref_changes import changes_of, entries_back
 
 _INNER = ("snapshot", "keep")
@@ -56,6 +56,11 @@ def operation_of(number: int, entry: Entry, undone_by: int | None = None) -> Ope
         refs=tuple(changes_of(number, entry)),
         marks=tuple(FactChange(mark.commit.hex(), *mark[1:]) for mark in entry.marks if mark.old != mark.new),
         settings=tuple(change for change in settings if change.old != change.new),
+        drops=tuple(
+            DropChange(drop.commit.hex(), drop.parts, drop.rule, drop.cancelled)
+            # Of a record that replaces another one only what is so from then on.
+            for drop in {drop.commit: drop for drop in entry.drops}.values()
+        ),
         undoes=entry.undoes,
         undone_by=undone_by,
     )

@@ -12,7 +12,7 @@ from casckpt.ops.history import require_tree
 from casckpt.ops.load import LoadedComponent, Loader
 from casckpt.state.collector import paused
 from casckpt.state.flat import Node
-from casckpt.state.select import compile_patterns, prune, subtree
+from casckpt.state.select import compile_patterns, may_reach, prune, subtree
 from casckpt.state.unflatten import Part
 from casckpt.state.walk import LeafInfo, contents, walk
 
@@ -95,13 +95,21 @@ def select_state(database: Database, identity: CommitId, patterns: Patterns | No
     Raises:
         NotFoundError: nothing in it matches.
         UsageError: the commit holds files, not a live state.
+        CommitThinned: it lacks a component that the patterns may select something of.
     """
-    loader = Loader(database, identity, require_tree(database, identity))
+
+    def is_unasked(component: str) -> bool:
+        return patterns is not None and not may_reach(patterns, component)
+
+    loader = Loader(database, identity, require_tree(database, identity, is_unasked))
+    drop = database.drop(identity)
+    lost = () if drop is None else drop.parts or ()
     tree = loader.tree()
     with paused():
-        components = loader.components(tree)
+        components = [None if name in lost else loader.component(name, found) for name, found in tree.components]
     if patterns is None:
-        chosen = [chosen_part(loaded, loaded.structure.node, loaded.component.values) for loaded in components]
+        whole = [loaded for loaded in components if loaded is not None]
+        chosen = [chosen_part(loaded, loaded.structure.node, loaded.component.values) for loaded in whole]
         selection = Selection(loader, chosen, tree.links)
     else:
         selection = _reduced(loader, components, tree.links, patterns)
@@ -116,16 +124,20 @@ def chosen_part(loaded: LoadedComponent, node: Node, values: Sequence[object]) -
     return Chosen(loaded, node, values, found.packed, found.reduced)
 
 
-def _reduced(loader: Loader, components: list[LoadedComponent], links: Links, patterns: Patterns) -> Selection:
+def _reduced(loader: Loader, components: list[LoadedComponent | None], links: Links, patterns: Patterns) -> Selection:
+    """What patterns select of components, of which those are None that the commit has lost; the root never is."""
     selects = compile_patterns(patterns)
     numbers: dict[int, int] = {}
     chosen: list[Chosen] = []
     for number, loaded in enumerate(components[1:]):
+        if loaded is None:
+            continue
         found = prune(loaded.name, loaded.structure.node, loaded.component.values, selects)
         if found is not None:
             numbers[number] = len(chosen)
             chosen.append(chosen_part(loaded, *found))
     root = components[0]
+    assert root is not None
     found = prune("", root.structure.node, root.component.values, selects, numbers)
     if found is None:
         raise NotFoundError(thing=f"a leaf that matches {patterns!r} in commit {loader.commit}")

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from casckpt.errors import AlreadyUndone, NothingToUndo, NotUndoable, UndoConflict, UsageError
-from casckpt.format.entry import Entry
+from casckpt.format.entry import Drop, Entry
 from casckpt.odb.database import Database
 from casckpt.odb.fold import mark_of
 from casckpt.odb.repository import Repository, writer_name
@@ -33,6 +33,7 @@ def undo(repository: Repository, number: int | None = None, *, dry_run: bool = F
         AlreadyUndone: another undo took it back.
         NotUndoable: it changed what cannot be set back.
         UndoConflict: something that it changed was changed again since; nothing was changed.
+        CommitProtected: a drop would be done again, and something holds a commit by now; nothing was changed.
 
     Cost: reads the journal back to the operation.
     """
@@ -75,7 +76,7 @@ def _obstacle(operation: Operation, entry: Entry, *, packs_are_gone: bool) -> st
     """Why an operation cannot be taken back, empty if it can."""
     if operation.op in _FINAL or entry.gone:
         return "it made or rewrote the store itself"
-    if not operation.changes and not entry.drops:
+    if not operation.changes:
         return "it changed nothing"
     if not entry.runs.keys() <= entry.before.keys():
         return "its entry does not tell what the settings were before"
@@ -89,11 +90,18 @@ def _inverse(database: Database, undone: Operation, entry: Entry) -> Entry:
 
     Raises:
         UndoConflict: what it changed is not as it left it.
+        CommitProtected: it took back a drop, and something holds a commit by now.
     """
     for what, expected, actual in _now(database, entry):
         if expected != actual:
             facts = {"operation": undone.number, "op": undone.op, "what": what}
             raise UndoConflict(expected=_shown(expected), actual=_shown(actual), **facts)
+    # Backwards: who replaced a record took the one before back first.
+    drops = tuple(drop._replace(cancelled=not drop.cancelled) for drop in reversed(entry.drops))
+    if drops:
+        from casckpt.ops.losses import refuse_held  # most undos are about names
+
+        refuse_held(database, drops)
     return Entry(
         "undo",
         time.time_ns(),
@@ -103,7 +111,7 @@ def _inverse(database: Database, undone: Operation, entry: Entry) -> Entry:
             run: {key: value for key, value in set_.items() if value is not None} for run, set_ in entry.runs.items()
         },
         marks=tuple(mark._replace(old=mark.new, new=mark.old) for mark in entry.marks if mark.old != mark.new),
-        drops=tuple(drop._replace(cancelled=not drop.cancelled) for drop in entry.drops),
+        drops=drops,
         by=writer_name(),
         note=f"took back operation {undone.number}, {undone.op}",
         undoes=undone.number,
@@ -115,10 +123,14 @@ def _restored(before: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[st
 
 
 def _now(database: Database, entry: Entry) -> Iterator[tuple[str, Any, Any]]:
-    """(what, as the entry left it, as it is now) for everything that an entry changed."""
+    """(what, as the entry left it, as it is now) for everything that an entry changed, and what its refs named."""
     for move in entry.refs:
         if move.old != move.new:
             yield move.name, move.new, database.ref(move.name)
+            # Else a run would end at a commit that cannot be checked out.
+            drop = None if move.old is None else database.drop(move.old)
+            if move.old is not None and drop is not None and drop.parts is None:
+                yield f"the retention of {move.old.hex()[:12]}", None, drop
     for mark in entry.marks:
         yield (
             f"the {mark.key} of {mark.commit.hex()[:12]}",
@@ -129,11 +141,14 @@ def _now(database: Database, entry: Entry) -> Iterator[tuple[str, Any, Any]]:
         found = database.run_settings(run)
         for key, value in settings.items():
             yield f"the setting {key!r} of run {run!r}", value, found.get(key)
-    for drop in entry.drops:
+    for drop in {drop.commit: drop for drop in entry.drops}.values():
         kept = None if drop.cancelled else drop
         yield f"the retention of {drop.commit.hex()[:12]}", kept, database.drop(drop.commit)
 
 
 def _shown(value: Any) -> str:
-    """A value for people: ids in 12 digits."""
+    """A value for people: ids in 12 digits, records in words."""
+    if isinstance(value, Drop):
+        lost = "its state" if value.parts is None else ", ".join(value.parts)
+        return f"{lost} dropped by the rule {value.rule!a}"
     return "nothing" if value is None else value.hex()[:12] if isinstance(value, bytes) else repr(value)

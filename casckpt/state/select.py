@@ -28,6 +28,12 @@ def compile_patterns(patterns: str | Sequence[str]) -> Selects:
     return lambda path: matches(path + "/") is not None
 
 
+def may_reach(patterns: str | Sequence[str], name: str) -> bool:
+    """Whether patterns may select something of a component of that name, whatever is in it."""
+    given = [patterns] if isinstance(patterns, str) else patterns
+    return compile_patterns([pattern.strip("/").partition("/")[0] for pattern in given])(name)
+
+
 def _expression(pattern: str) -> str:
     """Matches the beginning of a path of which every element ends with a slash.
 

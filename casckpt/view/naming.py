@@ -12,7 +12,7 @@ from casckpt.view.json import plain
 from casckpt.view.text import Cell, Look, safe
 
 if TYPE_CHECKING:
-    from casckpt.ops.journal_reports import FactChange, Operation, RefChange, UndoReport
+    from casckpt.ops.journal_reports import DropChange, FactChange, Operation, RefChange, UndoReport
 
 CHANGES_SHOWN = 1
 VALUE_WIDTH = 40
@@ -96,7 +96,19 @@ def change_texts(operation: Operation, look: Look) -> list[str]:
     renames = [_setting_text(change, look) for change in operation.settings if change.key == "renamed"]
     settings = [_setting_text(change, look) for change in operation.settings if change.key != "renamed"]
     refs = [_ref_text(change, look) for change in operation.refs]
-    return [*renames, *refs, *(_mark_text(change, look) for change in operation.marks), *settings]
+    marks = [_mark_text(change, look) for change in operation.marks]
+    return [*renames, *refs, *marks, *settings, *_drop_texts(operation.drops, look)]
+
+
+def _drop_texts(drops: Sequence[DropChange], look: Look) -> Iterator[str]:
+    """What commits lost or got back, alike ones in one text."""
+    alike: dict[tuple[bool, tuple[str, ...] | None, str], list[str]] = {}
+    for drop in drops:
+        alike.setdefault((drop.restored, drop.parts, drop.rule), []).append(drop.commit)
+    for (restored, parts, rule), commits in alike.items():
+        what = "" if parts is None else f" {safe(', '.join(parts))} of"
+        which = look.id(commits[0]) if len(commits) == 1 else t.plural(len(commits), "commit")
+        yield f"restored{what} {which}" if restored else f"dropped{what} {which} by rule {safe(rule)}"
 
 
 def _ref_text(change: RefChange, look: Look) -> str:

@@ -201,7 +201,24 @@ def test_nothing_is_written(history: Path) -> None:
     assert not index.exists()
 
 
-FREE = {"step", "epoch", "message", "tag", "limit", "top", "by", "select", "tsv", "until", "text", "new"}
+FREE = {
+    "parts",
+    "keep_last",
+    "keep_best",
+    "every",
+    "step",
+    "epoch",
+    "message",
+    "tag",
+    "limit",
+    "top",
+    "by",
+    "select",
+    "tsv",
+    "until",
+    "text",
+    "new",
+}
 """Parameters whose values nobody can know: numbers, new names, patterns."""
 
 

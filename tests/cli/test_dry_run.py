@@ -52,6 +52,9 @@ CHANGES = [
     ["run", "rename", "wide", "broad"],
     ["run", "finish", "gpt"],
     ["undo", "4"],
+    ["drop", "gpt~2"],
+    ["drop", "gpt~2", "--parts", "model"],
+    ["retain", "--keep-last", "1"],
     ["config", "set", "compress", "off"],
     ["fsck", "--repair"],
 ]
@@ -81,6 +84,9 @@ def test_it_changes_nothing_and_then_it_works(
     ("words", "code"),
     [
         (["commit", "absent"], 3),
+        (["drop", "gpt~2", "v1"], 5),
+        (["drop", "gpt~2", "--parts", "nothing"], 3),
+        (["retain", "--keep-last", "1", "-r", "nothing"], 3),
         (["commit", "out", "--tag", "v1"], 5),
         (["init", ".casckpt"], 5),
         (["init", "out"], 5),

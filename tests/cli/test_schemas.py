@@ -53,7 +53,8 @@ def test_a_key_that_no_schema_names_is_caught() -> None:
         schemas.validate_record({"type": "end", "ok": True, "exit": 0, "count": 1, "warnings": [], "new": 1})
 
 
-LISTS = [["log", "--all"], ["runs"], ["ls", "gpt", "-R"], ["blame", "gpt"], ["reflog"], ["tag"]]
+LISTS = [["log", "--all"], ["runs"], ["ls", "gpt", "-R"], ["blame", "gpt"], ["reflog"], ["tag"],
+         ["retain", "--keep-last", "1", "--dry-run"]]  # fmt: skip
 
 
 @pytest.mark.parametrize("words", LISTS, ids=" ".join)

@@ -6,6 +6,7 @@ import math
 import random
 import shutil
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 import casckpt
 from casckpt.errors import (
     AlreadyUndone,
+    CommitDropped,
+    CommitProtected,
+    CommitThinned,
     ConflictError,
     NotFoundError,
     NothingToUndo,
@@ -44,7 +48,8 @@ HANDLES = st.integers(0, 1)
 
 
 Fact = tuple[str, str]
-"""What can change: ("ref", name), ("rule", run), ("finished", run), ("renamed", run), ("note", id) or ("pin", id)."""
+"""What can change: ("ref", name), ("rule", run), ("finished", run), ("renamed", run);
+("note", id), ("pin", id) or ("drop", id)."""
 
 
 @dataclass
@@ -110,8 +115,19 @@ class Model:
             if further is not None:
                 self.take_back(further, before)
 
-    def can_be_undone(self, number: int) -> bool:
-        return all(self.facts.get(fact) == new for fact, (_, new) in self.done[number].changes.items())
+    def refusal(self, number: int) -> type[Exception] | None:
+        """Why an operation cannot be taken back."""
+        done = self.done[number]
+        if done.undone_by is not None:
+            return AlreadyUndone
+        gone = {identity for identity, (_, parts) in self.of("drop").items() if parts is None}
+        for (kind, _), (old, _) in done.changes.items():
+            if kind == "ref" and old in gone:
+                return UndoConflict
+        if any(self.facts.get(fact) != new for fact, (_, new) in done.changes.items()):
+            return UndoConflict
+        again = {name for (kind, name), (old, _) in done.changes.items() if kind == "drop" and old is not None}
+        return CommitProtected if (again - gone) & self.held() else None
 
     def newest(self) -> int | None:
         """What an undo without a number takes back."""
@@ -155,6 +171,13 @@ class Model:
         heads = ((head, self.facts.get(("ref", f"runs/{run}/{head}"))) for head in ("last", "best", "recovery"))
         return {head: identity for head, identity in heads if identity is not None}
 
+    def held(self) -> set[str]:
+        """What may not lose anything."""
+        return {*self.refs.values(), *self.of("pin")}
+
+    def lose(self, op: str, commits: Iterable[str], parts: tuple[str, ...] | None = None) -> None:
+        self.change(op, {("drop", identity): (self.tick, parts) for identity in commits})
+
     def reachable(self) -> set[str]:
         found: set[str] = set()
         waiting = [*self.refs.values(), *self.of("pin")]
@@ -195,7 +218,7 @@ class StoreMachine(RuleBasedStateMachine):
         journal.SEAL_FRAMES = self.seal_frames
         with casckpt.Store(Repository(self.again())) as store:
             for identity, made in self.model.commits.items():
-                assert_same_state(made.state, store.checkout(identity))
+                self.comes_back(store, identity, made)
             assert store.fsck("full").ok
             self.operations_are_told(store, len(self.model.done))
         for handle in self.handles:
@@ -352,6 +375,56 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.handles[handle].finish_run(name, status).finished == status
         self.model.change("run-finish", {("finished", name): (self.model.tick, status)})
 
+    # -- letting go
+
+    @precondition(lambda self: len(self.model.commits) > 2)
+    @rule(data=st.data(), handle=HANDLES, filtered=st.booleans())
+    def drop(self, data: st.DataObject, handle: int, filtered: bool) -> None:
+        chosen = {self.pick(data), self.pick(data), self.pick(data)}
+        gone = {identity for identity, (_, parts) in self.model.of("drop").items() if parts is None}
+        fresh = chosen - gone
+        holding = fresh & self.model.held()
+        store = self.handles[handle]
+        if holding and not filtered:
+            with pytest.raises(CommitProtected) as caught:
+                store.drop(*chosen)
+            assert all(identity[:12] in caught.value.facts["commits"] for identity in holding)
+            return
+        report = store.drop(*chosen, where="age >= 0s" if filtered else None)
+        assert {info.id for info in report.dropped} == fresh - holding
+        assert all(info.dropped == "by hand" for info in report.dropped)
+        assert {spared.commit.id for spared in report.spared} == holding
+        assert set(report.already) == chosen - fresh
+        if fresh - holding:
+            self.model.lose("drop", fresh - holding)
+
+    @precondition(lambda self: self.model.commits)
+    @rule(data=st.data(), handle=HANDLES)
+    def thin(self, data: st.DataObject, handle: int) -> None:
+        identity, store = self.pick(data), self.handles[handle]
+        if identity in self.model.held() or ("drop", identity) in self.model.facts:
+            return
+        try:
+            report = store.drop(identity, parts="*")
+        except NotFoundError:
+            return  # all of it lies in the root component
+        assert report.dropped[0].thinned
+        self.model.lose("drop", [identity], report.dropped[0].thinned)
+
+    @precondition(lambda self: len(self.model.commits) > 3)
+    @rule(handle=HANDLES, count=st.integers(1, 3))
+    def retain(self, handle: int, count: int) -> None:
+        """Which go has an oracle of its own: here what is said must be what happens."""
+        planned = self.handles[handle].retain({"keep_last": count}, dry_run=True).plan
+        gone = {decision.id.hex() for decision in planned.dropped}
+        assert not gone & self.model.held()
+        assert len(planned.decisions) == len(self.model.commits)
+        assert {one.id for one in self.handles[handle].retain({"keep_last": count}).plan.dropped} == {
+            one.id for one in planned.dropped
+        }
+        if gone:
+            self.model.lose("retain", gone)
+
     # -- taking back
 
     @rule(handle=HANDLES)
@@ -379,12 +452,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.take_back(handle, len(self.model.done) - 1, last.number)
 
     def take_back(self, handle: int, number: int, given: int | None) -> None:
-        done, store = self.model.done[number], self.handles[handle]
-        refused = (
-            AlreadyUndone if done.undone_by is not None
-            else None if self.model.can_be_undone(number)
-            else UndoConflict
-        )  # fmt: skip
+        store, refused = self.handles[handle], self.model.refusal(number)
         if refused is not None:
             with pytest.raises(refused):
                 store.undo(given)
@@ -455,6 +523,9 @@ class StoreMachine(RuleBasedStateMachine):
                 assert (info.run, info.step) == (self.model.run_of(made), made.step)
                 assert (info.kind, info.status) == (made.kind, made.status)
                 assert (info.note, info.pinned) == (notes.get(info.id), info.id in pins)
+                lost = self.model.facts.get(("drop", info.id))
+                assert (info.dropped is not None) == (lost is not None and lost[1] is None)
+                assert info.thinned == ((lost and lost[1]) or ())
                 assert info.parents == made.parents
                 assert set(info.children) == children[info.id]
                 assert repr(sorted(info.metrics.items())) == repr(sorted(made.metrics.items()))
@@ -499,6 +570,9 @@ class StoreMachine(RuleBasedStateMachine):
             assert {change.ref: (change.old, change.new) for change in operation.refs} == {
                 name: pair for (kind, name), pair in done.changes.items() if kind == "ref"
             }
+            assert {change.commit for change in operation.drops} == {
+                identity for kind, identity in done.changes if kind == "drop"
+            }
             changed += [(change.ref, change.old, change.new) for change in operation.refs]
         assert [(one.ref, one.old, one.new) for one in store.reflog(limit=len(changed))] == changed
 
@@ -508,11 +582,19 @@ class StoreMachine(RuleBasedStateMachine):
         # The newest, and another one in turn; all of them at the end.
         for identity, commit in {**dict(made[-1:]), **dict(made[len(made) // 2 :][:1])}.items():
             for handle in self.handles:
-                assert_same_state(commit.state, handle.checkout(identity))
+                self.comes_back(handle, identity, commit)
         for name, identity in self.model.refs.items():
             assert self.handles[0].show(name).id == identity
         with pytest.raises(RevisionNotFound):
             self.handles[1].show("f" * 64)
+
+    def comes_back(self, store: casckpt.Store, identity: str, made: Made) -> None:
+        lost = self.model.facts.get(("drop", identity))
+        if lost is None:
+            assert_same_state(made.state, store.checkout(identity))
+        else:
+            with pytest.raises(CommitDropped if lost[1] is None else CommitThinned):
+                store.checkout(identity)
 
     @invariant()
     def fsck_finds_no_damage(self) -> None:

@@ -19,7 +19,7 @@ from casckpt.errors import (
 )
 from casckpt.format.canonical import decode
 from casckpt.format.entry import Drop, Entry, PackRef, RefMove
-from casckpt.format.ids import PackId
+from casckpt.format.ids import CommitId, ObjectId, PackId
 from casckpt.odb import tables as t
 from tests.support.build import noise
 from tests.unit.ops.test_reflog import sealed
@@ -63,6 +63,10 @@ CHANGES: dict[str, Callable[[casckpt.Store], object]] = {
     "run-fork": lambda store: store.fork_run("gpt~1", "low"),
     "run-rename": lambda store: store.rename_run("gpt", "base"),
     "run-finish": lambda store: store.finish_run("gpt", "failed"),
+    "drop": lambda store: store.drop("wide~2"),
+    "drop-thinned": lambda store: store.drop("wide~1", "wide~2"),
+    "thin-again": lambda store: store.drop("wide~1", parts="b"),
+    "retain": lambda store: store.retain({"keep_last": 1}),
 }
 
 
@@ -74,6 +78,9 @@ def test_every_change_is_taken_back_and_done_again(
     store.tag("v1")
     store.pin("gpt~1")
     store.note("gpt~1", "first")
+    for step in range(3):
+        store.commit({"a": {"x": [step]}, "b": {"x": [step]}}, run="wide", step=step)
+    store.drop("wide~1", parts="a")
     before = view(store)
     change(store)
     after = view(store)
@@ -186,8 +193,7 @@ def test_what_cannot_be_taken_back_says_why(store: casckpt.Store) -> None:
 
 
 def test_a_drop_is_cancelled_unless_packs_were_removed_since(store: casckpt.Store) -> None:
-    commit = store._repository.database.ref("runs/gpt/best")
-    assert commit is not None
+    commit = CommitId(ObjectId(bytes.fromhex(store.show("gpt~1").id)))
     before = view(store)
     drop = Drop(commit, None, "keep_last=1", 7)
     dropped = published(store, Entry("drop", 7, drops=(drop,)))

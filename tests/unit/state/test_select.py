@@ -17,7 +17,7 @@ from casckpt.errors import FormatError, IntegrityError, UsageError
 from casckpt.state import paths
 from casckpt.state.flat import FlatState
 from casckpt.state.flatten import flatten
-from casckpt.state.select import compile_patterns, matched, prune, subtree
+from casckpt.state.select import compile_patterns, matched, may_reach, prune, subtree
 from casckpt.state.unflatten import Part, unflatten
 from casckpt.state.walk import walk
 from tests.leafwise import assert_same_leaves, is_packed
@@ -106,6 +106,21 @@ KEYS: list[Any] = [
 def test_a_canonical_path_selects_its_own_key_and_no_other(key: Any) -> None:
     selects = compile_patterns("root/" + paths.element(key))
     assert [other for other in KEYS if selects("root/" + paths.element(other))] == [key]
+
+
+ELEMENTS = st.text(st.sampled_from("ab"), min_size=1, max_size=2)
+WILD = st.lists(st.text(st.sampled_from("ab*?"), min_size=1, max_size=2), min_size=1, max_size=3).map("/".join)
+
+
+@given(patterns=st.lists(WILD, min_size=1, max_size=3), path=st.lists(ELEMENTS, min_size=1, max_size=4))
+def test_patterns_may_reach_every_component_of_which_they_select_something(
+    patterns: list[str], path: list[str]
+) -> None:
+    selects = compile_patterns(patterns)
+    if selects("/".join(path)):
+        assert may_reach(patterns, path[0])
+    if not any(pattern.startswith("**") for pattern in patterns):
+        assert may_reach(patterns, path[0]) == any(compile_patterns(one.partition("/")[0])(path[0]) for one in patterns)
 
 
 def test_several_patterns_select_what_any_of_them_does() -> None:

@@ -1,0 +1,67 @@
+"""The part of `Store` that lets go of commits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from casckpt.odb.repository import Repository
+    from casckpt.ops.lifetime_reports import DropReport, RetainReport
+    from casckpt.plan.policy import Retention
+
+
+class Lifetime:
+    """What goes and what stays, for `Store` alone; every method delegates to one operation.
+
+    What goes keeps its place in history: id, parents, step, metrics. With `dry_run=True` nothing is changed.
+    """
+
+    _repository: Repository
+
+    def _in_turn(self) -> Repository:
+        raise NotImplementedError
+
+    def drop(
+        self,
+        *revisions: str,
+        where: str | None = None,
+        parts: str | Sequence[str] | None = None,
+        dry_run: bool = False,
+    ) -> DropReport:
+        """Drop commits, or thin them of components, as one operation that `undo` takes back. Frees no bytes yet.
+
+        Args:
+            revisions: commits, and ranges as `A..B`; none together with `where` for all commits of the log.
+            where: only those that a filter wants, but for those that a name or a pin holds, which stay.
+            parts: patterns of the components to lose; the root component always stays.
+
+        Raises:
+            CommitProtected: something holds a commit that was named without a filter; nothing was changed.
+            NotFoundError: no commit has a component that the patterns fit.
+        """
+        from casckpt.ops.drop import drop
+
+        patterns = (parts,) if isinstance(parts, str) else parts
+        return drop(self._in_turn(), revisions, where=where, parts=patterns, dry_run=dry_run)
+
+    def retain(
+        self,
+        policy: Retention | Mapping[str, Any] | Sequence[Retention | Mapping[str, Any]],
+        *,
+        run: str | None = None,
+        dry_run: bool = False,
+    ) -> RetainReport:
+        """Drop and thin what a policy lets go, as one operation that `undo` takes back. Frees no bytes yet.
+
+        Args:
+            policy: or several, laid over each other in this order.
+            run: only the commits of this run.
+
+        Raises:
+            InvalidRetention: the policy is empty, or cannot be meant.
+            RevisionNotFound: there is no such run.
+        """
+        from casckpt.ops.retain import apply
+
+        return apply(self._in_turn(), policy, run=run, dry_run=dry_run)
