@@ -29,10 +29,10 @@ from typing import Any, NamedTuple
 
 from casckpt.errors import InvalidFilter
 from casckpt.format.commit import Commit
-from casckpt.plan.moments import SECOND, Moment, duration_text, parse_duration, parse_moment
+from casckpt.plan.moments import Moment, duration_text, parse_duration, parse_moment
 from casckpt.plan.names import NUMBERS
 from casckpt.plan.names import TEXTS as FIELDS
-from casckpt.units import parse_number
+from casckpt.units import SECOND, parse_number
 
 TEXTS = (*FIELDS, "tag", "note", "pin")
 TIMES = ("time", "age")

@@ -13,13 +13,9 @@ import datetime
 import re
 from typing import NamedTuple
 
-SECOND = 1_000_000_000
-_UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-_WORDS = {
-    **_UNITS, "m": 60, "sec": 1, "second": 1, "seconds": 1, "minute": 60, "minutes": 60, "hour": 3600, "hours": 3600,
-    "day": 86400, "days": 86400, "week": 7 * 86400, "weeks": 7 * 86400,
-}  # fmt: skip
-_DURATION = re.compile(r"(\d{1,9}) *([a-z]+)", re.ASCII)
+from casckpt import units
+from casckpt.units import SECOND
+
 _STAMP = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?([Zz]|[+-]\d\d:\d\d)?)?", re.ASCII
 )
@@ -71,12 +67,10 @@ def parse_moment(text: str) -> Moment | None:
 
 def parse_duration(text: str) -> int | None:
     """The seconds of a length of time as `2d` or `3 hours`, None if the text is none."""
-    found = _DURATION.fullmatch(text.strip())
-    unit = None if found is None else _WORDS.get(found[2])
-    return None if found is None or unit is None else int(found[1]) * unit
+    found = units.parse_duration(text)
+    return None if found is None else found // SECOND
 
 
 def duration_text(seconds: int) -> str:
     """A length of time in the largest unit that has it whole, as `parse_duration` reads it."""
-    unit = next((unit for unit in reversed(_UNITS) if seconds and seconds % _UNITS[unit] == 0), "s")
-    return f"{seconds // _UNITS[unit]}{unit}"
+    return units.duration_text(seconds * SECOND)

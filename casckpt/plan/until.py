@@ -6,7 +6,8 @@ import re
 from datetime import UTC, datetime
 
 from casckpt.errors import UsageError
-from casckpt.plan.moments import SECOND, parse_duration, parse_moment
+from casckpt.plan.moments import parse_duration, parse_moment
+from casckpt.units import SECOND
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

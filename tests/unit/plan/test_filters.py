@@ -12,8 +12,9 @@ from casckpt.errors import InvalidFilter
 from casckpt.format.commit import Commit
 from casckpt.format.ids import ObjectId, TreeId
 from casckpt.plan.filters import TEXTS, TIMES, Condition, Filter, Has, Key, Not, Several, Subject, parse_filter
-from casckpt.plan.moments import SECOND, Moment
+from casckpt.plan.moments import Moment
 from casckpt.plan.names import NUMBERS
+from casckpt.units import SECOND
 
 COMMIT = Commit(
     TreeId(ObjectId(bytes(32))), (), "gpt-2", 1, step=1200, kind="recovery", message="warm restart\nit's",

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from casckpt.plan.moments import SECOND, Moment, duration_text, parse_duration, parse_moment
+from casckpt.plan.moments import Moment, duration_text, parse_duration, parse_moment
+from casckpt.units import SECOND
 
 NOON = 1_793_880_000 * SECOND
 """2026-11-05T12:00:00Z"""
