@@ -122,9 +122,9 @@ def _print_records(call: Call, answer: Answer) -> None:
 
 def _fail(call: Call, found: Failure, error: BaseException) -> int:
     output = call.output
-    if call.ndjson:
+    if call.ndjson and not output.is_lost:
         output.answer(records.failed_lines(found))
-    elif call.json:
+    elif call.json and not output.is_lost:
         output.answer([envelopes.dumps(envelopes.failure(found))])
     elif found.exit_code == failures.INTERRUPTED:
         output.errors([found.what])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
 from time import time_ns
 from typing import TextIO
@@ -16,6 +16,7 @@ from typing import TextIO
 import click
 
 from casckpt.cli.progress import Bar, Json, Plain, Progress
+from casckpt.errors import CasckptError, StorageError
 from casckpt.view import text as t
 from casckpt.view.text import Look, safe
 
@@ -61,6 +62,8 @@ class Output:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
         self.stdout, self.stderr = sys.stdout, sys.stderr
+        self.is_lost = False
+        """Whether stdout could not take what was written."""
         for stream in (self.stdout, self.stderr):
             with contextlib.suppress(AttributeError, ValueError):
                 stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -95,7 +98,8 @@ class Output:
 
     def answer(self, lines: Iterable[str]) -> None:
         """Write lines to stdout."""
-        self.stdout.writelines(f"{line}\n" for line in lines)
+        with self._writing():
+            self.stdout.writelines(f"{line}\n" for line in lines)
 
     def page(self, lines: Iterable[str], *, wanted: bool, chosen: str | None = None) -> None:
         """Write lines to stdout, through a pager (the one that was chosen) if it is a terminal that has fewer lines."""
@@ -116,12 +120,14 @@ class Output:
 
     def raw(self, pieces: Iterable[bytes]) -> None:
         """Write bytes to stdout as they are; BrokenPipeError if its reader is gone."""
-        self.stdout.flush()
-        self.stdout.buffer.writelines(pieces)
+        with self._writing():
+            self.stdout.flush()
+            self.stdout.buffer.writelines(pieces)
 
     def text(self, pieces: Iterable[str]) -> None:
         """Write text that ends its lines itself to stdout."""
-        self.stdout.writelines(pieces)
+        with self._writing():
+            self.stdout.writelines(pieces)
 
     def errors(self, lines: Iterable[str]) -> None:
         """Write lines to stderr, after the answer so far."""
@@ -135,14 +141,28 @@ class Output:
 
     def flush(self) -> None:
         """Hand everything to the reader of stdout; BrokenPipeError if it is gone."""
-        self.stdout.flush()
+        with self._writing():
+            self.stdout.flush()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Makes what stdout cannot take, on a full disk, an error of ours; after that nothing more is written there."""
+        try:
+            yield
+        except (BrokenPipeError, CasckptError):
+            raise
+        except OSError as error:
+            self.is_lost = True
+            self.abandon()
+            facts = {"operation": "write", "path": "the answer", "problem": error.strerror, "errno": error.errno}
+            raise StorageError(**facts) from error
 
     def abandon(self) -> None:
         """Send what is left for a reader that is gone nowhere, so that the interpreter ends without complaint."""
         for stream in (self.stdout, self.stderr):
             try:
                 stream.flush()
-            except BrokenPipeError:
+            except OSError:
                 with contextlib.suppress(OSError, ValueError):
                     nowhere = os.open(os.devnull, os.O_WRONLY)
                     os.dup2(nowhere, stream.fileno())

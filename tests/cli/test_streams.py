@@ -106,6 +106,17 @@ def test_a_reader_that_went_away_is_exit_141_without_a_word(history: Path) -> No
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize(
+    "words", [["log"], ["log", "--json"], ["log", "--ndjson"], ["log", "--tsv", "id"], ["cat", "gpt:name"]]
+)
+def test_an_answer_that_cannot_be_written_is_exit_9(history: Path, words: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([*COMMAND, *words], env=environ(), stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 9
+    assert done.stderr.startswith(b"error: cannot write the answer\n  why: No space left on device")
+
+
 def test_a_narrow_encoding_gets_ascii_and_never_fails(history: Path) -> None:
     assert run("commit", "out", "-m", "naïve 検証").code == 0
     done = subprocess.run(
