@@ -22,11 +22,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from casckpt.errors import StoreNotFound
+from casckpt.errors import CommitDropped, StoreNotFound
 from casckpt.format import pack
 from casckpt.odb import fetch, journal, pack_writer, pipeline
 from casckpt.odb import repository as repositories
 from casckpt.odb import session as sessions
+from casckpt.odb.fold import all_marks
 from casckpt.odb.repository import Repository, initialize
 from casckpt.ops import load, save
 from casckpt.storage.base import Storage
@@ -108,10 +109,12 @@ def same(left: Any, right: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A store between two operations: the step each ref names, and the steps of all commits."""
+    """A store between two operations: the step each ref names, the steps of all commits, and what is known of them."""
 
     refs: tuple[tuple[str, int | None], ...]
     steps: frozenset[int | None]
+    facts: tuple[tuple[str, Any], ...] = ()
+    """By what they are about, as `run 3`, `note 3`, `pin 3`, `drop 3` or `finished main`."""
 
 
 NOTHING = Moment((), frozenset())
@@ -123,29 +126,69 @@ class Operation:
 
     Attributes:
         do: the call.
-        refs: each ref it moves, and the step of the commit that this then names.
+        refs: each ref it moves, and the step of the commit that this then names; None if it is gone.
         step: of the commit it makes.
+        facts: what is known from then on; None of what is not any more.
     """
 
     do: Callable[[Store], object]
-    refs: tuple[tuple[str, int], ...] = ()
+    refs: tuple[tuple[str, int | None], ...] = ()
     step: int | None = None
+    facts: tuple[tuple[str, Any], ...] = ()
 
     def after(self, before: Moment) -> Moment:
         """The moment it leads to."""
-        refs = tuple(sorted({**dict(before.refs), **dict(self.refs)}.items()))
-        return Moment(refs, before.steps if self.step is None else before.steps | {self.step})
+        refs, facts = _changed(before.refs, self.refs), _changed(before.facts, self.facts)
+        return Moment(refs, before.steps if self.step is None else before.steps | {self.step}, facts)
+
+
+def _changed(before: tuple[tuple[str, Any], ...], news: tuple[tuple[str, Any], ...]) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted((key, value) for key, value in {**dict(before), **dict(news)}.items() if value is not None))
 
 
 def commit(step: int, *, run: str = "main", moves: Sequence[str] = (), **options: Any) -> Operation:
     """Commit the state of a step; `moves` are the heads of the run that follow it, besides `last`."""
     refs = tuple((f"runs/{run}/{head}", step) for head in ("last", *moves))
-    return Operation(lambda store: store.commit(state_of(step), step=step, run=run, **options), refs, step)
+    facts = ((f"run {step}", run),)
+    return Operation(lambda store: store.commit(state_of(step), step=step, run=run, **options), refs, step, facts)
 
 
 def tag(name: str, step: int) -> Operation:
     """Tag the newest commit, which has this step."""
     return Operation(lambda store: store.tag(name), ((f"tags/{name}", step),))
+
+
+def pin(step: int) -> Operation:
+    """Pin the commit of a step."""
+    return Operation(lambda store: store.pin(f"main@step={step}"), facts=((f"pin {step}", "for good"),))
+
+
+def note(step: int, text: str) -> Operation:
+    """Remark something about the commit of a step."""
+    return Operation(lambda store: store.note(f"main@step={step}", text), facts=((f"note {step}", text),))
+
+
+def drop(step: int) -> Operation:
+    """Drop the commit of a step."""
+    return Operation(lambda store: store.drop(f"main@step={step}"), facts=((f"drop {step}", "by hand"),))
+
+
+def finish(run: str) -> Operation:
+    """Say that a run has ended."""
+    return Operation(lambda store: store.finish_run(run), facts=((f"finished {run}", "completed"),))
+
+
+def rename(old: str, new: str, *steps: int) -> Operation:
+    """Rename a run of which the last of these steps is the last commit."""
+    refs = ((f"runs/{old}/last", None), (f"runs/{new}/last", steps[-1]))
+    return Operation(
+        lambda store: store.rename_run(old, new), refs, None, tuple((f"run {step}", new) for step in steps)
+    )
+
+
+def undo(*refs: tuple[str, int | None], facts: tuple[tuple[str, Any], ...] = ()) -> Operation:
+    """Take back the newest change of names; then refs and facts are again what they were."""
+    return Operation(lambda store: store.undo(), refs, None, facts)
 
 
 def _heal(store: Store) -> None:
@@ -245,8 +288,17 @@ def look(repository: Repository) -> Moment:
     steps = {identity: found.step for identity, found in database.commits()}
     for name, identity in database.refs().items():
         assert identity in steps, f"{name} names a commit that is not there"
+    facts: dict[str, Any] = {f"run {found.step}": found.run for _, found in database.commits()}
+    for identity, key, value in all_marks(database.tables):
+        facts[f"{key} {steps[identity]}"] = value if key == "note" else value["until"] or "for good"
+    facts |= {f"drop {steps[identity]}": found.rule for identity, found in database.drops().items()}
+    for run in {found.run for _, found in database.commits()}:
+        ended = database.run_settings(run).get("finished")
+        facts |= {} if ended is None else {f"finished {run}": ended["status"]}
     return Moment(
-        tuple((name, steps[identity]) for name, identity in database.refs().items()), frozenset(steps.values())
+        tuple((name, steps[identity]) for name, identity in database.refs().items()),
+        frozenset(steps.values()),
+        tuple(sorted(facts.items())),
     )
 
 
@@ -284,7 +336,7 @@ def check_store(repository: Repository, moments: Sequence[Moment], *, first: int
     step = min((step for step in moments[-1].steps - now.steps if step is not None), default=NEXT_STEP)
     store.commit(state_of(step), step=step, run="next")
     assert same(store.checkout("next"), state_of(step)), "the next commit does not check out"
-    after = Moment(tuple(sorted((*now.refs, ("runs/next/last", step)))), now.steps | {step})
+    after = commit(step, run="next").after(now)
     again = Repository(repository.storage)
     assert look(again) == after, "after the next commit and a reopen the store is elsewhere"
     assert same(Store(again).checkout("next"), state_of(step)), "the next commit does not check out after a reopen"
@@ -298,5 +350,12 @@ def check_commits(repository: Repository, now: Moment) -> None:
     identities = [(identity.hex(), found.step) for identity, found in repository.database.commits()]
     assert {found.id for found in store.log()} == {identity for identity, _ in identities}, "the log lacks a commit"
     assert len(identities) == len(now.steps), "a commit is there twice"
+    facts = dict(now.facts)
     for identity, step in identities:
-        assert step is not None and same(store.checkout(identity), state_of(step)), f"step {step} is not what it was"
+        if f"drop {step}" in facts:
+            with pytest.raises(CommitDropped):
+                store.checkout(identity)
+        else:
+            assert step is not None and same(store.checkout(identity), state_of(step)), (
+                f"step {step} is not what it was"
+            )

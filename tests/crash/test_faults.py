@@ -26,7 +26,7 @@ from tests.crash.workloads import WORKLOADS
 
 pytestmark = pytest.mark.slow
 
-NAMES = ("init", "tiny", "refs", "pack", "seal", "repair", "reopen")
+NAMES = ("init", "tiny", "refs", "names", "pack", "seal", "repair", "reopen")
 ONCE: tuple[Action, ...] = ("kill", "kill-mid-write", "eio", "enospc", "eio-after", "eio-lost", "short")
 # Of commits of several workers; the others change nothing that the threads have to do with.
 THREADED: tuple[Action, ...] = ("kill", "kill-mid-write", "eio", "enospc", "short")

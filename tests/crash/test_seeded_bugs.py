@@ -264,6 +264,26 @@ def snapshot_without_tags(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(seal, "_snapshot", snapshot)
 
 
+def snapshot_without_marks(patch: pytest.MonkeyPatch) -> None:
+    inner = seal._snapshot
+
+    def snapshot(*given: Any) -> Iterator[Entry]:
+        for entry in inner(*given):
+            yield replace(entry, marks=())
+
+    patch.setattr(seal, "_snapshot", snapshot)
+
+
+def snapshot_without_drops(patch: pytest.MonkeyPatch) -> None:
+    inner = seal._snapshot
+
+    def snapshot(*given: Any) -> Iterator[Entry]:
+        for entry in inner(*given):
+            yield replace(entry, drops=())
+
+    patch.setattr(seal, "_snapshot", snapshot)
+
+
 def pack_without_a_frame_trusted(patch: pytest.MonkeyPatch) -> None:
     """Dedup believes every file in packs/, named by the journal or not."""
     inner = Session.has
@@ -361,6 +381,8 @@ BUGS: dict[str, Bug] = {
     "a frame that failed is kept": (failed_append_not_cut, fault("tiny", "eio-after", "sync journal")),
     "sealing forgets packs": (snapshot_without_packs, power("seal", parts=3)),
     "sealing forgets tags": (snapshot_without_tags, power("seal", parts=3)),
+    "sealing forgets marks": (snapshot_without_marks, power("names")),
+    "sealing forgets drops": (snapshot_without_drops, power("names")),
     "dedup trusts packs that no frame names": (pack_without_a_frame_trusted, fault("pack", "kill", "sync journal")),
     "a short write is believed": (short_writes_believed, fault("tiny", "short", "write_at")),
     "an unfinished pack is left after an error": (unfinished_pack_left, fault("pack", "eio", "sync tmp/pack")),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.crash.promises import REPAIR, Workload, commit, tag
+from tests.crash.promises import REPAIR, Workload, commit, drop, finish, note, pin, rename, tag, undo
 from tests.crash.recorder import Snapshot
 
 
@@ -38,6 +38,24 @@ WORKLOADS = {
             commit(4, metrics={"loss": 1.0}, kind="recovery", moves=("best", "recovery")),
         ),
         (commit(1),),
+    ),
+    # Every change of names and facts, some of them taken back, with a seal between them.
+    "names": Workload(
+        (
+            pin(2),
+            note(2, "too high"),
+            tag("named", 3),
+            undo(("tags/named", None)),
+            drop(1),
+            undo(facts=(("drop 1", None),)),
+            drop(1),
+            finish("main"),
+            undo(facts=(("finished main", None),)),
+            rename("main", "base", 1, 2, 3),
+            commit(4, run="base"),
+        ),
+        (commit(1), commit(2), commit(3)),
+        seal_frames=9,
     ),
     "pack": Workload((commit(201), commit(202), tag("pack", 202)), (commit(1),)),
     "seal": Workload(
