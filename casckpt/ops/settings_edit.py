@@ -48,7 +48,8 @@ def edit_store(storage: Storage, key: str, value: Value, *, dry_run: bool = Fals
 
     Raises:
         DamagedSettings: the file there is no TOML.
-        ReadOnlyStore, BusyError, StorageError: it cannot be written.
+        ReadOnlyStore, BusyError, StorageError: it cannot be written, and is as it was; only if the very last flush
+            failed may the new content be there.
     """
     path = FILE if storage.path is None else os.path.join(storage.path, FILE)
     if dry_run:

@@ -30,6 +30,8 @@ from casckpt.odb import session as sessions
 from casckpt.odb.fold import all_marks
 from casckpt.odb.repository import Repository, initialize
 from casckpt.ops import load, save
+from casckpt.ops.settings import store_layer
+from casckpt.ops.settings_edit import edit_store
 from casckpt.storage.base import Storage
 from casckpt.storage.memory import MemoryStorage
 from casckpt.store import Store
@@ -191,6 +193,13 @@ def undo(*refs: tuple[str, int | None], facts: tuple[tuple[str, Any], ...] = ())
     return Operation(lambda store: store.undo(), refs, None, facts)
 
 
+def setting(key: str, value: str) -> Operation:
+    """Set a setting of the store."""
+    return Operation(
+        lambda store: edit_store(store._repository.storage, key, value), facts=((f"setting {key}", value),)
+    )
+
+
 def _heal(store: Store) -> None:
     report = store.fsck("full", repair=True)
     assert report.ok, [finding.what for finding in report.findings]
@@ -291,6 +300,9 @@ def look(repository: Repository) -> Moment:
     facts: dict[str, Any] = {f"run {found.step}": found.run for _, found in database.commits()}
     for identity, key, value in all_marks(database.tables):
         facts[f"{key} {steps[identity]}"] = value if key == "note" else value["until"] or "for good"
+    layer = store_layer(repository.storage)
+    assert not layer.problems, layer.problems
+    facts |= {f"setting {key}": value for key, value in layer.values.items()}
     facts |= {f"drop {steps[identity]}": found.rule for identity, found in database.drops().items()}
     for run in {found.run for _, found in database.commits()}:
         ended = database.run_settings(run).get("finished")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.crash.promises import REPAIR, Workload, commit, drop, finish, note, pin, rename, tag, undo
+from tests.crash.promises import REPAIR, Workload, commit, drop, finish, note, pin, rename, setting, tag, undo
 from tests.crash.recorder import Snapshot
 
 
@@ -57,6 +57,8 @@ WORKLOADS = {
         (commit(1), commit(2), commit(3)),
         seal_frames=9,
     ),
+    # Not among the faults: if the last flush fails, an error is raised and the new settings may be there all the same.
+    "settings": Workload((setting("compress", "off"), commit(2), setting("compress", "always")), (commit(1),)),
     "pack": Workload((commit(201), commit(202), tag("pack", 202)), (commit(1),)),
     "seal": Workload(
         (commit(3), commit(103), tag("sealed", 103), commit(4), commit(203), commit(5)),
