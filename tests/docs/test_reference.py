@@ -110,6 +110,7 @@ def test_every_name_the_modules_offer_is_there() -> None:
     for module in (casckpt, casckpt.store):
         for name in module.__all__:
             assert getattr(module, name) is not None, name
+    assert set(casckpt.__all__) == {*casckpt.store.__all__, "errors"}
 
 
 def test_everything_casckpt_offers_is_documented() -> None:
