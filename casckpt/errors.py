@@ -115,6 +115,7 @@ class InvalidRetention(UsageError):
     code = "retention.invalid"
     what = "cannot use this retention policy"
     why = "{key}: {problem}"
+    hint = "casckpt retain --help"
 
 
 class InvalidCheck(UsageError):

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from casckpt.ops.comparison import Comparison
     from casckpt.ops.doctor import doctor
     from casckpt.ops.journal_reports import Operation, RefChange, UndoReport
+    from casckpt.ops.kept_policy import KeptPolicies
     from casckpt.ops.lazy import StoredState, StoredValue
     from casckpt.ops.lifetime_reports import DropReport, RetainReport
     from casckpt.ops.reports import (
@@ -58,10 +59,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BlameLine", "Check", "CheckoutReport", "CommitInfo", "Comparison", "Diff", "DoctorReport", "DropReport",
-    "ExportReport", "FsckReport", "ImportReport", "ImportedCheckpoint", "LeafSummary", "Opaque", "OpaqueWarning",
-    "Operation", "PathInfo", "PendingCommit", "RefChange", "RetainReport", "Retention", "RevisionWarning", "RunInfo",
-    "Schema", "SchemaWarning", "Status", "Store", "StoreSettings", "StoredState", "StoredValue", "UndoReport", "doctor",
-    "init", "memory", "migration", "open", "register",
+    "ExportReport", "FsckReport", "ImportReport", "ImportedCheckpoint", "KeptPolicies", "LeafSummary", "Opaque",
+    "OpaqueWarning", "Operation", "PathInfo", "PendingCommit", "RefChange", "RetainReport", "Retention",
+    "RevisionWarning", "RunInfo", "Schema", "SchemaWarning", "Status", "Store", "StoreSettings", "StoredState",
+    "StoredValue", "UndoReport", "doctor", "init", "memory", "migration", "open", "register",
 ]  # fmt: skip
 
 
@@ -354,6 +355,7 @@ _LATE = {
     "Comparison": "casckpt.ops.comparison",
     "DoctorReport": "casckpt.ops.checks",
     "DropReport": "casckpt.ops.lifetime_reports",
+    "KeptPolicies": "casckpt.ops.kept_policy",
     "Opaque": "casckpt.state.kinds.opaque",
     "Operation": "casckpt.ops.journal_reports",
     "RefChange": "casckpt.ops.journal_reports",
