@@ -16,6 +16,7 @@ from casckpt.errors import (
 from casckpt.format.commit import Commit
 from casckpt.format.entry import Drop
 from casckpt.format.ids import CommitId
+from casckpt.format.marks import OF_LEAVES
 from casckpt.odb.database import Database
 from casckpt.odb.journal import file_name
 from casckpt.ops import lookup
@@ -43,12 +44,11 @@ def describe(
     names = (refs_by_commit(database) if refs is None else refs).get(identity, [])
     shown = tuple(_short(name, commit.run) for name in names)
     children = tuple(child.hex() for child in database.children(identity))
-    pin = note = None
-    if database.has_marks():
-        pin, note = database.mark(identity, "pin"), database.mark(identity, "note")
-        if pin is not None and pin["until"] is not None and pin["until"] <= time.time_ns():
-            pin = None
-    return info(identity, commit, database.added(identity), shown, children, database.drop(identity), note, pin)
+    marks = {key: database.mark(identity, key) for key in ("note", "pin", *OF_LEAVES)} if database.has_marks() else {}
+    pin = marks.get("pin")
+    if pin is not None and pin["until"] is not None and pin["until"] <= time.time_ns():
+        marks["pin"] = None
+    return info(identity, commit, database.added(identity), shown, children, database.drop(identity), **marks)
 
 
 def info(
@@ -60,8 +60,10 @@ def info(
     drop: Drop | None = None,
     note: str | None = None,
     pin: Mapping[str, Any] | None = None,
+    nonfinite: Mapping[str, Any] | None = None,
+    damaged: Mapping[str, Any] | None = None,
 ) -> CommitInfo:
-    """A commit as users see it, with what it does not know itself."""
+    """A commit as users see it, with what it does not know itself; the last four are values of marks."""
     return CommitInfo(
         id=identity.hex(),
         run=commit.run,
@@ -86,6 +88,10 @@ def info(
         note=note,
         pinned=pin is not None,
         pinned_until=None if pin is None else pin["until"],
+        nonfinite=0 if nonfinite is None else nonfinite["leaves"],
+        nonfinite_paths=() if nonfinite is None else tuple(nonfinite["paths"]),
+        damaged=0 if damaged is None else damaged["leaves"],
+        damaged_paths=() if damaged is None else tuple(damaged["paths"]),
     )
 
 

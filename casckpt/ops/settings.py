@@ -24,11 +24,13 @@ class StoreSettings:
         run: the current run: what commits belong to and `@` means; None for `main`, and for the run committed to last.
         compress: as of `Store.commit`.
         threads: as of `casckpt.open`.
+        health_gate: whether `best` and `recovery` pass over commits whose state holds NaN or infinities.
     """
 
     run: str | None = None
     compress: Compress = "auto"
     threads: int | None = None
+    health_gate: bool = True
 
     @classmethod
     def of(cls, settings: Settings, *, strict: bool = True) -> StoreSettings:
@@ -37,8 +39,8 @@ class StoreSettings:
         Raises:
             InvalidSetting, DamagedSettings: with `strict`, one of them cannot be read.
         """
-        found = {key: settings.need(key) if strict else settings.get(key) for key in ("run", "compress", "threads")}
-        return cls(**cast(Any, found))
+        keys = "run", "compress", "threads", "health_gate"
+        return cls(**cast(Any, {key: settings.need(key) if strict else settings.get(key) for key in keys}))
 
     def run_of(self, run: str | None) -> str:
         """The run of a commit, which a call may name."""
@@ -50,7 +52,12 @@ class StoreSettings:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return {"run": self.run, "compress": self.compress, "threads": self.threads}
+        return {
+            "run": self.run,
+            "compress": self.compress,
+            "threads": self.threads,
+            "health_gate": self.health_gate,
+        }
 
 
 def store_settings(storage: Storage) -> StoreSettings:

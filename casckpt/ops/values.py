@@ -69,6 +69,14 @@ class CommitInfo:
     """Whether it is pinned now."""
     pinned_until: int | None = None
     """When its pin ends, as `time_ns`; None if never, or without one."""
+    nonfinite: int = 0
+    """How many leaves of its state hold NaN or infinities, as far as that was looked for when it was made."""
+    nonfinite_paths: tuple[str, ...] = ()
+    """The first eight of them."""
+    damaged: int = 0
+    """How many leaves of it a repair found damaged or missing and could not heal."""
+    damaged_paths: tuple[str, ...] = ()
+    """The first eight of them."""
 
     @property
     def short(self) -> str:
@@ -100,6 +108,10 @@ class CommitInfo:
             "note": self.note,
             "pinned": self.pinned,
             "pinned_until": None if self.pinned_until is None else rfc3339(self.pinned_until),
+            "nonfinite": self.nonfinite,
+            "nonfinite_paths": list(self.nonfinite_paths),
+            "damaged": self.damaged,
+            "damaged_paths": list(self.damaged_paths),
         }
 
 

@@ -74,6 +74,9 @@ SETTINGS = {
             of_store=True, choices=("auto", "always", "off"),
         ),
         Setting("threads", "count", None, "Cores that one operation keeps busy.", of_store=True),
+        Setting(
+            "health_gate", "flag", True, "Whether best and recovery pass over commits with NaN or Inf.", of_store=True
+        ),
         Setting("color", "choice", "auto", "When to colour.", choices=("auto", "always", "never")),
         Setting("time", "choice", "relative", "How times are shown.", choices=("relative", "local", "utc", "iso")),
         Setting(
