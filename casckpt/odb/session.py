@@ -91,9 +91,9 @@ class Session:
 
         Thread-safe.
         """
-        return self._scan(identity, kind, length) is not None
+        return self.scan(identity, kind, length) is not None
 
-    def _scan(self, identity: ObjectId, kind: Kind, length: int) -> Scan | None:
+    def scan(self, identity: ObjectId, kind: Kind, length: int) -> Scan | None:
         """What is known of the floats of an object that the store or the session has, None if neither has it."""
         known = self._known.get(identity)
         if known is not None:
@@ -112,7 +112,7 @@ class Session:
 
         Else what is known of its floats. Thread-safe.
         """
-        known = self._scan(identity, Kind.CHUNK, length)
+        known = self.scan(identity, Kind.CHUNK, length)
         if known is None:
             with self._claiming:
                 known = self._known.get(identity)
@@ -157,9 +157,7 @@ class Session:
             self._add(p.Record(identity, 0, len(data), len(stored), kind, codec, check=check), stored)
         return identity
 
-    def put_chunk(
-        self, data: bytes | memoryview, element: int, coder: Coder | None = None
-    ) -> tuple[ObjectId, bool]:
+    def put_chunk(self, data: bytes | memoryview, element: int, coder: Coder | None = None) -> tuple[ObjectId, bool]:
         """Store a chunk unless the store has it; for groups of small blobs, since large ones go by the pipeline.
 
         Args:

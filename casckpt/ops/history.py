@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
@@ -16,8 +17,9 @@ from casckpt.errors import (
 from casckpt.format.commit import Commit
 from casckpt.format.entry import Drop
 from casckpt.format.ids import CommitId
-from casckpt.format.marks import OF_LEAVES
+from casckpt.format.marks import DAMAGED, NONFINITE, OF_LEAVES
 from casckpt.odb.database import Database
+from casckpt.odb.fold import all_marks
 from casckpt.odb.journal import file_name
 from casckpt.ops import lookup
 from casckpt.ops.resolve import not_found, walk
@@ -166,7 +168,8 @@ def runs(database: Database) -> list[RunInfo]:
     database.refresh()
     refs = refs_by_commit(database)
     heads = [(run_of(name), identity) for name, identity in database.refs("runs/").items()]
-    found = [_run(database, head[0], identity, refs) for head, identity in heads if head and head[1] == "last"]
+    hit = _hit(database)
+    found = [_run(database, head[0], identity, refs, hit) for head, identity in heads if head and head[1] == "last"]
     return sorted(found, key=lambda run: -run.last.time_ns)
 
 
@@ -174,10 +177,25 @@ def run_info(database: Database, name: str) -> RunInfo:
     """One run, which must be there."""
     last = database.ref(head_ref(name, "last"))
     assert last is not None, name
-    return _run(database, name, last, refs_by_commit(database))
+    return _run(database, name, last, refs_by_commit(database), _hit(database))
 
 
-def _run(database: Database, name: str, last: CommitId, refs: dict[CommitId, list[str]]) -> RunInfo:
+def _hit(database: Database) -> Counter[tuple[str, str]]:
+    """How many commits of each run have a mark that names leaves, by run and key, without those that are dropped."""
+    found: Counter[tuple[str, str]] = Counter()
+    if not database.has_marks():
+        return found
+    for identity, key, _ in all_marks(database.tables):
+        commit = database.commit(identity) if key in OF_LEAVES else None
+        drop = database.drop(identity)
+        if commit is not None and (drop is None or drop.parts is not None):
+            found[commit.run, key] += 1
+    return found
+
+
+def _run(
+    database: Database, name: str, last: CommitId, refs: dict[CommitId, list[str]], hit: Counter[tuple[str, str]]
+) -> RunInfo:
     best = database.ref(head_ref(name, "best"))
     settings = database.run_settings(name)
     rule, ended = settings.get("best"), finished(settings)
@@ -191,6 +209,9 @@ def _run(database: Database, name: str, last: CommitId, refs: dict[CommitId, lis
         rule=":".join(rule) if rule else None,
         finished=status,
         finished_ns=at,
+        nonfinite=hit[name, NONFINITE],
+        damaged=hit[name, DAMAGED],
+        health_gate=database.health_gate,
     )
 
 

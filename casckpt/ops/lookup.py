@@ -133,7 +133,7 @@ def matching(
         MetricNotFound: there were commits and none was wanted, and no one had a metric that the filter compares: more
             likely a slip than an answer.
     """
-    from casckpt.plan.filters import Subject  # whoever parsed the filter has imported it
+    from casckpt.plan.filters import FLAGS, Subject  # whoever parsed the filter has imported it
 
     now_ns = time.time_ns()
     metrics: set[str] = set()
@@ -143,7 +143,9 @@ def matching(
         metrics |= commit.metrics.keys()
         subject = Subject(commit, now_ns, tuple(tags.get(identity, ())))
         if mark is not None:
-            subject = subject._replace(note=mark(identity, "note"), pin=_end_of_pin(mark(identity, "pin"), now_ns))
+            flags = tuple(flag for flag in FLAGS if mark(identity, flag) is not None)
+            pin = _end_of_pin(mark(identity, "pin"), now_ns)
+            subject = subject._replace(note=mark(identity, "note"), pin=pin, flags=flags)
         if wanted.matches(subject):
             found = True
             yield identity, commit

@@ -20,7 +20,7 @@ from casckpt.state.walk import LeafInfo, walk
 
 
 class Tiny(NamedTuple):
-    """The tiny blobs of one float type in a component: numbers of the blobs, and where each lies among the tiny bytes."""
+    """The tiny blobs of one float type in a component, and where each lies among the tiny bytes."""
 
     code: int
     places: tuple[tuple[int, int, int], ...]

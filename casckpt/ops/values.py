@@ -166,6 +166,12 @@ class RunInfo:
     """How it ended: completed, failed, cancelled or preempted. None if nobody said so, or commits came after that."""
     finished_ns: int | None = None
     """When that was said, as `time_ns`."""
+    nonfinite: int = 0
+    """How many of its commits that are not dropped hold NaN or infinities in their state."""
+    damaged: int = 0
+    """Of how many damage was recorded."""
+    health_gate: bool = True
+    """Whether `best` and `recovery` pass over commits with NaN or infinities; over damaged ones they always do."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -177,6 +183,9 @@ class RunInfo:
             "activity": None if self.activity is None else self.activity.to_dict(),
             "finished": self.finished,
             "finished_at": None if self.finished_ns is None else rfc3339(self.finished_ns),
+            "nonfinite": self.nonfinite,
+            "damaged": self.damaged,
+            "health_gate": self.health_gate,
         }
 
 
