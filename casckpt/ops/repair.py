@@ -81,7 +81,8 @@ def note_damage(
     for start in range(0, len(pairs), MARKS_AT_ONCE):
         with repository.session() as session:
             session.publish(partial(_marks, database, pairs[start : start + MARKS_AT_ONCE]))
-    return tuple(one for one in wanted if one not in known), tuple(one for one in wanted if wanted[one] is None)
+    fresh, cleared = (one for one in wanted if one not in known), (one for one in wanted if wanted[one] is None)
+    return tuple(sorted(fresh)), tuple(sorted(cleared))
 
 
 def _marks(

@@ -24,7 +24,7 @@ def fsck_lines(report: FsckReport, look: Look, *, notices: bool = True) -> Itera
             yield from _finding_lines(finding, look)
     if report.marked:
         commits = _listed(report.marked)
-        yield look.paint(t.BAD, f"marked as damaged: {commits}; best and recovery pass over them")
+        yield look.paint(t.BAD, f"marked as damaged: {commits}; best and recovery do not move there")
     if report.cleared:
         yield look.paint(t.GOOD, f"whole again: {_listed(report.cleared)}")
     left = [finding for finding in report.findings if finding.severity == "damage" and finding.repaired is None]

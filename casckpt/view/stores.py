@@ -14,8 +14,8 @@ from casckpt.view.history import METRICS_SHOWN, TROUBLED, is_bad, remarks, step
 from casckpt.view.text import Cell, Look, safe
 
 SPARK_WIDTH = 8
-_GATE = {True: "best and recovery pass over them", False: "the health gate is off, so best and recovery do not mind"}
-"""What becomes of unsound commits, by whether something keeps the heads of their run off them."""
+_GATE = {True: "best and recovery do not move there", False: "the health gate is off"}
+"""What follows from NaN in a commit, by whether the health gate is on; of damage always what the gate does."""
 ENDED_BADLY = ("failed", "cancelled", "preempted")
 
 
