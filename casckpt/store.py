@@ -354,7 +354,8 @@ def open(
     storage = LocalStorage(path, read_only=read_only)
     settings = store_settings(storage) if settings is None else settings
     threads = settings.threads if threads is None else threads
-    return Store(Repository(storage, threads=threads, run=settings.run), settings)
+    gate = settings.health_gate
+    return Store(Repository(storage, threads=threads, run=settings.run, health_gate=gate), settings)
 
 
 def memory() -> Store:

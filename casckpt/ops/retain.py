@@ -12,11 +12,12 @@ from typing import Any
 from casckpt.errors import InvalidRetention, RevisionNotFound
 from casckpt.format.entry import Entry
 from casckpt.format.ids import CommitId
+from casckpt.format.marks import DAMAGED, NONFINITE
 from casckpt.odb.database import Database
 from casckpt.odb.repository import Repository, writer_name
 from casckpt.ops.kept_policy import kept_policies
 from casckpt.ops.lifetime_reports import Fate, RetainReport
-from casckpt.ops.lookup import close_names, did_you_mean, pinned
+from casckpt.ops.lookup import close_names, did_you_mean, marked, pinned
 from casckpt.ops.losses import Components, Loss, Records, held, records_of
 from casckpt.ops.publishing import publish
 from casckpt.ops.values import Progress, counted
@@ -147,6 +148,8 @@ def _facts(
         else:
             heads.setdefault(identity, set()).add(head[1])
     pins = pinned(database)
+    damaged = marked(database, DAMAGED)
+    nonfinite = marked(database, NONFINITE) if database.health_gate else {}
     drops = database.drops()
     advance = counted(progress, sum(count for count, _ in database.totals().values()))
     for identity, commit in database.commits():
@@ -165,6 +168,8 @@ def _facts(
             metrics=commit.metrics,
             heads=tuple(head for head in HEADS if head in heads.get(identity, ())),
             tags=tuple(tags.get(identity, ())),
+            damaged=identity in damaged,
+            nonfinite=identity in nonfinite,
             pinned_until=(pins[identity] or FOREVER) if identity in pins else None,
             dropped_ns=drop.time_ns if drop is not None and drop.parts is None else None,
             components=() if components is None else components.left(identity, commit),
