@@ -20,6 +20,7 @@ from casckpt.format.entry import Entry
 from casckpt.format.frame import NO_HASH
 from casckpt.odb.database import Database
 from casckpt.odb.journal import Journal, Position, file_name
+from casckpt.odb.removing import RESERVE, write_reserve
 from casckpt.odb.temporary import write_whole
 from casckpt.storage.base import Storage, read_exact
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from casckpt.odb.session import Session
 
 FOLDERS = ("journal", "packs", "tmp", "lock", "trash")
-_OWN_NAMES = frozenset((*FOLDERS, "index", "format"))
+_OWN_NAMES = frozenset((*FOLDERS, "index", "format", RESERVE))
 MAX_FORMAT_BYTES = 64 << 10
 THREADS_MAX = 8
 
@@ -56,7 +57,7 @@ def initialize(storage: Storage, *, time_ns: int, by: str) -> None:
             storage.unlink(file_name(number))
         entry = Entry("init", time_ns, reset=uuid, by=by)
         journal.start_file(Position(-1, 0, 0, NO_HASH), [entry.encode()])
-        storage.sync_dir("")
+        write_reserve(storage)
         write_whole(storage, "format", StoreFormat(uuid).encode())
 
 
@@ -81,9 +82,12 @@ class Repository:
     Args:
         threads: cores that one operation keeps busy; None for as many as this process may use, at most 8.
         run: the current run; None for the one committed to last.
+        health_gate: as of `Database`.
     """
 
-    def __init__(self, storage: Storage, *, threads: int | None = None, run: str | None = None) -> None:
+    def __init__(
+        self, storage: Storage, *, threads: int | None = None, run: str | None = None, health_gate: bool = True
+    ) -> None:
         if threads is not None and threads < 1:
             raise UsageError(problem=f"threads must be 1 or more, not {threads}")
         self.storage = storage
@@ -93,15 +97,19 @@ class Repository:
         self._pid = os.getpid()
         self._cleaned = False
         self._run = run
-        self._database = Database(storage, self.format.uuid, current_run=run)
+        self._health_gate = health_gate
+        self._database = self._opened()
 
     @property
     def database(self) -> Database:
         """The database of this process."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
-            self._database = Database(self.storage, self.format.uuid, current_run=self._run)
+            self._database = self._opened()
         return self._database
+
+    def _opened(self) -> Database:
+        return Database(self.storage, self.format.uuid, current_run=self._run, health_gate=self._health_gate)
 
     def session(self, *, dry_run: bool = False) -> Session:
         """A new write session.

@@ -16,19 +16,18 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from casckpt.errors import ConflictError, DamagedObject, StorageError, TooLarge
+from casckpt.errors import ConflictError, DamagedObject, TooLarge
 from casckpt.format import pack as p
 from casckpt.format.codec import Codec, compress
 from casckpt.format.entry import Entry, PackRef
+from casckpt.format.finite import UNKNOWN, UNSCANNED, Scan, is_sound, scan_of
 from casckpt.format.ids import Kind, ObjectId, object_id
 from casckpt.format.limits import MAX_OBJECT_BYTES
 from casckpt.odb import locks
+from casckpt.odb.appending import append
 from casckpt.odb.database import PENDING_FRAMES, Database
-from casckpt.odb.journal import Position, Tail, file_name
 from casckpt.odb.locator import Locator
-from casckpt.odb.notices import warn
 from casckpt.odb.pack_writer import PackWriter, pack_name
-from casckpt.odb.seal import seal
 
 if TYPE_CHECKING:
     from casckpt.odb.pipeline import Coder, Staged
@@ -50,7 +49,8 @@ class Session:
         self._database = database
         self._uuid = uuid
         self._stack = ExitStack()
-        self._known: set[ObjectId] = set()
+        self._known: dict[ObjectId, Scan] = {}
+        """Objects of the session itself; a chunk that is claimed and not yet stored is unscanned."""
         self._claiming = threading.Lock()
         # No pack leaves the pack set while the session holds the commit lock, so places stay right.
         self._locator = Locator(database)
@@ -89,29 +89,34 @@ class Session:
 
         Thread-safe.
         """
-        if identity in self._known:
-            return True
+        return self.scan(identity, kind, length) is not None
+
+    def scan(self, identity: ObjectId, kind: Kind, length: int) -> Scan | None:
+        """What is known of the floats of an object that the store or the session has, None if neither has it."""
+        known = self._known.get(identity)
+        if known is not None:
+            return known
         place = self._locator.find(identity, kind, length)
         if place is None:
-            return False
+            return None
         if place.pack is None:
             self._relied_frames[identity] = (kind, length)
         else:
             self._relied.add(place.pack)
-        return True
+        return scan_of(place.row.element, place.row.flags)
 
-    def claim_chunk(self, identity: ObjectId, length: int) -> bool:
-        """Whether a chunk is neither stored nor claimed by an earlier call; it is claimed then, to be stored.
+    def claim_chunk(self, identity: ObjectId, length: int) -> Scan | None:
+        """None if a chunk is neither stored nor claimed by an earlier call: it is claimed then, to be stored.
 
-        Thread-safe.
+        Else what is known of its floats. Thread-safe.
         """
-        if self.has(identity, Kind.CHUNK, length):
-            return False
-        with self._claiming:
-            if identity in self._known:
-                return False
-            self._known.add(identity)
-        return True
+        known = self.scan(identity, Kind.CHUNK, length)
+        if known is None:
+            with self._claiming:
+                known = self._known.get(identity)
+                if known is None:
+                    self._known[identity] = UNKNOWN
+        return known
 
     def take_staged(self, staged: Staged) -> None:
         """Store what a task of the pipeline found to be new, and release its buffer."""
@@ -124,6 +129,8 @@ class Session:
             return
         self.added += new
         for run in staged.runs:
+            for record in run.records:
+                self._known[record.id] = scan_of(record.element, record.flags)
             if run.records:
                 writer = self._writer or self._start_pack()
                 writer.add_run(staged.staging, run.start, run.stop, run.records)
@@ -148,27 +155,32 @@ class Session:
             self._add(p.Record(identity, 0, len(data), len(stored), kind, codec, check=check), stored)
         return identity
 
-    def put_chunk(self, data: bytes | memoryview, element: int, coder: Coder | None = None) -> ObjectId:
+    def put_chunk(self, data: bytes | memoryview, element: int, coder: Coder | None = None) -> tuple[ObjectId, bool]:
         """Store a chunk unless the store has it; for groups of small blobs, since large ones go by the pipeline.
 
         Args:
             data: 1 byte to 1 MiB that nobody writes to any more; kept until it is written.
             element: element type code.
             coder: encodes it; None for raw.
+
+        Returns:
+            Its id, and whether it holds neither NaN nor infinities.
         """
         identity = object_id(Kind.CHUNK, data)
-        if self.claim_chunk(identity, len(data)):
-            codec, flags = int(Codec.RAW), 0
+        known = self.claim_chunk(identity, len(data))
+        if known is None:
+            codec, flags = int(Codec.RAW), UNSCANNED
             stored: _Data = data
             if coder is not None:
                 plain = memoryview(data)
                 codec, stored, flags = coder.code(plain, element, encoded=coder.pays(plain, element))
             check = p.check_of(codec, identity, Kind.CHUNK, stored)
             self._add(p.Record(identity, 0, len(data), len(stored), Kind.CHUNK, codec, element, flags, check), stored)
-        return identity
+            known = scan_of(element, flags)
+        return identity, is_sound(data, element, known)
 
     def _add(self, record: p.Record, stored: _Data) -> None:
-        self._known.add(record.id)
+        self._known[record.id] = scan_of(record.element, record.flags)
         self.added += len(stored)
         if self._writer is None and not self._packs:
             self._small.append((record, stored))
@@ -233,43 +245,21 @@ class Session:
                 self._keep_packs()
                 raise
             self._check_relied()
-            if database.journal.is_full(database.tail.position):
-                self._seal(entry)
             objects = list(self._small)
             for identity, kind, data in riding:
                 check_size(kind, data)
                 check = p.check_of(Codec.RAW, identity, kind, data)
                 objects.append((p.Record(identity, 0, len(data), len(data), kind, check=check), data))
-            number = self._append(replace(entry, packs=(*entry.packs, *self._packs), objects=tuple(objects)))
+            entry = replace(entry, packs=(*entry.packs, *self._packs), objects=tuple(objects))
+            number = append(database, self._uuid, entry)
         self._stack.close()
         database.absorb(at_least=1 if self._packs else PENDING_FRAMES)
         return number
 
-    def _append(self, entry: Entry) -> int:
-        database = self._database
-        payload = entry.encode()
-        # A frame that no reader accepts would lock everybody out for good: read it as one before it is written.
-        Entry.decode(payload)
-        placed = database.journal.append(database.tail, payload)
-        end = Position(placed.file, placed.frame.end, placed.frame.seq + 1, placed.frame.hash)
-        database.take_in(Tail([placed], end, [], "clean"))
-        return placed.frame.seq
-
     def _keep_packs(self) -> None:
         """Someone was first: the refs stay, but what was written is kept, so that another try finds it."""
         if self._packs:
-            self._append(Entry("keep", time.time_ns(), packs=tuple(self._packs)))
-
-    def _seal(self, entry: Entry) -> None:
-        file = self._database.tail.position.file
-        try:
-            seal(self._database, uuid=self._uuid, time_ns=entry.time_ns, by=entry.by)
-        except StorageError as error:
-            # A longer journal file is no harm and the commit may well fit; but where the next file kept its name,
-            # readers have gone on to it, and a frame in this one would be lost.
-            if self._database.storage.size(file_name(file + 1)) is not None:
-                raise
-            warn("the journal file was not sealed: %s", error)
+            append(self._database, self._uuid, Entry("keep", time.time_ns(), packs=tuple(self._packs)))
 
     def _check_relied(self) -> None:
         """What stands for known objects must still be there, whole: defence in depth under the commit lock."""

@@ -12,12 +12,13 @@ from typing import Any
 from casckpt.errors import InvalidRetention, RevisionNotFound
 from casckpt.format.entry import Entry
 from casckpt.format.ids import CommitId
+from casckpt.format.marks import DAMAGED, NONFINITE
 from casckpt.odb.database import Database
 from casckpt.odb.repository import Repository, writer_name
 from casckpt.ops.kept_policy import kept_policies
 from casckpt.ops.lifetime_reports import Fate, RetainReport
-from casckpt.ops.lookup import close_names, did_you_mean, pinned
-from casckpt.ops.losses import Components, Loss, Records, records_of
+from casckpt.ops.lookup import close_names, did_you_mean, marked, pinned
+from casckpt.ops.losses import Components, Loss, Records, held, records_of
 from casckpt.ops.publishing import publish
 from casckpt.ops.values import Progress, counted
 from casckpt.plan.decision import FOREVER, CommitFacts, Plan
@@ -80,6 +81,21 @@ def apply(
     )
 
 
+def carry_out(repository: Repository, decided: Plan) -> None:
+    """Drop and thin what a plan lets go, but for what a name or a pin has come to hold since it was made."""
+    database = repository.database
+
+    def settle() -> Entry:
+        holding = held(database)
+        now_ns = time.time_ns()
+        losses = (loss for loss in _losses(decided) if loss.commit not in holding and database.has_commit(loss.commit))
+        return Entry("retain", now_ns, drops=records_of(database, losses, now_ns).drops, by=writer_name())
+
+    database.refresh()
+    if settle().drops:
+        publish(repository, settle, dry_run=False)
+
+
 def layers_of(policy: Policy | Sequence[Policy] | None) -> list[Retention]:
     """What a call says, to be laid over each other.
 
@@ -132,6 +148,8 @@ def _facts(
         else:
             heads.setdefault(identity, set()).add(head[1])
     pins = pinned(database)
+    damaged = marked(database, DAMAGED)
+    nonfinite = marked(database, NONFINITE) if database.health_gate else {}
     drops = database.drops()
     advance = counted(progress, sum(count for count, _ in database.totals().values()))
     for identity, commit in database.commits():
@@ -150,6 +168,8 @@ def _facts(
             metrics=commit.metrics,
             heads=tuple(head for head in HEADS if head in heads.get(identity, ())),
             tags=tuple(tags.get(identity, ())),
+            damaged=identity in damaged,
+            nonfinite=identity in nonfinite,
             pinned_until=(pins[identity] or FOREVER) if identity in pins else None,
             dropped_ns=drop.time_ns if drop is not None and drop.parts is None else None,
             components=() if components is None else components.left(identity, commit),
