@@ -307,7 +307,8 @@ def look(repository: Repository) -> Moment:
         assert identity in steps, f"{name} names a commit that is not there"
     facts: dict[str, Any] = {f"run {found.step}": found.run for _, found in database.commits()}
     for identity, key, value in all_marks(database.tables):
-        facts[f"{key} {steps[identity]}"] = value if key == "note" else value["until"] or "for good"
+        if key in ("note", "pin"):  # others follow from what a commit holds, and ride in its frame
+            facts[f"{key} {steps[identity]}"] = value if key == "note" else value["until"] or "for good"
     layer = store_layer(repository.storage)
     assert not layer.problems, layer.problems
     facts |= {f"setting {key}": value for key, value in layer.values.items()}
