@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
@@ -207,14 +206,8 @@ def status(database: Database) -> Status:
         packs=len(packs),
         stored=sum(pack.nbytes for pack in packs) + sum(files),
         logical=sum(nbytes for _, nbytes in database.totals().values()),
-        free=None if storage.path is None else _free(storage.path),
+        free=storage.free(),
         runs=tuple(found),
         tags={name.removeprefix("tags/"): commit.hex() for name, commit in database.refs("tags/").items()},
         journal_seq=database.tail.position.seq,
     )
-
-
-def _free(path: str) -> int:
-    """Bytes an ordinary user can still write on the disk of a folder."""
-    found = os.statvfs(path)
-    return found.f_bavail * found.f_frsize

@@ -106,6 +106,9 @@ class Storage(Protocol):
     def size(self, name: str) -> int | None:
         """Length of a file in bytes, None if absent or a folder."""
 
+    def free(self) -> int | None:
+        """Bytes that can still be written here; None if nobody knows."""
+
     def unlink_abandoned(self, name: str) -> bool:
         """Remove a file made by `create` whose writer is gone, if still there; False if a live writer holds it."""
 

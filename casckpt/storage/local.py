@@ -122,6 +122,12 @@ class LocalStorage:
                 return None
         return None if stat.S_ISDIR(status.st_mode) else status.st_size
 
+    def free(self) -> int | None:
+        with OsErrors("measure", self._root):
+            found = os.statvfs(self._root)
+            # What is set aside for root is not for us.
+            return found.f_bavail * found.f_frsize
+
     def unlink_abandoned(self, name: str) -> bool:
         path = self._at(name)
         with self._change("remove", path):

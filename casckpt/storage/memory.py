@@ -233,6 +233,9 @@ class MemoryStorage:
             return None
         return len(entry.content if isinstance(entry, _Inode) else entry)
 
+    def free(self) -> int | None:
+        return None
+
     def unlink_abandoned(self, name: str) -> bool:
         self._refuse_if_read_only("remove", name)
         with self._mutex:

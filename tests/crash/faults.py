@@ -185,6 +185,10 @@ class FaultyStorage:
         self.check_alive()
         return self.inner.list(name)
 
+    def free(self) -> int | None:
+        self.check_alive()
+        return self.inner.free()
+
     def size(self, name: str) -> int | None:
         self.check_alive()
         return self.inner.size(name)

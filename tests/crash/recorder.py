@@ -180,6 +180,9 @@ class RecordingStorage:
     def list(self, name: str) -> list[str]:
         return self.inner.list(name)
 
+    def free(self) -> int | None:
+        return self.inner.free()
+
     def size(self, name: str) -> int | None:
         return self.inner.size(name)
 
