@@ -112,7 +112,7 @@ class GroupEncoder:
 
     def _smallest(self, versions: Sequence[Version]) -> Layout:
         """The layout in which the middle of the place takes the fewest bytes over its whole history."""
-        middles = {version.chunk: _middle(self._read(version)) for version in versions}
+        middles: dict[ObjectId, _Data] = {version.chunk: _middle(self._read(version)) for version in versions}
         return min(THOROUGH, key=lambda layout: self._sampled_bytes(versions, middles, layout))
 
     def _sampled_bytes(self, versions: Sequence[Version], middles: dict[ObjectId, _Data], layout: Layout) -> int:
@@ -121,9 +121,7 @@ class GroupEncoder:
             for frame in frames:
                 bases = [middles[frames[base].version.chunk] for base in frame.bases]
                 plain = middles[frame.version.chunk]
-                delta = self._encoder().encode(
-                    plain, frame.version.element, bases, frame.weight or EVEN, thorough=True
-                )
+                delta = self._encoder().encode(plain, frame.version.element, bases, frame.weight or EVEN, thorough=True)
                 total += len(delta.stored)
         return total
 

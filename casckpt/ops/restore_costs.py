@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
 from typing import Any
@@ -27,10 +28,8 @@ def restore_costs(storage: Storage) -> Costs:
     found = _read(storage, machine)
     if found is None:
         found = _measured()
-        try:
+        with suppress(CasckptError):  # a full disk is for the packs to report
             _write(storage, machine, found)
-        except CasckptError:  # a full disk is for the packs to report
-            pass
     return found
 
 

@@ -1,0 +1,208 @@
+"""One window of commits, written anew: versions of chunks as groups of deltas, everything else copied along.
+
+    columns of the commits -> the versions of each place -> groups -> delta packs
+    what the old packs hold besides: metadata of the window -> the last delta pack; all else -> packs of its own
+
+Only delta packs count as repacked: what is in the others may be packed again, with commits of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from casckpt.format import pack as p
+from casckpt.format.codec import Codec, compress
+from casckpt.format.encode import Encoder
+from casckpt.format.entry import PackRef
+from casckpt.format.ids import Kind, ObjectId
+from casckpt.format.pack_columns import prefixes
+from casckpt.odb.database import Database
+from casckpt.odb.pack_writer import pack_name
+from casckpt.odb.repository import Repository
+from casckpt.odb.rewriting import Rewriting
+from casckpt.ops.delta_groups import GroupEncoder
+from casckpt.ops.positions import Column, Columns
+from casckpt.ops.restore_costs import Costs
+from casckpt.ops.windows import PACKED, THOROUGH, Stock, Window, among
+from casckpt.plan.groups import Version
+from casckpt.plan.reclaim import GENERATION, REPACKED
+from casckpt.storage.base import read_exact
+
+OP = "repack"
+
+
+@dataclass
+class Done:
+    """What was written."""
+
+    packs: list[PackRef] = field(default_factory=list)
+    deltas: int = 0
+    plain: int = 0
+    """Versions of chunks stored with and without bases."""
+    groups: Counter[int] = field(default_factory=Counter)
+    """Groups by how many versions they have."""
+    is_whole: bool = False
+    """Whether all of the window is written: else the time was over, or packs of it went meanwhile."""
+
+
+class WindowPacker:
+    """Writes one window. One thread, whose workers encode.
+
+    Args:
+        costs: of restoring, which bound the groups; None for archives.
+        deadline: on the monotonic clock; the window is left between two places when it has passed.
+        advance: called with the plain bytes of versions that were written.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        stock: Stock,
+        window: Window,
+        costs: Costs | None,
+        deadline: float,
+        advance: Callable[[int], None],
+    ) -> None:
+        self._repository = repository
+        self._database: Database = repository.database
+        self._stock = stock
+        self._window = window
+        self._costs = costs
+        self._deadline = deadline
+        self._advance = advance
+        self._columns = Columns(self._database)
+        self._encoder = Encoder()
+        # For every needed object of the packs that go: whether it is the window's own, and whether a new pack has it.
+        self._is_own = among(window.needed, window.own)
+        self._is_done = among(window.needed, stock.packed)
+        self._by_time = any(one.commit.step is None for one in window.commits)
+        self.done = Done()
+
+    def pack(self) -> Done:
+        """Write the window; what is listed when it raises stays.
+
+        Raises:
+            DamagedObject: no copy of an object can be read.
+            NotReadBack: what was written is not what is read.
+            StorageError: the disk failed or is full.
+        """
+        deltas = {GENERATION: self._window.generation, REPACKED: THOROUGH if self._stock.thorough else PACKED}
+        with Rewriting(self._repository, OP, deltas, deltas=True) as output:
+            try:
+                if not self._groups(output):
+                    return self.done
+                for pack, record in self._left():
+                    if record.kind != Kind.CHUNK and self._is_own[self._place(record)]:
+                        self._copy(pack, record, output)
+                output.publish()
+            finally:
+                self.done.packs += output.packs
+        with Rewriting(self._repository, OP, {GENERATION: self._window.generation}) as output:
+            try:
+                if not self._begin(output):
+                    return self.done
+                for pack, record in self._left():
+                    if not self._begin(output):
+                        return self.done
+                    self._copy(pack, record, output)
+                output.publish()
+            finally:
+                self.done.packs += output.packs
+        self.done.is_whole = True
+        return self.done
+
+    def _begin(self, output: Rewriting) -> bool:
+        """Hold on to the packs of the window; False if some went while nobody did."""
+        return not output.begin() or all(self._database.has_pack(pack.id) for pack in self._window.packs)
+
+    # -- versions
+
+    def _groups(self, output: Rewriting) -> bool:
+        """Write all groups; False if that was broken off. What is in a full group by then is listed."""
+        with GroupEncoder(self._database, output, self._repository.threads, self._costs) as encoder:
+            try:
+                for leaf, versions in self._places():
+                    if not self._begin(output):
+                        return False
+                    encoder.encode(leaf, versions)
+                    self._advance(sum(version.length for version in versions))
+                    if time.monotonic() >= self._deadline:
+                        output.publish()
+                        return False
+            finally:
+                self.done.deltas, self.done.plain, self.done.groups = encoder.deltas, encoder.plain, encoder.groups
+        return self._begin(output)
+
+    def _places(self) -> Iterator[tuple[object, list[Version]]]:
+        """(leaf, versions) of every place that has any to be packed; each chunk in the first place that has it."""
+        whens = [one.commit.time_ns if self._by_time else one.commit.step or 0 for one in self._window.commits]
+        lines: dict[object, list[tuple[int, Column]]] = {}
+        for when, one in zip(whens, self._window.commits, strict=True):
+            for column in self._columns.of(one.id, one.commit):
+                lines.setdefault(column.place, []).append((when, column))
+        for place, line in lines.items():
+            for number, entry in enumerate(line[0][1].entries):
+                # Of a page each of its chunks is a place of its own.
+                listed = [(when, self._columns.chunks(column, number)) for when, column in line]
+                for index in range(max(len(chunks) for _, chunks in listed)):
+                    found = [(when, *chunks[index]) for when, chunks in listed if index < len(chunks)]
+                    versions = self._versions(found, entry.element)
+                    if versions:
+                        yield (place, entry.leaf), versions
+
+    def _versions(self, found: Sequence[tuple[int, ObjectId, int]], element: int) -> list[Version]:
+        """Those of the chunks that are to be packed and are not yet; they count as packed from then on."""
+        ids = prefixes(b"".join(identity for _, identity, _ in found))
+        wanted = np.flatnonzero(among(ids, self._window.own))
+        versions = []
+        for number in wanted.tolist():
+            place = int(np.searchsorted(self._window.needed, ids[number]))
+            when, identity, length = found[number]
+            row = None if self._is_done[place] else self._database.row(identity)
+            if row is not None and row.kind == Kind.CHUNK and row.length == length:
+                self._is_done[place] = True
+                is_plain = bool(among(ids[number : number + 1], self._stock.plain)[0])
+                versions.append(Version(identity, length, element, when, is_plain))
+        return versions
+
+    # -- what is copied along
+
+    def _left(self) -> Iterator[tuple[PackRef, p.Record]]:
+        """(pack, record) of everything that no new pack has yet."""
+        for pack in self._window.packs:
+            records = self._database.records(pack)
+            ids = prefixes(b"".join(record.id for record in records))
+            is_needed = among(ids, self._window.needed)
+            for record, wanted in zip(records, is_needed, strict=True):
+                if wanted and not self._is_done[self._place(record)]:
+                    yield pack, record
+
+    def _place(self, record: p.Record) -> int:
+        """Number of an object among those that are needed."""
+        return int(np.searchsorted(self._window.needed, prefixes(record.id)[0]))
+
+    def _copy(self, pack: PackRef, record: p.Record, output: Rewriting) -> None:
+        """Append an object as it is stored, if it does not depend on others; raw chunks as planes where that pays."""
+        codec, stored = self._stored(pack, record)
+        check = p.check_of(codec, record.id, record.kind, stored)
+        fresh = p.Record(
+            record.id, 0, record.length, len(stored), record.kind, codec, record.element, record.flags, check
+        )
+        output.add(fresh, stored)
+        self._is_done[self._place(record)] = True
+        output.end_leaf()
+
+    def _stored(self, pack: PackRef, record: p.Record) -> tuple[int, bytes | bytearray | memoryview]:
+        """Codec and stored bytes of an object without bases."""
+        if not record.base_1:
+            stored = read_exact(self._database.packs.open(pack_name(pack.id)), record.offset, record.stored)
+            is_whole = p.check_of(record.codec, record.id, record.kind, stored) == record.check
+            if is_whole and (record.codec != Codec.RAW or record.kind != Kind.CHUNK):
+                return record.codec, stored
+        plain = self._database.read(record.id, Kind(record.kind))
+        return compress(plain) if record.kind != Kind.CHUNK else self._encoder.encode(plain, record.element)
