@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from casckpt.ops.journal_reports import Operation, RefChange, UndoReport
     from casckpt.ops.lazy import StoredState, StoredValue
     from casckpt.ops.lifetime_reports import DropReport, RetainReport
+    from casckpt.ops.repack_reports import RepackReport
     from casckpt.ops.reports import (
         BlameLine,
         CheckoutReport,
@@ -59,8 +60,8 @@ if TYPE_CHECKING:
 __all__ = [
     "BlameLine", "Check", "CheckoutReport", "CommitInfo", "Comparison", "Diff", "DoctorReport", "DropReport",
     "ExportReport", "FsckReport", "ImportReport", "ImportedCheckpoint", "LeafSummary", "Opaque", "OpaqueWarning",
-    "Operation", "PathInfo", "PendingCommit", "RefChange", "RetainReport", "Retention", "RevisionWarning", "RunInfo",
-    "Schema", "SchemaWarning", "Status", "Store", "StoreSettings", "StoredState", "StoredValue", "UndoReport", "doctor",
+    "Operation", "PathInfo", "PendingCommit", "RefChange", "RepackReport", "RetainReport", "Retention",
+    "RevisionWarning", "RunInfo", "Schema", "SchemaWarning", "Status", "Store", "StoreSettings", "StoredState", "StoredValue", "UndoReport", "doctor",
     "init", "memory", "migration", "open", "register",
 ]  # fmt: skip
 
@@ -357,6 +358,7 @@ _LATE = {
     "Opaque": "casckpt.state.kinds.opaque",
     "Operation": "casckpt.ops.journal_reports",
     "RefChange": "casckpt.ops.journal_reports",
+    "RepackReport": "casckpt.ops.repack_reports",
     "RetainReport": "casckpt.ops.lifetime_reports",
     "Retention": "casckpt.plan.policy",
     "Schema": "casckpt.plan.schema",

@@ -11,11 +11,13 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from casckpt.errors import BusyError
 from casckpt.odb import locks
 from casckpt.odb.repository import Repository
 from casckpt.ops.collect import Collector, Survey
+from casckpt.ops.kept_policy import grace_ns
 from casckpt.ops.lookup import no_such_run
 from casckpt.ops.marks import Leaving
 from casckpt.ops.repack_reports import RepackedWindow, RepackReport
@@ -23,7 +25,6 @@ from casckpt.ops.restore_costs import restore_costs
 from casckpt.ops.values import Progress
 from casckpt.ops.window_packing import WindowPacker
 from casckpt.ops.windows import FEWEST, THOROUGH_COMMITS, WINDOW_COMMITS, Candidate, Stock, Window, cut
-from casckpt.plan.policy import Retention
 
 SPARE_BYTES = 64 << 20
 """What a disk must have free besides what a window writes."""
@@ -58,7 +59,7 @@ def repack(
 
     Memory: 64 MiB, and 32 bytes for each object of the store.
     """
-    collector = collector or Collector(repository, lambda run: Retention().grace_ns)
+    collector = collector or Collector(repository, partial(grace_ns, repository))
     if dry_run:
         return _Repack(repository, collector, thorough, limit_s, progress).run(run, fewest, dry_run=True)
     repository.session()  # raises what forbids writing
@@ -132,7 +133,7 @@ class _Repack:
         total = sum(one.nbytes for _, part in waiting for one in part)
         passed = 0
         while waiting:
-            if time.monotonic() >= self._deadline:
+            if passed and time.monotonic() >= self._deadline:  # not before anything is done, or nothing ever would be
                 break
             name, part = waiting.popleft()
             window = stock.window(name, part)
@@ -145,11 +146,14 @@ class _Repack:
                 continue
             expected = sum(one.nbytes for one in part)
             if window is not None:
-                if not self._pack_window(window, stock, self._advance(passed, expected, total)):
+                is_whole = self._pack_window(window, stock, self._advance(passed, expected, total))
+                if not is_whole:
                     waiting.appendleft((name, part))
                     if time.monotonic() >= self._deadline:
                         break
                 stock = self._stock(self._collect())
+                if not is_whole:  # packs of it went meanwhile: what is left is to be looked at anew
+                    continue
             passed += expected
             if self._progress is not None:
                 self._progress(passed, total)

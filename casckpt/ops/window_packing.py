@@ -1,9 +1,11 @@
 """One window of commits, written anew: versions of chunks as groups of deltas, everything else copied along.
 
+    what others need of the old packs -> copied along, to packs of its own
     columns of the commits -> the versions of each place -> groups -> delta packs
-    what the old packs hold besides: metadata of the window -> the last delta pack; all else -> packs of its own
+    metadata of the commits -> the last delta pack
 
-Only delta packs count as repacked: what is in the others may be packed again, with commits of its own.
+Only delta packs count as repacked: what is in the others may be packed again, with commits of its own. The metadata
+comes last, since the tree of a commit in a delta pack says that all of the commit is done.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -79,7 +83,7 @@ class WindowPacker:
         self._encoder = Encoder()
         # For every needed object of the packs that go: whether it is the window's own, and whether a new pack has it.
         self._is_own = among(window.needed, window.own)
-        self._is_done = among(window.needed, stock.packed)
+        self._is_done = among(window.needed, window.done)
         self._by_time = any(one.commit.step is None for one in window.commits)
         self.done = Done()
 
@@ -91,30 +95,25 @@ class WindowPacker:
             NotReadBack: what was written is not what is read.
             StorageError: the disk failed or is full.
         """
-        deltas = {GENERATION: self._window.generation, REPACKED: THOROUGH if self._stock.thorough else PACKED}
-        with Rewriting(self._repository, OP, deltas, deltas=True) as output:
-            try:
-                if not self._groups(output):
-                    return self.done
-                for pack, record in self._left():
-                    if record.kind != Kind.CHUNK and self._is_own[self._place(record)]:
-                        self._copy(pack, record, output)
-                output.publish()
-            finally:
-                self.done.packs += output.packs
-        with Rewriting(self._repository, OP, {GENERATION: self._window.generation}) as output:
-            try:
-                if not self._begin(output):
-                    return self.done
-                for pack, record in self._left():
-                    if not self._begin(output):
-                        return self.done
-                    self._copy(pack, record, output)
-                output.publish()
-            finally:
-                self.done.packs += output.packs
+        generation = {GENERATION: self._window.generation}
+        with self._output(generation) as output:
+            if not self._others(output):
+                return self.done
+        level = {REPACKED: THOROUGH if self._stock.thorough else PACKED}
+        with self._output(generation | level, deltas=True) as output:
+            if not self._groups(output) or not self._metadata(output):
+                return self.done
         self.done.is_whole = True
         return self.done
+
+    @contextmanager
+    def _output(self, hints: dict[str, Any], *, deltas: bool = False) -> Iterator[Rewriting]:
+        """A rewriting whose packs are counted, also after an error."""
+        with Rewriting(self._repository, OP, hints, deltas=deltas) as output:
+            try:
+                yield output
+            finally:
+                self.done.packs += output.packs
 
     def _begin(self, output: Rewriting) -> bool:
         """Hold on to the packs of the window; False if some went while nobody did."""
@@ -131,12 +130,12 @@ class WindowPacker:
                         return False
                     encoder.encode(leaf, versions)
                     self._advance(sum(version.length for version in versions))
-                    if time.monotonic() >= self._deadline:
+                    if self._is_over():
                         output.publish()
                         return False
             finally:
                 self.done.deltas, self.done.plain, self.done.groups = encoder.deltas, encoder.plain, encoder.groups
-        return self._begin(output)
+        return True
 
     def _places(self) -> Iterator[tuple[object, list[Version]]]:
         """(leaf, versions) of every place that has any to be packed; each chunk in the first place that has it."""
@@ -171,6 +170,32 @@ class WindowPacker:
         return versions
 
     # -- what is copied along
+
+    def _others(self, output: Rewriting) -> bool:
+        """Copy what is not the window's own; False if that was broken off. What is in a pack by then is listed."""
+        for pack, record in self._left():
+            if self._is_own[self._place(record)]:
+                continue
+            if not self._begin(output):
+                return False
+            self._copy(pack, record, output)
+            if self._is_over():
+                output.publish()
+                return False
+        output.publish()
+        return True
+
+    def _metadata(self, output: Rewriting) -> bool:
+        """Copy what is left of the window: metadata, and chunks that no place has."""
+        for pack, record in self._left():
+            if not self._begin(output):
+                return False
+            self._copy(pack, record, output)
+        output.publish()
+        return True
+
+    def _is_over(self) -> bool:
+        return time.monotonic() >= self._deadline
 
     def _left(self) -> Iterator[tuple[PackRef, p.Record]]:
         """(pack, record) of everything that no new pack has yet."""

@@ -59,8 +59,9 @@ class Window:
         packs: those that are redundant afterwards.
         stored: stored bytes that are needed in them.
         nbytes: plain bytes of the chunks to be packed in groups, and of what is copied along.
-        own: what only these commits made necessary, in these packs, but for what must stay plain or is packed well.
+        own: what these commits need of these packs, but for what must stay plain.
         needed: all that is needed of these packs.
+        done: what of that is in new packs already, of a repack that was broken off.
         generation: of the packs that replace them.
     """
 
@@ -71,6 +72,7 @@ class Window:
     nbytes: int
     own: Ids
     needed: Ids
+    done: Ids
     generation: int
 
 
@@ -97,8 +99,9 @@ class Stock:
         self._needed = needed
         self.thorough = thorough
         least = THOROUGH if thorough else PACKED
-        self._packs = [pack for pack in records.values() if pack.repacked < least]
-        self.packed = joined(pack.ids for pack in records.values() if pack.repacked >= least)
+        self._records = list(records.values())
+        self._packs = [pack for pack in self._records if pack.repacked < least]
+        self.packed = joined(pack.ids for pack in self._records if pack.repacked >= least)
         """What is packed as well as it will be, ascending."""
         ids = [pack.ids for pack in self._packs]
         self._ids: Ids = np.concatenate(ids) if ids else np.empty(0, np.uint64)
@@ -139,18 +142,15 @@ class Stock:
             now = self._objects(identity, commit)
             if not len(now):
                 continue
-            fresh = self._packable(now[~among(now, before)])
+            fresh = now[~(among(now, before) | among(now, self.packed))]
+            if not self.thorough:
+                fresh = fresh[~among(fresh, self.plain)]
             places = np.searchsorted(self._ids, fresh)
             places = places[places < len(self._ids)]
             nbytes = int(self._length[places][self._ids[places] == fresh[: len(places)]].sum(dtype=np.int64))
             before = now
             if nbytes:
                 yield Candidate(identity, commit, nbytes, len(now))
-
-    def _packable(self, ids: Ids) -> Ids:
-        """Those that may be packed, and are not yet."""
-        ids = ids[~among(ids, self.packed)]
-        return ids if self.thorough else ids[~among(ids, self.plain)]
 
     def _objects(self, identity: CommitId, commit: Commit) -> Ids:
         """The ids of all objects of a commit's components, ascending; none if it is dropped."""
@@ -164,9 +164,11 @@ class Stock:
     def window(self, run: str, commits: Sequence[Candidate]) -> Window | None:
         """The packs that commits of a run replace, and what of them is packed; None if that is nothing."""
         own = joined([self._objects(one.id, one.commit) for one in commits] + [_metadata(one) for one in commits])
+        if not self.thorough:
+            own = own[~among(own, self.plain)]
         taken: list[PackRecords] = []
-        stored = nbytes = 0
         needed: list[Ids] = []
+        stored = nbytes = 0
         has_chunks = False
         for number in self._touched(own):
             pack = self._packs[number]
@@ -176,22 +178,25 @@ class Stock:
             if 2 * int(pack.stored[is_own].sum(dtype=np.int64)) <= total:
                 continue
             taken.append(pack)
+            needed.append(pack.ids[is_needed])
             stored += total
             nbytes += int(pack.length[is_needed].sum(dtype=np.int64))
-            needed.append(pack.ids[is_needed])
-            has_chunks = has_chunks or self._holds_chunks(pack, self._packable(np.unique(pack.ids[is_own])))
+            has_chunks = has_chunks or self._holds_chunks(pack, np.unique(pack.ids[is_own]))
         if not has_chunks:
             return None
+        generation = 1 + max(pack.generation for pack in taken)
         everything = joined(needed)
+        done = joined(pack.ids for pack in self._records if pack.generation >= generation)
         return Window(
             run,
             tuple(commits),
             tuple(pack.pack for pack in taken),
             stored,
             nbytes,
-            self._packable(everything[among(everything, own)]),
+            everything[among(everything, own)],
             everything,
-            1 + max(pack.generation for pack in taken),
+            everything[among(everything, done)],
+            generation,
         )
 
     def _touched(self, own: Ids) -> list[int]:
