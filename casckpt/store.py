@@ -61,8 +61,8 @@ __all__ = [
     "BlameLine", "Check", "CheckoutReport", "CommitInfo", "Comparison", "Diff", "DoctorReport", "DropReport",
     "ExportReport", "FsckReport", "ImportReport", "ImportedCheckpoint", "LeafSummary", "Opaque", "OpaqueWarning",
     "Operation", "PathInfo", "PendingCommit", "RefChange", "RepackReport", "RetainReport", "Retention",
-    "RevisionWarning", "RunInfo", "Schema", "SchemaWarning", "Status", "Store", "StoreSettings", "StoredState", "StoredValue", "UndoReport", "doctor",
-    "init", "memory", "migration", "open", "register",
+    "RevisionWarning", "RunInfo", "Schema", "SchemaWarning", "Status", "Store", "StoreSettings",
+    "StoredState", "StoredValue", "UndoReport", "doctor", "init", "memory", "migration", "open", "register",
 ]  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import NamedTuple
@@ -47,10 +47,11 @@ class GroupEncoder:
 
     Args:
         threads: workers; with 1 all work is done by the thread that feeds.
-        costs: of restoring, which bound the groups; None for archives: the smallest form, however long it takes.
+        costs: of restoring, which bound the groups, asked for when a place has many versions; None for archives: the
+            smallest form, however long it takes.
     """
 
-    def __init__(self, database: Database, output: Rewriting, threads: int, costs: Costs | None) -> None:
+    def __init__(self, database: Database, output: Rewriting, threads: int, costs: Callable[[], Costs] | None) -> None:
         self._database = database
         self._output = output
         self._threads = threads
@@ -94,7 +95,7 @@ class GroupEncoder:
         if len(versions) < 3:
             return THOROUGH[0]
         if self._chosen is None or self._chosen[0] != leaf:
-            layout = self._smallest(versions) if self._costs is None else self._bounded(versions, self._costs)
+            layout = self._smallest(versions) if self._costs is None else self._bounded(versions, self._costs())
             self._chosen = leaf, layout
         return self._chosen[1]
 

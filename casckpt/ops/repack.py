@@ -173,7 +173,7 @@ class _Repack:
 
     def _pack_window(self, window: Window, stock: Stock, advance: Callable[[int], None]) -> bool:
         """Whether all of it was written."""
-        costs = None if self._thorough else restore_costs(self._repository.storage)
+        costs = None if self._thorough else partial(restore_costs, self._repository.storage)
         packer = WindowPacker(self._repository, stock, window, costs, self._deadline, advance)
         try:
             done = packer.pack()

@@ -55,7 +55,10 @@ class RepackReport:
     removed: int
     """Packs that were removed, since nothing needs them any more."""
     left: Mapping[str, int]
-    """Commits that were left for a later time, by the reason: `limit`, `few`, `space` or `busy`."""
+    """Commits that were left for a later time, by the reason: `limit`, `few` or `space`.
+
+    For `busy` it is windows whose old packs could not be removed yet.
+    """
     seconds: float
     thorough: bool
     dry_run: bool = False
@@ -79,7 +82,7 @@ class RepackReport:
             "packs_written": self.written,
             "packs_removed": self.removed,
             "left": dict(self.left),
-            "seconds": round(self.seconds, 3),
+            "elapsed_s": round(self.seconds, 3),
             "max": self.thorough,
             "dry_run": self.dry_run,
         }

@@ -1,8 +1,8 @@
 """One window of commits, written anew: versions of chunks as groups of deltas, everything else copied along.
 
-    what others need of the old packs -> copied along, to packs of its own
+    chunks and trees in the old packs that only others need -> copied along, to packs of their own
     columns of the commits -> the versions of each place -> groups -> delta packs
-    metadata of the commits -> the last delta pack
+    metadata -> the last delta pack
 
 Only delta packs count as repacked: what is in the others may be packed again, with commits of its own. The metadata
 comes last, since the tree of a commit in a delta pack says that all of the commit is done.
@@ -58,7 +58,7 @@ class WindowPacker:
     """Writes one window. One thread, whose workers encode.
 
     Args:
-        costs: of restoring, which bound the groups; None for archives.
+        costs: of restoring, which bound the groups, asked for when they are needed; None for archives.
         deadline: on the monotonic clock; the window is left between two places when it has passed.
         advance: called with the plain bytes of versions that were written.
     """
@@ -68,7 +68,7 @@ class WindowPacker:
         repository: Repository,
         stock: Stock,
         window: Window,
-        costs: Costs | None,
+        costs: Callable[[], Costs] | None,
         deadline: float,
         advance: Callable[[int], None],
     ) -> None:
@@ -172,9 +172,9 @@ class WindowPacker:
     # -- what is copied along
 
     def _others(self, output: Rewriting) -> bool:
-        """Copy what is not the window's own; False if that was broken off. What is in a pack by then is listed."""
+        """Copy what of others may be packed one day; False if that was broken off. What is in a pack then is listed."""
         for pack, record in self._left():
-            if self._is_own[self._place(record)]:
+            if record.kind not in (Kind.CHUNK, Kind.TREE) or self._is_own[self._place(record)]:
                 continue
             if not self._begin(output):
                 return False
@@ -186,7 +186,7 @@ class WindowPacker:
         return True
 
     def _metadata(self, output: Rewriting) -> bool:
-        """Copy what is left of the window: metadata, and chunks that no place has."""
+        """Copy what is left: metadata, and chunks that no place has."""
         for pack, record in self._left():
             if not self._begin(output):
                 return False

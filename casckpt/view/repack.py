@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from casckpt.ops.repack_reports import RepackedWindow, RepackReport
-from casckpt.units import format_bytes, format_count, format_duration, format_ratio
+from casckpt.units import format_bytes, format_count
 from casckpt.view import text as t
 from casckpt.view.text import Cell, Look, safe
 
@@ -13,7 +13,7 @@ _REASONS = {
     "limit": "left, as the time was over",
     "few": "left until more of their run wait",
     "space": "left, as the disk has too little room for what they become",
-    "busy": "packed, but the packs they replace are still there, as somebody else was committing or freeing",
+    "busy": "whose old packs are still there, as somebody was committing; the next collection removes them",
 }
 
 
@@ -21,16 +21,15 @@ def repack_lines(report: RepackReport, look: Look) -> Iterator[str]:
     """A line a window, what it saved, and what was left."""
     yield from t.columns((_cells(window, look) for window in report.windows), look)
     commits = sum(window.commits for window in report.windows)
-    if report.dry_run:
-        if report.windows:
-            yield f"{t.plural(commits, 'commit')} would be packed: {format_bytes(report.nbytes)} of states"
-    elif report.written:
+    if not report.windows and not report.written:
+        yield "nothing to pack"
+    elif report.dry_run:
+        yield f"{t.plural(commits, 'commit')} would be packed: {format_bytes(report.nbytes)} of states"
+    else:
         saved = report.before - report.after
         said = "smaller" if saved >= 0 else look.paint(t.CHANGED, "larger")
-        yield (
-            f"{format_bytes(report.before)} {look.arrow} {format_bytes(report.after)}, "
-            f"{format_bytes(abs(saved))} {said}, in {format_duration(report.seconds)}"
-        )
+        sizes = f"{format_bytes(report.before)} {look.arrow} {format_bytes(report.after)}"
+        yield f"{t.plural(commits, 'commit')} packed: {sizes}, {format_bytes(abs(saved))} {said}"
         groups = ", ".join(f"{format_count(count)} of {size}" for size, count in report.groups.items())
         yield look.paint(
             t.MUTED,
@@ -38,7 +37,8 @@ def repack_lines(report: RepackReport, look: Look) -> Iterator[str]:
             + (f"; groups: {groups}" if groups else ""),
         )
     for reason, count in report.left.items():
-        yield look.paint(t.MUTED, f"{t.plural(count, 'commit')} {_REASONS[reason]}")
+        what = "window" if reason == "busy" else "commit"
+        yield look.paint(t.MUTED, f"{t.plural(count, what)} {_REASONS[reason]}")
 
 
 def _cells(window: RepackedWindow, look: Look) -> list[Cell]:
@@ -50,5 +50,4 @@ def _cells(window: RepackedWindow, look: Look) -> list[Cell]:
         Cell(t.plural(window.commits, "commit"), right=True),
         Cell(t.plural(window.packs, "pack"), right=True),
         Cell(f"{format_bytes(window.stored)} stored", right=True),
-        Cell(f"{format_ratio(window.nbytes, window.stored)} packed" if window.stored else "", t.MUTED),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -314,10 +315,8 @@ def test_a_fault_at_any_call_loses_nothing_and_the_next_repack_finishes(storage:
         inner = MemoryStorage(base)
         faulty = FaultyStorage(inner, at(number, action))
         store = opened(faulty)
-        try:
+        with contextlib.suppress(CasckptError, Killed):
             store.repack()
-        except (CasckptError, Killed):
-            pass
         faulty.plan = never
         if not faulty.dead:  # the same process goes on
             check(store, states)

@@ -21,11 +21,11 @@ from casckpt.units import parse_duration
 @click.option("--limit", metavar="TIME", help="Stop after 30s, 10min or 2h; another call goes on.")
 @dry_run
 def repack_command(call: Call, run: str | None, thorough: bool, limit: str | None, dry_run: bool) -> Answer:
-    """Store neighbouring checkpoints as deltas, so that they take less room.
+    """Store neighbouring checkpoints as deltas, to take less room.
 
-    Nothing is lost and no id changes. The newest commit, the last, best and recovery of a run, and what has a tag or
-    pin stay as they are, unless --max is given. What was packed before is left alone. An interrupt loses no work that
-    was finished; the same command goes on.
+    Nothing is lost and no id changes; the packs that are replaced are removed, and what was dropped for good. The
+    newest commit, the last, best and recovery of a run, and what has a tag or pin stay as they are, unless --max is
+    given. What was packed before is left alone. An interrupt loses no work that was finished; the same command goes on.
     """
     from casckpt.view.repack import repack_lines
 
@@ -42,12 +42,6 @@ def repack_command(call: Call, run: str | None, thorough: bool, limit: str | Non
             dry_run=dry_run,
             progress=progress,
         )
-    if not report.windows and not report.written:
-        call.note("nothing to pack")
     if report.left.get("limit"):
         call.note("the same command goes on")
-    return Answer(
-        report.to_dict,
-        lambda look: repack_lines(report, look),
-        confirms=not dry_run,
-    )
+    return Answer(report.to_dict, lambda look: repack_lines(report, look), confirms=not dry_run)
