@@ -199,6 +199,7 @@ def status(database: Database) -> Status:
     found = runs(database)
     packs = list(database.pack_set())
     storage = database.storage
+    space = storage.space()
     files = [storage.size(file_name(number)) or 0 for number in database.journal.files()]
     return Status(
         path=str(storage.path or "memory"),
@@ -206,7 +207,7 @@ def status(database: Database) -> Status:
         packs=len(packs),
         stored=sum(pack.nbytes for pack in packs) + sum(files),
         logical=sum(nbytes for _, nbytes in database.totals().values()),
-        free=storage.free(),
+        free=None if space is None else space.free,
         runs=tuple(found),
         tags={name.removeprefix("tags/"): commit.hex() for name, commit in database.refs("tags/").items()},
         journal_seq=database.tail.position.seq,

@@ -224,8 +224,8 @@ class _Repack:
 
     def _fits(self, window: Window) -> bool:
         """Whether the disk has room for the window: what is written takes no more than what it replaces."""
-        free = self._repository.storage.free()
-        return free is None or free >= window.stored + SPARE_BYTES
+        space = self._repository.storage.space()
+        return space is None or space.free >= window.stored + SPARE_BYTES
 
     def _stored(self) -> tuple[int, int]:
         """Bytes of all packs, and how many there are."""

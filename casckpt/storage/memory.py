@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from casckpt.errors import BusyError, ReadOnlyStore, StorageError
-from casckpt.storage.base import Buffer, check_name
+from casckpt.storage.base import Buffer, Space, check_name
 
 if TYPE_CHECKING:
     from casckpt.storage.mapping import Mapping as FileMapping
@@ -233,7 +233,7 @@ class MemoryStorage:
             return None
         return len(entry.content if isinstance(entry, _Inode) else entry)
 
-    def free(self) -> int | None:
+    def space(self) -> Space | None:
         return None
 
     def unlink_abandoned(self, name: str) -> bool:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from casckpt.storage.base import Buffer, ReadFile, Storage, WriteFile, read_exact
+from casckpt.storage.base import Buffer, ReadFile, Space, Storage, WriteFile, read_exact
 
 Snapshot = dict[str, bytes | None]
 """File contents by name; None for a folder. The root is not named."""
@@ -161,6 +161,9 @@ class RecordingStorage:
             self.inner.unlink(name)
             self._forget(name)
 
+    def space(self) -> Space | None:
+        return self.inner.space()
+
     def unlink_abandoned(self, name: str) -> bool:
         with self._mutex:
             gone = self.inner.unlink_abandoned(name)
@@ -179,9 +182,6 @@ class RecordingStorage:
 
     def list(self, name: str) -> list[str]:
         return self.inner.list(name)
-
-    def free(self) -> int | None:
-        return self.inner.free()
 
     def size(self, name: str) -> int | None:
         return self.inner.size(name)

@@ -19,7 +19,7 @@ from casckpt.odb.repository import Repository
 from casckpt.ops.collect import Collector
 from casckpt.ops.load import Loader
 from casckpt.ops.repack import SPARE_BYTES
-from casckpt.storage.base import Storage
+from casckpt.storage.base import Space, Storage
 from casckpt.storage.memory import MemoryStorage
 from casckpt.store import Store
 from tests.crash.faults import Action, FaultyStorage, Killed, at, never
@@ -271,8 +271,8 @@ class _Small(MemoryStorage):
 
     room = 0
 
-    def free(self) -> int | None:
-        return self.room
+    def space(self) -> Space | None:
+        return Space(self.room, 1 << 40)
 
 
 def test_with_little_room_windows_are_smaller_and_with_none_they_are_left() -> None:
