@@ -133,10 +133,16 @@ class GroupEncoder:
         plains: dict[int, _Data] = {}
         used: list[tuple[int, ...]] = []
         waiting: deque[Future[Delta]] = deque()
+        plain_bytes: int | None = None
         for number, frame in enumerate(frames):
             plain = self._read(frame.version)
-            work = partial(self._encode, plain, frame, [plains[base] for base in frame.bases])
-            if self._threads == 1:
+            work = partial(self._encode, plain, frame, [plains[base] for base in frame.bases], plain_bytes)
+            if number == 0:
+                delta = work()
+                self._add(frames, used, delta)
+                # The others would take as many without bases, near enough: they need not be encoded so to know.
+                plain_bytes = len(delta.stored)
+            elif self._threads == 1:
                 self._add(frames, used, work())
             else:
                 waiting.append(self._workers.submit(work))
@@ -151,10 +157,15 @@ class GroupEncoder:
             self._add(frames, used, waiting.popleft().result())
         self.groups[len(frames)] += 1
 
-    def _encode(self, plain: _Data, frame: Frame, bases: list[_Data]) -> Delta:
+    def _encode(self, plain: _Data, frame: Frame, bases: list[_Data], plain_bytes: int | None) -> Delta:
         """One version, in whichever thread."""
         return self._encoder().encode(
-            plain, frame.version.element, bases, frame.weight or EVEN, thorough=self._costs is None
+            plain,
+            frame.version.element,
+            bases,
+            frame.weight or EVEN,
+            plain_bytes=plain_bytes,
+            thorough=self._costs is None,
         )
 
     def _add(self, frames: Sequence[Frame], used: list[tuple[int, ...]], delta: Delta) -> None:
