@@ -42,7 +42,8 @@ class Rewriting:
     def __init__(self, repository: Repository, op: str, hints: dict[str, Any], *, deltas: bool = False) -> None:
         self._repository = repository
         self._op = op
-        self._hints = hints
+        self.hints = dict(hints)
+        """Of the packs that are finished from now on."""
         self._deltas = deltas
         self._session: Session | None = None
         self._writer: PackWriter | None = None
@@ -106,7 +107,7 @@ class Rewriting:
         if session is None:
             return
         if writer is not None:
-            pack = writer.finish(self._hints)
+            pack = writer.finish(self.hints)
             # Only now: until then an interrupt leaves an unfinished file, which is removed at the end.
             self._writer = None
             entry = Entry(self._op, time.time_ns(), packs=(pack,), by=writer_name())

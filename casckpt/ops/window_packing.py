@@ -26,6 +26,7 @@ from casckpt.format.entry import PackRef
 from casckpt.format.ids import Kind, ObjectId
 from casckpt.format.pack_columns import prefixes
 from casckpt.odb.database import Database
+from casckpt.odb.fold import ADDED, added_hints
 from casckpt.odb.pack_writer import pack_name
 from casckpt.odb.repository import Repository
 from casckpt.odb.rewriting import Rewriting
@@ -187,6 +188,9 @@ class WindowPacker:
 
     def _metadata(self, output: Rewriting) -> bool:
         """Copy what is left: metadata, and chunks that no place has."""
+        added = [pair for pack in self._window.packs for pair in added_hints(self._database.hints(pack)).items()]
+        if added:  # sealed packs know this of the commits in them, and nobody else
+            output.hints[ADDED] = [list(pair) for pair in added]
         for pack, record in self._left():
             if not self._begin(output):
                 return False
