@@ -29,6 +29,10 @@ from casckpt.plan.groups import EVEN, GROUP_SIZES, LONGEST_CHAIN, Frame, Version
 _Data = bytes | bytearray | memoryview
 
 
+WORKERS, THOROUGH_WORKERS = 4, 2
+"""Most workers: each has scratch of 6 MiB, and of a group of 65 versions 33 are in memory."""
+
+
 class Layout(NamedTuple):
     """How the versions of a place are cut into groups, and from what each is predicted."""
 
@@ -46,7 +50,7 @@ class GroupEncoder:
     """Encodes groups with several threads into one rewriting. One thread feeds it; a context manager.
 
     Args:
-        threads: workers; with 1 all work is done by the thread that feeds.
+        threads: workers, if memory allows; with 1 all work is done by the thread that feeds.
         costs: of restoring, which bound the groups, asked for when a place has many versions; None for archives: the
             smallest form, however long it takes.
     """
@@ -54,9 +58,9 @@ class GroupEncoder:
     def __init__(self, database: Database, output: Rewriting, threads: int, costs: Callable[[], Costs] | None) -> None:
         self._database = database
         self._output = output
-        self._threads = threads
+        self._threads = min(threads, WORKERS if costs is not None else THOROUGH_WORKERS)
         self._costs = costs
-        self._workers: Workers[Delta] = Workers(threads, "casckpt-worker")
+        self._workers: Workers[Delta] = Workers(self._threads, "casckpt-worker")
         self._local = threading.local()
         self._chosen: tuple[object, Layout] | None = None
         self.deltas = 0

@@ -1,14 +1,13 @@
 """What every place of a state held over the commits of a run, for packing its versions as deltas.
 
-A *place* is a chunk of a component: an entry of its id column, or one of the chunks that a page there lists. Two
-commits have the same place if their components have one name, one structure and, for blobs with a layout of their
-own, the same lengths. So a place never changes its length or element type, and a tensor that changes its shape begins
-new places.
+A *place* is a chunk of a leaf, or of a group of small leaves, named by the component, the path of the (first) leaf and
+a number. So places stay what they are when other leaves come, go or grow. What a place holds may change its length or
+element type; versions of different ones are never deltas of each other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,18 +20,15 @@ from casckpt.format.objects import Structure
 from casckpt.odb.database import Database
 from casckpt.ops.load import LoadedComponent, Loader, page_of
 
-PREFIX_BYTES = 8
-"""Of an id, in tables of many: two ids that begin alike are only taken for one where that is harmless."""
 
-
-class Entry(NamedTuple):
+class Slot(NamedTuple):
     """An entry of an id column: one chunk, or a page of chunks."""
 
-    leaf: int
-    """Number of the leaf, or of the group of small leaves, that it belongs to."""
-    element: int
+    path: str
+    """Of the leaf, or of the first one of a group."""
     first: int
-    """Number of its first chunk in its leaf."""
+    """Number of its first chunk in the leaf."""
+    element: int
     length: int
     """Plain bytes of its chunks."""
     paged: bool
@@ -40,108 +36,113 @@ class Entry(NamedTuple):
     """Whether its page, if it has one, says how long its chunks are."""
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """The id column of a component of one commit."""
+class Held(NamedTuple):
+    """What a place held in one of the commits."""
 
-    component: ObjectId
-    structure: ObjectId
-    place: tuple[str, ObjectId, bytes]
-    """What it shares with the columns of other commits that have the same places."""
-    entries: tuple[Entry, ...]
-    ids: bytes
-
-    def id(self, number: int) -> ObjectId:
-        """An id of the column."""
-        return ObjectId(self.ids[number * 32 : number * 32 + 32])
-
-
-class Chunk(NamedTuple):
-    """A chunk as a column lists it."""
-
-    id: ObjectId
+    commit: int
+    """Number of the commit."""
+    chunk: ObjectId
     length: int
+    element: int
 
 
-class Columns:
-    """Reads the columns of many commits; what they share is decoded once. Not thread-safe."""
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """The slots that some commits have in common for a component, and the numbers and id columns of these commits."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._structures: dict[ObjectId, Structure] = {}
-        self._entries: dict[tuple[str, ObjectId, bytes], tuple[Entry, ...]] = {}
+    slots: tuple[Slot, ...]
+    columns: list[tuple[int, bytes]]
 
-    def of(self, identity: CommitId, commit: Commit) -> list[Column]:
-        """The columns of a commit, but for components that were dropped from it or that this release cannot cut.
 
-        Raises:
-            DamagedLeaf: the tree or a component cannot be read.
-        """
-        loader = Loader(self._database, identity, commit, self._structures)
-        drop = self._database.drop(identity)
+def histories(
+    database: Database, commits: Sequence[tuple[CommitId, Commit]]
+) -> Iterator[tuple[tuple[str, str], list[Held]]]:
+    """(leaf, what it held) for every place of some commits; the places of a leaf come one after another.
+
+    Components that were dropped from a commit, and those that this release cannot cut, are left out.
+
+    Args:
+        commits: in the order in which they are numbered and versions are given.
+
+    Raises:
+        DamagedLeaf, DamagedObject, IntegrityError: an object between a tree and its chunks cannot be read.
+
+    Memory: the id columns of all commits.
+    """
+    for name, shapes in _shapes(database, commits).items():
+        places: dict[tuple[str, int], list[tuple[_Shape, int, Slot]]] = {}
+        for shape in shapes:
+            for number, slot in enumerate(shape.slots):
+                places.setdefault((slot.path, slot.first), []).append((shape, number, slot))
+        for (path, _), found in places.items():
+            listed = [
+                (commit, slot, _chunks(database, slot, ids[number * 32 : number * 32 + 32]))
+                for shape, number, slot in found
+                for commit, ids in shape.columns
+            ]
+            listed.sort(key=lambda one: one[0])
+            for index in range(max(len(chunks) for _, _, chunks in listed)):
+                versions = [
+                    Held(commit, *chunks[index], slot.element) for commit, slot, chunks in listed if index < len(chunks)
+                ]
+                yield (name, path), versions
+
+
+def _shapes(database: Database, commits: Sequence[tuple[CommitId, Commit]]) -> dict[str, list[_Shape]]:
+    """The shapes of every component, by its name."""
+    structures: dict[ObjectId, Structure] = {}
+    shapes: dict[tuple[str, ObjectId, bytes], _Shape] = {}
+    found: dict[str, list[_Shape]] = {}
+    for number, (identity, commit) in enumerate(commits):
+        loader = Loader(database, identity, commit, structures)
+        drop = database.drop(identity)
         lost = () if drop is None or drop.parts is None else drop.parts
-        found = []
         for name, component in loader.tree().components:
             if name in lost:
                 continue
             try:
-                found.append(self._column(loader.component(name, component)))
-            except FormatError:  # a sharded tensor: what it holds stays as it is
+                loaded = loader.component(name, component)
+            except FormatError:  # it holds tensors in shards: its chunks stay as they are
                 continue
-        return found
-
-    def _column(self, loaded: LoadedComponent) -> Column:
-        component = loaded.component
-        place = loaded.name, component.structure, component.spans
-        if place not in self._entries:
-            self._entries[place] = tuple(_entries(loaded))
-        return Column(loaded.identity, component.structure, place, self._entries[place], component.digests)
-
-    def chunks(self, column: Column, number: int) -> list[Chunk]:
-        """The chunks of an entry; reads its page if it is one.
-
-        Raises:
-            DamagedObject, IntegrityError: the page cannot be read, or does not fit its leaf.
-        """
-        entry, identity = column.entries[number], column.id(number)
-        if not entry.paged:
-            return [Chunk(identity, entry.length)]
-        ids, lengths = page_of(bytes(self._database.read(identity, Kind.PAGE)), entry.explicit)
-        if lengths is None:
-            size = entry.first * chunking.CHUNK + entry.length
-            lengths = [chunking.chunk_length(size, entry.first + index) for index in range(len(ids))]
-        return [Chunk(*pair) for pair in zip(ids, lengths, strict=True)]
-
-    def all_chunks(self, column: Column) -> Iterator[Chunk]:
-        """All chunks of a column, in order."""
-        for number in range(len(column.entries)):
-            yield from self.chunks(column, number)
-
-    def objects(self, column: Column) -> Iterator[ObjectId]:
-        """The objects between the tree and the chunks of a column."""
-        yield column.component
-        yield column.structure
-        yield from (column.id(number) for number, entry in enumerate(column.entries) if entry.paged)
+            key = name, loaded.component.structure, loaded.component.spans
+            if key not in shapes:
+                shapes[key] = _Shape(tuple(_slots(loaded)), [])
+                found.setdefault(name, []).append(shapes[key])
+            shapes[key].columns.append((number, loaded.component.digests))
+    return found
 
 
-def _entries(loaded: LoadedComponent) -> Iterator[Entry]:
-    """The entries of a column, in order."""
+def _chunks(database: Database, slot: Slot, identity: bytes) -> list[tuple[ObjectId, int]]:
+    """Ids and lengths of the chunks of a slot; reads its page if it is one."""
+    if not slot.paged:
+        return [(ObjectId(identity), slot.length)]
+    ids, lengths = page_of(bytes(database.read(ObjectId(identity), Kind.PAGE)), slot.explicit)
+    if lengths is None:
+        size = slot.first * chunking.CHUNK + slot.length
+        lengths = [chunking.chunk_length(size, slot.first + index) for index in range(len(ids))]
+    return list(zip(ids, lengths, strict=True))
+
+
+def _slots(loaded: LoadedComponent) -> Iterator[Slot]:
+    """The slots of a component, in the order of its column."""
     structure, spans = loaded.structure, loaded.component.spans
-    groups = {place.entry: place.length for place in loaded.places if isinstance(place, Grouped)}
+    paths: dict[int, str] = {}
+    for leaf in loaded.leaves():
+        if leaf.blob is not None:
+            paths.setdefault(leaf.blob, leaf.path)
+    lengths = {place.entry: place.length for place in loaded.places if isinstance(place, Grouped)}
     for number, group in enumerate(structure.groups):
-        yield Entry(number, structure.elements[group[0]], 0, groups[number], paged=False, explicit=False)
+        path, element = paths.get(group[0], ""), structure.elements[group[0]]
+        yield Slot(path, 0, element, lengths[number], paged=False, explicit=False)
     for blob, place in enumerate(loaded.places):
         if not isinstance(place, Large):
             continue
-        size, element = structure.sizes[blob], structure.elements[blob]
-        step = chunking.PAGE_IDS * chunking.CHUNK if place.paged else chunking.CHUNK
-        first = 0
+        path, size, element = paths.get(blob, ""), structure.sizes[blob], structure.elements[blob]
+        step = chunking.PAGE_IDS if place.paged else 1
         for index in range(place.entries):
             if place.explicit is None:
-                length = min(step, size - index * step)
+                length = min(step * chunking.CHUNK, size - index * step * chunking.CHUNK)
             else:
                 at = (place.explicit + index) * 8
                 length = int.from_bytes(spans[at : at + 8], "little")
-            leaf = len(structure.groups) + blob
-            yield Entry(leaf, element, first, length, place.paged, place.explicit is not None)
-            first += chunking.PAGE_IDS if place.paged else 1
+            yield Slot(path, index * step, element, length, place.paged, place.explicit is not None)

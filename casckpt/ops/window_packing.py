@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +23,7 @@ from casckpt.format import pack as p
 from casckpt.format.codec import Codec, compress
 from casckpt.format.encode import Encoder
 from casckpt.format.entry import PackRef
-from casckpt.format.ids import Kind, ObjectId
+from casckpt.format.ids import Kind
 from casckpt.format.pack_columns import prefixes
 from casckpt.odb.database import Database
 from casckpt.odb.fold import ADDED, added_hints
@@ -31,7 +31,7 @@ from casckpt.odb.pack_writer import pack_name
 from casckpt.odb.repository import Repository
 from casckpt.odb.rewriting import Rewriting
 from casckpt.ops.delta_groups import GroupEncoder
-from casckpt.ops.positions import Column, Columns
+from casckpt.ops.positions import Held, histories
 from casckpt.ops.restore_costs import Costs
 from casckpt.ops.windows import PACKED, THOROUGH, Stock, Window, among
 from casckpt.plan.groups import Version
@@ -80,12 +80,10 @@ class WindowPacker:
         self._costs = costs
         self._deadline = deadline
         self._advance = advance
-        self._columns = Columns(self._database)
         self._encoder = Encoder()
         # For every needed object of the packs that go: whether it is the window's own, and whether a new pack has it.
         self._is_own = among(window.needed, window.own)
         self._is_done = among(window.needed, window.done)
-        self._by_time = any(one.commit.step is None for one in window.commits)
         self.done = Done()
 
     def pack(self) -> Done:
@@ -140,35 +138,28 @@ class WindowPacker:
 
     def _places(self) -> Iterator[tuple[object, list[Version]]]:
         """(leaf, versions) of every place that has any to be packed; each chunk in the first place that has it."""
-        whens = [one.commit.time_ns if self._by_time else one.commit.step or 0 for one in self._window.commits]
-        lines: dict[object, list[tuple[int, Column]]] = {}
-        for when, one in zip(whens, self._window.commits, strict=True):
-            for column in self._columns.of(one.id, one.commit):
-                lines.setdefault(column.place, []).append((when, column))
-        for place, line in lines.items():
-            for number, entry in enumerate(line[0][1].entries):
-                # Of a page each of its chunks is a place of its own.
-                listed = [(when, self._columns.chunks(column, number)) for when, column in line]
-                for index in range(max(len(chunks) for _, chunks in listed)):
-                    found = [(when, *chunks[index]) for when, chunks in listed if index < len(chunks)]
-                    versions = self._versions(found, entry.element)
-                    if versions:
-                        yield (place, entry.leaf), versions
+        commits = [(one.id, one.commit) for one in self._window.commits]
+        by_time = any(commit.step is None for _, commit in commits)
+        whens = [commit.time_ns if by_time else commit.step or 0 for _, commit in commits]
+        for leaf, held in histories(self._database, commits):
+            ids = prefixes(b"".join(one.chunk for one in held))
+            versions = []
+            for number in np.flatnonzero(among(ids, self._window.own)).tolist():
+                one = held[number]
+                if self._is_new(one):
+                    is_plain = bool(among(ids[number : number + 1], self._stock.plain)[0])
+                    versions.append(Version(one.chunk, one.length, one.element, whens[one.commit], is_plain))
+            if versions:
+                yield leaf, versions
 
-    def _versions(self, found: Sequence[tuple[int, ObjectId, int]], element: int) -> list[Version]:
-        """Those of the chunks that are to be packed and are not yet; they count as packed from then on."""
-        ids = prefixes(b"".join(identity for _, identity, _ in found))
-        wanted = np.flatnonzero(among(ids, self._window.own))
-        versions = []
-        for number in wanted.tolist():
-            place = int(np.searchsorted(self._window.needed, ids[number]))
-            when, identity, length = found[number]
-            row = None if self._is_done[place] else self._database.row(identity)
-            if row is not None and row.kind == Kind.CHUNK and row.length == length:
-                self._is_done[place] = True
-                is_plain = bool(among(ids[number : number + 1], self._stock.plain)[0])
-                versions.append(Version(identity, length, element, when, is_plain))
-        return versions
+    def _is_new(self, one: Held) -> bool:
+        """Whether a chunk is to be packed and was not yet; it counts as packed from then on."""
+        place = int(np.searchsorted(self._window.needed, prefixes(one.chunk)[0]))
+        row = None if self._is_done[place] else self._database.row(one.chunk)
+        if row is None or row.kind != Kind.CHUNK or row.length != one.length:
+            return False
+        self._is_done[place] = True
+        return True
 
     # -- what is copied along
 

@@ -36,8 +36,8 @@ WINDOW_COMMITS = 33
 THOROUGH_COMMITS = 65
 WINDOW_BYTES = 256 << 20
 """Windows of small commits are longer: packs of sealed journal files hold many of them."""
-WINDOW_OBJECTS = 1 << 19
-"""Ids that a window may have, each commit's counted anew: their columns are in memory, 16 MiB."""
+WINDOW_OBJECTS = 1 << 18
+"""Ids that a window may have, each commit's counted anew: their columns are in memory, 8 MiB."""
 
 
 class Candidate(NamedTuple):

@@ -223,6 +223,18 @@ def test_commits_of_sealed_journal_files_are_the_same_after_it(
     check(store, states)
 
 
+def test_leaves_that_grow_or_come_leave_their_neighbours_as_they_are(storage: MemoryStorage) -> None:
+    store, states = opened(storage), {}
+    for number, state in enumerate(training(COUNT, size=80_000)):
+        state["model"]["losses"] = list(range(100 * number))
+        state["model"]["curve"] = np.arange(500.0 * number)
+        states[store.commit(state, run="gpt", step=number).id] = state
+    report = store.repack()
+    assert report.after < 0.8 * report.before
+    assert report.deltas >= COUNT - 2
+    check(store, states)
+
+
 def test_files_are_packed_too(storage: MemoryStorage, tmp_path: Path) -> None:
     store = opened(storage)
     file, found = tmp_path / "weights.npz", {}
