@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
 from casckpt.browse import Browse
 from casckpt.comparing import Comparing
@@ -19,6 +19,7 @@ from casckpt.naming import Naming
 from casckpt.odb.repository import Repository, initialize, writer_name
 from casckpt.ops import history
 from casckpt.ops.background import Background
+from casckpt.ops.maintain import Maintainer
 from casckpt.ops.pending import PendingCommit
 from casckpt.ops.resolve import resolve
 from casckpt.ops.settings import StoreSettings, store_settings
@@ -37,8 +38,10 @@ if TYPE_CHECKING:
     from casckpt.ops.doctor import doctor
     from casckpt.ops.gc_reports import GcPlan, GcReport
     from casckpt.ops.journal_reports import Operation, RefChange, UndoReport
+    from casckpt.ops.kept_policy import KeptPolicies
     from casckpt.ops.lazy import StoredState, StoredValue
     from casckpt.ops.lifetime_reports import DropReport, RetainReport
+    from casckpt.ops.repack_reports import RepackReport
     from casckpt.ops.reports import (
         BlameLine,
         CheckoutReport,
@@ -59,11 +62,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BlameLine", "Check", "CheckoutReport", "CommitInfo", "Comparison", "Diff", "DoctorReport", "DropReport",
-    "ExportReport", "FsckReport", "GcPlan", "GcReport", "ImportReport", "ImportedCheckpoint", "LeafSummary", "Opaque",
-    "OpaqueWarning", "Operation", "PathInfo", "PendingCommit", "RefChange", "RetainReport", "Retention",
-    "RevisionWarning", "RunInfo", "Schema", "SchemaWarning", "Status", "Store", "StoreSettings", "StoredState",
-    "StoredValue", "UndoReport", "doctor", "init", "memory", "migration", "open", "register",
+    "ExportReport", "FsckReport", "GcPlan", "GcReport", "ImportReport", "ImportedCheckpoint", "KeptPolicies",
+    "LeafSummary", "Opaque", "OpaqueWarning", "Operation", "PathInfo", "PendingCommit", "RefChange", "RepackReport",
+    "RetainReport", "Retention", "RevisionWarning", "RunInfo", "Schema", "SchemaWarning", "Status", "Store",
+    "StoreSettings", "StoredState", "StoredValue", "UndoReport", "doctor", "init", "memory", "migration", "open",
+    "register",
 ]  # fmt: skip
+
+_Done = TypeVar("_Done")
 
 
 class Store(Exchange, Browse, Comparing, Naming, Lifetime, Upkeep):
@@ -76,6 +82,7 @@ class Store(Exchange, Browse, Comparing, Naming, Lifetime, Upkeep):
         self._repository = repository
         self._settings = settings or StoreSettings()
         self._background = Background(repository.threads)
+        self._maintainer = Maintainer(repository, wanted=self._settings.upkeep)
 
     def __enter__(self) -> Self:
         return self
@@ -107,7 +114,10 @@ class Store(Exchange, Browse, Comparing, Naming, Lifetime, Upkeep):
         try:
             self._background.close()
         finally:
-            self._repository.close()
+            try:
+                self._maintainer.close()
+            finally:
+                self._repository.close()
 
     def wait(self, timeout_s: float | None = None) -> None:
         """Return when every commit handed over with `wait=False` has ended.
@@ -203,9 +213,14 @@ class Store(Exchange, Browse, Comparing, Naming, Lifetime, Upkeep):
         compress = check_policy(self._settings.compress_of(compress))
         flat = partial(take_apart, state, skip, allow_pickle, options.schema)
         if wait:
-            return commit_state(self._in_turn(), flat(), options, compress, progress)
+            return self._looked_after(commit_state(self._in_turn(), flat(), options, compress, progress))
         work = partial(commit_state, self._repository, options=fixed(options), compress=compress, progress=progress)
-        return self._background.submit(flat, work, when_busy)
+        return self._looked_after(self._background.submit(flat, work, when_busy))
+
+    def _looked_after(self, done: _Done) -> _Done:
+        """What a commit returned; upkeep may begin behind it."""
+        self._maintainer.after_commit()
+        return done
 
     def checkout(
         self,
@@ -340,7 +355,8 @@ def open(
     storage = LocalStorage(path, read_only=read_only)
     settings = store_settings(storage) if settings is None else settings
     threads = settings.threads if threads is None else threads
-    return Store(Repository(storage, threads=threads, run=settings.run), settings)
+    gate = settings.health_gate
+    return Store(Repository(storage, threads=threads, run=settings.run, health_gate=gate), settings)
 
 
 def memory() -> Store:
@@ -351,31 +367,27 @@ def memory() -> Store:
 
 
 _LATE = {
-    "Check": "casckpt.ops.checks",
-    "Comparison": "casckpt.ops.comparison",
-    "DoctorReport": "casckpt.ops.checks",
-    "DropReport": "casckpt.ops.lifetime_reports",
-    "GcPlan": "casckpt.ops.gc_reports",
-    "GcReport": "casckpt.ops.gc_reports",
-    "Opaque": "casckpt.state.kinds.opaque",
-    "Operation": "casckpt.ops.journal_reports",
-    "RefChange": "casckpt.ops.journal_reports",
-    "RetainReport": "casckpt.ops.lifetime_reports",
-    "Retention": "casckpt.plan.policy",
-    "Schema": "casckpt.plan.schema",
-    "StoredState": "casckpt.ops.lazy",
-    "StoredValue": "casckpt.ops.lazy",
-    "UndoReport": "casckpt.ops.journal_reports",
-    "doctor": "casckpt.ops.doctor",
-    "migration": "casckpt.plan.schema",
-    "register": "casckpt.state.kinds.registry",
+    "casckpt.ops.checks": ("Check", "DoctorReport"),
+    "casckpt.ops.comparison": ("Comparison",),
+    "casckpt.ops.doctor": ("doctor",),
+    "casckpt.ops.gc_reports": ("GcPlan", "GcReport"),
+    "casckpt.ops.journal_reports": ("Operation", "RefChange", "UndoReport"),
+    "casckpt.ops.kept_policy": ("KeptPolicies",),
+    "casckpt.ops.lazy": ("StoredState", "StoredValue"),
+    "casckpt.ops.lifetime_reports": ("DropReport", "RetainReport"),
+    "casckpt.ops.repack_reports": ("RepackReport",),
+    "casckpt.plan.policy": ("Retention",),
+    "casckpt.plan.schema": ("Schema", "migration"),
+    "casckpt.state.kinds.opaque": ("Opaque",),
+    "casckpt.state.kinds.registry": ("register",),
 }
 """Where to find what only some programs use, and the values that only some operations return."""
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return getattr(import_module(_LATE.get(name, "casckpt.ops.reports")), name)
+        module = next((module for module, names in _LATE.items() if name in names), "casckpt.ops.reports")
+        return getattr(import_module(module), name)
     raise AttributeError(f"module 'casckpt.store' has no attribute {name!r}")
 
 

@@ -143,6 +143,15 @@ class Reach:
         self._tree(identity, commit.tree)
         return self._trees[commit.tree]
 
+    def component(self, identity: CommitId, component: ObjectId) -> Ids:
+        """What a component of a commit reaches, itself among it.
+
+        Raises:
+            UnreadableCommit: an object on the way is damaged.
+        """
+        self._component(identity, component)
+        return self._components[component]
+
     def _ids(self, unit: ObjectId) -> Ids:
         """The ids of a unit; a tree and a metadata object are one."""
         known = self._components.get(unit)
