@@ -36,7 +36,7 @@ def pack(number: int, rows: Sequence[tuple[int, int, int]], bases: Sequence[tupl
         columns["base_1"][at], columns["base_2"][at] = first, second
         closures[at] = {at}.union(*(closures[at - back] for back in (first, second) if back))
         columns["cost"][at] = len(closures[at])
-    return PackRecords.of(PackRef(PackId(bytes([number]) * 32), 4096 + sum(row[1] for row in rows)), columns)
+    return PackRecords.of(PackRef(PackId(bytes([number]) * 32), 4096 + sum(row[1] for row in rows)), columns, {})
 
 
 PACKS = st.lists(
