@@ -14,11 +14,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from casckpt.errors import UsageError
+from casckpt.odb import locks
 from casckpt.odb.repository import Repository
 from casckpt.ops.repair import heal
 from casckpt.ops.reports import FsckReport
 from casckpt.ops.strays import return_strays
-from casckpt.ops.survey import check
+from casckpt.ops.survey import Survey, check
 from casckpt.ops.values import Progress
 
 DEPTHS = ("quick", "full")
@@ -34,23 +35,40 @@ def fsck(
 
     Raises:
         UsageError: an unknown depth.
+        BusyError: a collector did not end; it waits for a check that runs.
 
     Cost: quick reads footers and trees; full reads every byte once. Memory: one pack's records and 1 MiB.
     """
     if depth not in DEPTHS:
         raise UsageError(problem=f"depth must be one of {', '.join(DEPTHS)}, not {depth!r}")
+    # What is being read must not be collected meanwhile: a pack that left would look like one that was lost.
+    with locks.committing(repository.storage):
+        survey = _survey(repository, full=depth == "full", repair=repair, progress=progress)
+        packs = sum(1 for _ in repository.database.pack_set())
+    return FsckReport(
+        depth=depth,
+        packs=packs,
+        objects=survey.objects,
+        commits=survey.commits,
+        nbytes=survey.nbytes,
+        findings=tuple(survey.findings),
+    )
+
+
+def _survey(repository: Repository, *, full: bool, repair: bool, progress: Progress | None) -> Survey:
+    """What is wrong, and what has been healed if that was asked for."""
     database = repository.database
     database.refresh()
-    survey = check(database, full=depth == "full", progress=progress)
+    survey = check(database, full=full, progress=progress)
     if repair:
         before = survey.findings
         done = return_strays(database, survey.strays)
         if done:
             # A pack that is back may be whole: then nothing of it is to be rewritten, let alone given up.
-            survey = check(database, full=depth == "full", progress=progress)
+            survey = check(database, full=full, progress=progress)
             before = [*before, *(finding for finding in survey.findings if finding not in before)]
         done |= heal(repository, survey)
-        survey = check(repository.database, full=depth == "full", progress=progress)
+        survey = check(repository.database, full=full, progress=progress)
         left = {finding.what for finding in survey.findings}
         healed = [
             replace(finding, repaired=done.get(finding.where, "healed"))
@@ -58,11 +76,4 @@ def fsck(
             if finding.severity == "damage" and finding.what not in left
         ]
         survey.findings = [*survey.findings, *healed]
-    return FsckReport(
-        depth=depth,
-        packs=sum(1 for _ in repository.database.pack_set()),
-        objects=survey.objects,
-        commits=survey.commits,
-        nbytes=survey.nbytes,
-        findings=tuple(survey.findings),
-    )
+    return survey
