@@ -171,7 +171,12 @@ class Collector:
         storage = self.repository.storage
         self.repository.remove_abandoned()
         count = nbytes = 0
-        for name in unlisted(self.repository.database):
+        names = unlisted(self.repository.database)
+        if names:
+            # A collector may have been killed before the frame that took them out was durable: a power loss would
+            # bring back what it said of them, and not the files.
+            self.repository.database.journal.make_durable(self.repository.database.tail.position)
+        for name in names:
             size = storage.size(name) or 0
             storage.unlink(name)
             self.repository.database.packs.let_go((name,))
