@@ -321,15 +321,16 @@ def orphans_go_without_the_lock(patch: Patch) -> None:
     inner = Collector.collect
 
     def collected(self: Collector, *given: Any) -> Any:
-        self._remove_unlisted()
+        for name in removing.unlisted(self.repository.database):
+            self.repository.storage.unlink(name)
         return inner(self, *given)
 
     patch.setattr(Collector, "collect", collected)
 
 
 def copies_are_not_listed_again(patch: Patch) -> None:
-    inner = removing.remove_packs
-    patch.setattr(collect, "remove_packs", lambda data, uuid, gone, copies, *rest: inner(data, uuid, gone, [], *rest))
+    inner = removing.take_out
+    patch.setattr(collect, "take_out", lambda data, uuid, gone, copies, entry: inner(data, uuid, gone, [], entry))
 
 
 def copies_are_not_proven(patch: Patch) -> None:
