@@ -29,7 +29,7 @@ from tests.crash.folders import ROOT, ram_folder
 from tests.crash.promises import same
 from tests.integration.gc_worker import KEEP, expected, run_of, state_of
 
-COMMITS, KILLS = map(int, os.environ.get("CASCKPT_STRESS", "300 12").split())
+COMMITS, KILLS = map(int, os.environ.get("CASCKPT_STRESS", "180 9").split())
 COMMITTERS = 3
 STUCK_S = 90.0
 """Nobody may be silent for so long."""
