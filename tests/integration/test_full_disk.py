@@ -21,6 +21,7 @@ from tests.crash.promises import same
 from tests.support.build import noise
 
 DISK = "64m"
+BLOCK = 4096
 HOLD = """
 import sys
 import casckpt
@@ -136,7 +137,8 @@ def test_a_process_that_has_the_store_open_lets_go_of_what_was_freed(path: Path)
 
 def check_freed(path: Path, nbytes: int, live: list[int]) -> None:
     """So many bytes are free, the live ones are whole, and commits work again."""
-    assert free_bytes(path) >= nbytes
+    # The frames of the drop and of the collection may have taken a block each.
+    assert free_bytes(path) >= nbytes - 2 * BLOCK
     assert (path / RESERVE).stat().st_size == RESERVE_BYTES
     with casckpt.open(path) as store:
         for step in live:
@@ -144,3 +146,18 @@ def check_freed(path: Path, nbytes: int, live: list[int]) -> None:
         store.commit(state_of(1000), step=1000)
         assert same(store.checkout(), state_of(1000))
         assert store.fsck("full").ok
+
+
+def test_commits_are_dropped_where_the_journal_has_no_room_for_it(path: Path) -> None:
+    """A file is blocks: what is left of its last one does not always take the frame of a drop."""
+    steps = fill(path)
+    journal = path / "journal/0.log"
+    with casckpt.open(path) as store:
+        number = 0
+        while -journal.stat().st_size % BLOCK > 300:
+            store.note("main", f"remark {number:9}")
+            number += 1
+    take_the_rest(path)
+    casckpt_process(path, "drop", *(f"main@step={step}" for step in steps[:-2]))
+    report = casckpt_process(path, "gc", "--now", "--yes")
+    check_freed(path, report["bytes_freed"], steps[-2:])
