@@ -19,7 +19,7 @@ import numpy as np
 from casckpt.errors import BusyError, CasckptError
 from casckpt.format.entry import Entry, PackRef
 from casckpt.format.ids import PackId
-from casckpt.format.pack_columns import Ids
+from casckpt.format.pack_columns import Ids, metadata
 from casckpt.odb import locks
 from casckpt.odb import tables as t
 from casckpt.odb.pack_writer import pack_name
@@ -106,22 +106,27 @@ class Collector:
         leaves = self.leaving() if leaves is None else leaves
         database = self.repository.database
         self._reach = self._reach or Reach(database)
+        # First the packs: one that comes after this look is none that could go, whoever needs it.
+        unreadable = self._read_packs(self._reach)
         marks = mark(self._reach, database, leaves, is_over)
-        unreadable = self._read_packs()
         records = list(self._records.values())
         return Survey(marks, dict(self._records), reclaim(records, marks.needed), unreadable)
 
-    def _read_packs(self) -> tuple[PackRef, ...]:
+    def _read_packs(self, reach: Reach) -> tuple[PackRef, ...]:
         """Know the records of all packs of the set."""
         database = self.repository.database
         packs = {pack.id: pack for pack in sorted(database.pack_set())}
-        for identity in self._records.keys() - packs.keys():
+        gone = self._records.keys() - packs.keys()
+        for identity in gone:
             del self._records[identity]
+        reach.unlearn(gone)
         unreadable: list[PackRef] = []
         for identity, pack in packs.items():
             if identity not in self._records:
                 try:
-                    self._records[identity] = PackRecords.of(pack, database.packs.columns(pack))
+                    columns = database.packs.columns(pack)
+                    reach.learn(pack, metadata(columns))
+                    self._records[identity] = PackRecords.of(pack, columns)
                 except _ERRORS:
                     unreadable.append(pack)
         return tuple(unreadable)

@@ -6,7 +6,8 @@
 
 Repair gives packs whose files have a wrong name their own (ops.strays). Then (ops.repair) it rewrites damaged packs
 from what is whole or has a second copy, moves damaged files to trash/, takes back in what a damaged journal lost, and
-rebuilds the index.
+rebuilds the index. Commits that are hit after that get a mark, so that neither `best` nor `recovery` moves to them; a
+full repair takes it from those that are whole again.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from casckpt.errors import UsageError
+from casckpt.format.ids import CommitId
 from casckpt.odb import locks
 from casckpt.odb.repository import Repository
-from casckpt.ops.repair import heal
+from casckpt.ops.repair import heal, note_damage
 from casckpt.ops.reports import FsckReport
 from casckpt.ops.strays import return_strays
-from casckpt.ops.survey import Survey, check
+from casckpt.ops.survey import check
 from casckpt.ops.values import Progress
 
 DEPTHS = ("quick", "full")
@@ -43,32 +45,26 @@ def fsck(
         raise UsageError(problem=f"depth must be one of {', '.join(DEPTHS)}, not {depth!r}")
     # What is being read must not be collected meanwhile: a pack that left would look like one that was lost.
     with locks.committing(repository.storage):
-        survey = _survey(repository, full=depth == "full", repair=repair, progress=progress)
-        packs = sum(1 for _ in repository.database.pack_set())
-    return FsckReport(
-        depth=depth,
-        packs=packs,
-        objects=survey.objects,
-        commits=survey.commits,
-        nbytes=survey.nbytes,
-        findings=tuple(survey.findings),
-    )
+        return _fsck(repository, depth, repair=repair, progress=progress)
 
 
-def _survey(repository: Repository, *, full: bool, repair: bool, progress: Progress | None) -> Survey:
-    """What is wrong, and what has been healed if that was asked for."""
+def _fsck(repository: Repository, depth: str, *, repair: bool, progress: Progress | None) -> FsckReport:
+    """The check itself; nothing leaves the store meanwhile."""
     database = repository.database
     database.refresh()
-    survey = check(database, full=full, progress=progress)
+    survey = check(database, full=depth == "full", progress=progress)
+    fresh: tuple[CommitId, ...] = ()
+    cleared: tuple[CommitId, ...] = ()
     if repair:
         before = survey.findings
         done = return_strays(database, survey.strays)
         if done:
             # A pack that is back may be whole: then nothing of it is to be rewritten, let alone given up.
-            survey = check(database, full=full, progress=progress)
+            survey = check(database, full=depth == "full", progress=progress)
             before = [*before, *(finding for finding in survey.findings if finding not in before)]
         done |= heal(repository, survey)
-        survey = check(repository.database, full=full, progress=progress)
+        survey = check(repository.database, full=depth == "full", progress=progress)
+        fresh, cleared = note_damage(repository, survey, full=depth == "full")
         left = {finding.what for finding in survey.findings}
         healed = [
             replace(finding, repaired=done.get(finding.where, "healed"))
@@ -76,4 +72,13 @@ def _survey(repository: Repository, *, full: bool, repair: bool, progress: Progr
             if finding.severity == "damage" and finding.what not in left
         ]
         survey.findings = [*survey.findings, *healed]
-    return survey
+    return FsckReport(
+        depth=depth,
+        packs=sum(1 for _ in repository.database.pack_set()),
+        objects=survey.objects,
+        commits=survey.commits,
+        nbytes=survey.nbytes,
+        findings=tuple(survey.findings),
+        marked=tuple(identity.hex() for identity in fresh),
+        cleared=tuple(identity.hex() for identity in cleared),
+    )

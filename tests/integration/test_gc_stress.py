@@ -57,7 +57,7 @@ class Crowd:
         self.collected = Counter[str]()
         self.heard = Counter[str]()
         self.killed = Counter[str]()
-        self._path, self._each, self._rng = path, commits // COMMITTERS, rng
+        self._path, self._each, self._rng = path, -(-commits // COMMITTERS), rng
         self._selector = selectors.DefaultSelector()
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._errors = open(path.parent / "errors", "w+b")
@@ -137,7 +137,7 @@ def test_nothing_acknowledged_is_lost_while_others_collect_and_die(path: Path) -
         f"{len(crowd.acked)} commits in {time.monotonic() - started:.0f} s, the slowest {crowd.slowest:.2f} s; "
         f"killed {dict(crowd.killed)}; heard {dict(crowd.heard)}; collected {dict(crowd.collected)}"
     )
-    assert len(crowd.acked) == COMMITS // COMMITTERS * COMMITTERS
+    assert len(crowd.acked) >= COMMITS
     assert crowd.killed.total() == KILLS
     assert crowd.collected["packs"] > 0
     with casckpt.open(path) as store:
