@@ -11,7 +11,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from casckpt.errors import DamagedObject, FormatError, IntegrityError, UnreadableCommit
+from casckpt.format.chunking import is_tiny
 from casckpt.format.commit import Commit
+from casckpt.format.elements import ELEMENTS
 from casckpt.format.ids import CommitId, Kind, ObjectId, short_id
 from casckpt.format.layout import Large, places
 from casckpt.format.objects import Component, Structure, Tree
@@ -45,6 +47,10 @@ class Reach:
         self._trees: dict[ObjectId, Tree] = {}
         self._components: dict[ObjectId, Ids] = {}
         self._structures: dict[ObjectId, tuple[Structure, dict[int, int] | None]] = {}
+        self._structure_of: dict[ObjectId, ObjectId] = {}
+        """By component."""
+        self._plain: dict[ObjectId, tuple[int, ...]] = {}
+        """By structure."""
 
     def holders(
         self, commits: Iterable[tuple[CommitId, Commit]], losses: Mapping[CommitId, Iterable[Loss]]
@@ -64,6 +70,34 @@ class Reach:
                 first, last = ranks.get(unit, (rank, rank))
                 ranks[unit] = min(first, rank), max(last, rank)
         return [Holder(self._ids(unit), *both) for unit, both in ranks.items()]
+
+    def component(self, commit: CommitId, identity: ObjectId) -> Ids:
+        """What a component of a commit reaches, as prefixes of ids, its own first.
+
+        Raises:
+            UnreadableCommit: an object on the way is damaged.
+        """
+        self._component(commit, identity)
+        return self._components[identity]
+
+    def plain_bytes(self, component: ObjectId) -> tuple[int, ...]:
+        """Plain bytes of the leaves of a component that was read, by the code of their element type.
+
+        Those of leaves so small that they lie in the component itself come last.
+        """
+        return self._plain[self._structure_of[component]]
+
+    def shrink(self, nbytes: int) -> None:
+        """Forget what was read longest ago, until what is kept takes about so many bytes."""
+        self._structures.clear()
+        excess = sum(map(_tree_bytes, self._trees.values())) - nbytes
+        excess += sum(map(_component_bytes, self._components.values()))
+        while excess > 0 and self._components:
+            identity = next(iter(self._components))
+            excess -= _component_bytes(self._components.pop(identity))
+            del self._structure_of[identity]
+        while excess > 0 and self._trees:
+            excess -= _tree_bytes(self._trees.pop(next(iter(self._trees))))
 
     def is_whole(self, identity: CommitId, commit: Commit, lost: Collection[str] = ()) -> bool:
         """Whether every object of a commit is in the store, but for those of components that it lost."""
@@ -146,6 +180,7 @@ class Reach:
             paged = self._paged(commit, component)
         except IntegrityError as error:
             raise UnreadableCommit(commit=short_id(commit), problem=str(error)) from error
+        self._structure_of[identity] = component.structure
         found = [identity, component.structure, component.digests]
         for entry, width in paged.items():
             page = self._read(commit, ObjectId(component.digests[entry * 32 : entry * 32 + 32]), Kind.PAGE)
@@ -161,6 +196,7 @@ class Reach:
             # Where no blob has a layout of its own, the column of every such component looks the same.
             fixed = None if structure.layouts else _pages_of(structure, component)
             known = self._structures[component.structure] = structure, fixed
+            self._plain[component.structure] = _plain_bytes(structure)
         structure, paged = known
         return _pages_of(structure, component) if paged is None else paged
 
@@ -169,6 +205,24 @@ class Reach:
             return bytes(self._database.read(identity, kind))
         except (DamagedObject, FormatError) as error:
             raise UnreadableCommit(commit=short_id(commit), problem=f"{error.summary}: {error.reason}") from error
+
+
+def _plain_bytes(structure: Structure) -> tuple[int, ...]:
+    """Plain bytes of the blobs of a structure by element code, those of tiny ones last."""
+    found = [0] * (len(ELEMENTS) + 1)
+    for code, size in zip(structure.elements, structure.sizes, strict=True):
+        found[-1 if is_tiny(size) else code if code < len(ELEMENTS) else 0] += size
+    return tuple(found)
+
+
+def _tree_bytes(tree: Tree) -> int:
+    """Memory of a tree, about."""
+    return 400 + 250 * len(tree.parts)
+
+
+def _component_bytes(ids: Ids) -> int:
+    """Memory of what a component reaches, with its place among others, about."""
+    return 300 + ids.nbytes
 
 
 def _pages_of(structure: Structure, component: Component) -> dict[int, int]:
