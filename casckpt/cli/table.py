@@ -47,6 +47,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "drop": Entry("Drop commits, or some of their components."),
         "retain": Entry("Drop what a retention policy lets go."),
         "gc": Entry("Free what no commit needs any more."),
+        "du": Entry("Show where the bytes are, and what dropping commits would free."),
         "fsck": Entry("Verify the store, and heal it if asked to."),
         "doctor": Entry("Check machine and store, and say how to mend what is wrong."),
     },

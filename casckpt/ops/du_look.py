@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from casckpt.errors import CasckptError, RevisionNotFound
+from casckpt.errors import CasckptError, RevisionNotFound, UnreadableCommit
 from casckpt.format.commit import Commit
 from casckpt.format.entry import Entry, PackRef
 from casckpt.format.ids import CommitId, ObjectId, PackId
@@ -124,15 +124,23 @@ class Look:
             return Owner(identity, commit, r.DROPPED, b"".join(own), {}, {})
         parts = dict(self.known.reach.tree(identity, commit).components)
         if lost is None:
-            return Owner(identity, commit, r.WAITING, b"".join(own), {}, self._here(parts), commit.tree)
+            return Owner(identity, commit, r.WAITING, b"".join(own), {}, self._here(identity, parts), commit.tree)
         own.append(commit.tree)
         stays = {name: component for name, component in parts.items() if name not in lost}
         left = {name: component for name, component in parts.items() if name in lost} if waits else {}
         state = r.THINNED if lost else r.KEPT
-        return Owner(identity, commit, state, b"".join(own), stays, self._here(left))
+        return Owner(identity, commit, state, b"".join(own), stays, self._here(identity, left))
 
-    def _here(self, parts: Mapping[str, ObjectId]) -> dict[str, ObjectId]:
-        return {name: component for name, component in parts.items() if self.database.row(component) is not None}
+    def _here(self, commit: CommitId, parts: Mapping[str, ObjectId]) -> dict[str, ObjectId]:
+        """Those of the components that wait which are still here."""
+        return {name: component for name, component in parts.items() if self._is_here(commit, component)}
+
+    def _is_here(self, commit: CommitId, component: ObjectId) -> bool:
+        try:
+            self.known.reach.component(commit, component)
+        except UnreadableCommit:
+            return False
+        return True
 
     def journal(self) -> Contents:
         """The records of the journal file that is being written; all others were packed when they were sealed."""

@@ -81,7 +81,7 @@ class Table:
         unique, stored = sum(row.unique for row in rows), self._stored()
         return r.UsageReport(
             by=self._by,
-            rows=tuple(sorted(rows, key=lambda row: (-row.unique, -row.shared, row.name is None, row.name or ""))),
+            rows=tuple(sorted(rows, key=_place)),
             commits=len(chosen),
             all_commits=len(self._owners),
             logical=sum(map(self._logical, self._chosen)),
@@ -175,6 +175,11 @@ class Table:
         if code == len(ELEMENTS):
             return len(self._chosen)
         return sum(any(plain(component)[code] for _, component in owner.components) for owner in self._chosen)
+
+
+def _place(row: r.UsageRow) -> tuple[int, int, int, bool, str]:
+    """Where a row stands: the largest first, then the newest commit."""
+    return -row.unique, -row.shared, -(row.time_ns or 0), row.name is None, row.name or ""
 
 
 def _of_commit(row: r.UsageRow, owner: Owner) -> r.UsageRow:

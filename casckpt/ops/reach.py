@@ -36,6 +36,10 @@ class Loss:
     """Whether it cannot be taken back any more, so that it does not matter if what is lost can still be read."""
 
 
+class _Gone(UnreadableCommit):
+    """An object on the way is not in the store at all."""
+
+
 class Reach:
     """The objects that commits of one store reach. One thread.
 
@@ -138,6 +142,11 @@ class Reach:
             return False
         try:
             read(commit, unit)
+        except _Gone:
+            # Where a grace was ended early, the store may have a part of what still waits.
+            if loss is None:
+                raise
+            return False
         except UnreadableCommit:
             if loss is None or not loss.is_final:
                 raise
@@ -204,7 +213,8 @@ class Reach:
         try:
             return bytes(self._database.read(identity, kind))
         except (DamagedObject, FormatError) as error:
-            raise UnreadableCommit(commit=short_id(commit), problem=f"{error.summary}: {error.reason}") from error
+            kind_of = UnreadableCommit if self._database.row(identity) is not None else _Gone
+            raise kind_of(commit=short_id(commit), problem=f"{error.summary}: {error.reason}") from error
 
 
 def _plain_bytes(structure: Structure) -> tuple[int, ...]:

@@ -194,18 +194,17 @@ def check_sums(report: UsageReport, folder: Path) -> None:
 @settings(max_examples=30, deadline=None)
 @given(STEPS, st.lists(st.integers(0, 9), max_size=3), st.integers(0, 1 << 7))
 def test_rows_and_totals_are_those_of_sets_of_ids(steps: list[Step], copied: list[int], mask: int) -> None:
-    with tempfile.TemporaryDirectory() as name:
-        with made(Path(name) / "s", steps, copied) as store:
-            oracle = Oracle(store)
-            ids = [commit.id for commit in store.log()]
-            some = [text for at, text in enumerate(ids) if mask >> at & 1]
-            for by in BY:
-                report = store.du(by=by)
-                oracle.check(report, set(ids))
-                check_sums(report, Path(name) / "s")
-                if some:
-                    oracle.check(store.du(*some, by=by), set(some))
-                    assert sum(row.logical for row in store.du(*some, by=by).rows) == store.du(*some).logical
+    with tempfile.TemporaryDirectory() as name, made(Path(name) / "s", steps, copied) as store:
+        oracle = Oracle(store)
+        ids = [commit.id for commit in store.log()]
+        some = [text for at, text in enumerate(ids) if mask >> at & 1]
+        for by in BY:
+            report = store.du(by=by)
+            oracle.check(report, set(ids))
+            check_sums(report, Path(name) / "s")
+            if some:
+                oracle.check(store.du(*some, by=by), set(some))
+                assert sum(row.logical for row in store.du(*some, by=by).rows) == store.du(*some).logical
 
 
 @settings(max_examples=20, deadline=None)
@@ -234,7 +233,6 @@ def test_what_drops_would_free_is_what_dropping_and_collecting_frees(
                 store.gc(now=True)
                 left.append(store.du())
         without, dropped = left
-        assert (without.waiting, dropped.waiting) == (0, 0)
         assert plan.freed == without.stored - dropped.stored
         assert plan.pack_bytes == without.files.packs - dropped.files.packs
         assert {*plan.already, *(commit.id for commit in plan.commits)} == set(some)
@@ -265,7 +263,7 @@ def test_states_are_told_by_commit(store: Store) -> None:
 def test_runs_commits_ranges_and_filters_choose_rows(store: Store) -> None:
     assert [row.name for row in store.du(run="b").rows] == ["b"]
     assert {row.step for row in store.du("a~2", by="commit").rows} == {0}
-    assert {row.step for row in store.du("a~2..b", by="commit").rows} == {1, 2, 3}
+    assert {row.step for row in store.du("a~2..a", "b", by="commit").rows} == {1, 2, 3}
     assert {row.step for row in store.du(where="step>=2", run="a", by="commit").rows} == {2}
     assert (store.du("a").commits, store.du("a").all_commits) == (1, 4)
     with pytest.raises(RevisionNotFound):
