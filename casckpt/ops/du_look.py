@@ -110,9 +110,10 @@ class Look:
         return {identity: commit for identity, commit in found if run is None or commit.run == run}
 
     def owners(self) -> list[Owner]:
-        """All commits with what they have."""
+        """All commits with what they have, those of a run in the order of their time."""
         leaves = {one.id: one for one in leaving(self.database, self.grace_ns)}
-        return [self._owner(identity, commit, leaves.get(identity)) for identity, commit in self.database.commits()]
+        commits = sorted(self.database.commits(), key=lambda one: (one[1].run, one[1].time_ns, one[0]))
+        return [self._owner(identity, commit, leaves.get(identity)) for identity, commit in commits]
 
     def _owner(self, identity: CommitId, commit: Commit, leaves: Leaving | None) -> Owner:
         described = [part for part in (commit.config, commit.environment, commit.code, commit.data) if part is not None]
