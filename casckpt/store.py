@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from casckpt.ops.doctor import doctor
     from casckpt.ops.gc_reports import GcPlan, GcReport
     from casckpt.ops.journal_reports import Operation, RefChange, UndoReport
+    from casckpt.ops.kept_policy import KeptPolicies
     from casckpt.ops.lazy import StoredState, StoredValue
     from casckpt.ops.lifetime_reports import DropReport, RetainReport
     from casckpt.ops.reports import (
@@ -60,7 +61,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BlameLine", "Check", "CheckoutReport", "CommitInfo", "Comparison", "Diff", "DoctorReport", "DropReport",
-    "ExportReport", "FsckReport", "GcPlan", "GcReport", "ImportReport", "ImportedCheckpoint", "LeafSummary", "Opaque",
+    "ExportReport", "FsckReport", "GcPlan", "GcReport", "ImportReport", "ImportedCheckpoint", "KeptPolicies",
+    "LeafSummary", "Opaque",
     "OpaqueWarning", "Operation", "PathInfo", "PendingCommit", "RefChange", "RetainReport", "Retention",
     "RevisionWarning", "RunInfo", "Schema", "SchemaWarning", "Status", "Store", "StoreSettings", "StoredState",
     "StoredValue", "UndoReport", "doctor", "init", "memory", "migration", "open", "register",
@@ -352,7 +354,8 @@ def open(
     storage = LocalStorage(path, read_only=read_only)
     settings = store_settings(storage) if settings is None else settings
     threads = settings.threads if threads is None else threads
-    return Store(Repository(storage, threads=threads, run=settings.run), settings)
+    gate = settings.health_gate
+    return Store(Repository(storage, threads=threads, run=settings.run, health_gate=gate), settings)
 
 
 def memory() -> Store:
@@ -369,6 +372,7 @@ _LATE = {
     "DropReport": "casckpt.ops.lifetime_reports",
     "GcPlan": "casckpt.ops.gc_reports",
     "GcReport": "casckpt.ops.gc_reports",
+    "KeptPolicies": "casckpt.ops.kept_policy",
     "Opaque": "casckpt.state.kinds.opaque",
     "Operation": "casckpt.ops.journal_reports",
     "RefChange": "casckpt.ops.journal_reports",

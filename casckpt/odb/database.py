@@ -39,10 +39,14 @@ class Database(Facts):
     Invariant: the tables are the fold of all valid frames up to `tail.position`.
     """
 
-    def __init__(self, storage: Storage, uuid: bytes, *, current_run: str | None = None) -> None:
+    def __init__(
+        self, storage: Storage, uuid: bytes, *, current_run: str | None = None, health_gate: bool = True
+    ) -> None:
         self.storage = storage
         self.current_run = current_run
         """The run that `@` means; None for the one committed to last."""
+        self.health_gate = health_gate
+        """Whether a commit with NaN or infinities in its state may not become `best` or `recovery`."""
         self.journal = Journal(storage, uuid)
         self.packs = PackReader(storage)
         self.mutex = threading.RLock()
