@@ -10,7 +10,7 @@ from casckpt.view import text as t
 from casckpt.view.charts import bar
 from casckpt.view.text import Cell, Look, safe
 
-BAR_WIDTH = 12
+BAR_WIDTH = 10
 _STATES = {THINNED: t.CHANGED, WAITING: t.MUTED, DROPPED: t.REMOVED}
 
 
@@ -85,7 +85,6 @@ def _name_cells(row: UsageRow, by: str, look: Look) -> list[Cell]:
         Cell(look.id(row.name), t.ID),
         Cell(safe(row.run or ""), cut=True),
         Cell("" if row.step is None else f"step {format_count(row.step)}"),
-        Cell("" if row.time_ns is None else look.when(row.time_ns), t.MUTED),
         Cell(row.state if row.state in _STATES else "", _STATES.get(row.state or "", t.PLAIN)),
     ]
 

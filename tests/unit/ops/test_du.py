@@ -290,6 +290,19 @@ def test_a_plan_says_what_holds_a_commit(store: Store) -> None:
     assert store.plan_drop("a~1").freed == 0
 
 
+def test_what_was_freed_early_in_part_is_neither_damage_nor_needed(tmp_path: Path) -> None:
+    # The component of the second commit lies in the journal, its structure and chunks in the pack of the first.
+    with casckpt.init(tmp_path / "s") as store:
+        for at in range(2):
+            store.commit({"model": {"w": leaf(0)}, "number": at}, run="a", step=at)
+        store.commit({"other": 1}, run="a", step=2)
+        store.drop("a~1", "a~2")
+        assert store.gc(now=True).packs == 1
+        assert {row.state for row in store.du(by="commit").rows} <= {KEPT, WAITING, DROPPED}
+        assert store.du(by="dtype").files.packs == 0
+        assert store.plan_gc().packs == 0
+
+
 def reads(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[Kind]:
     """What kinds of objects one more call reads."""
     found: list[Kind] = []
