@@ -111,7 +111,6 @@ def _cost_cells(commit: DropCost, look: Look) -> list[Cell]:
         Cell(look.id(commit.id), t.ID),
         Cell(safe(commit.run), cut=True),
         Cell("" if commit.step is None else f"step {format_count(commit.step)}"),
-        Cell(look.when(commit.time_ns), t.MUTED),
         Cell(f"{format_bytes(commit.alone)} alone", right=True),
         Cell(f"{format_bytes(commit.together)} with those before", right=True),
         Cell(safe(", ".join(commit.held)), t.REF, cut=True),

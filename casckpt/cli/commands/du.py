@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from casckpt.cli.call import Answer, Call
@@ -52,11 +54,17 @@ def _usage(call: Call, revs: tuple[str, ...], by: str, run: str | None, where: s
     report = call.open().du(*revs, by=by, run=run, where=where)
     if not report.commits:
         call.note("no commits yet" if not report.all_commits else "no such commits")
-    shown = report.rows[:limit]
+
+    def rows() -> list[dict[str, Any]]:
+        return [row.to_dict() for row in report.rows[:limit]]
+
+    def totals() -> dict[str, Any]:
+        return {key: value for key, value in report.to_dict().items() if key != "rows"}
+
     return Answer(
-        lambda: {"usage": {**report.to_dict(), "rows": [row.to_dict() for row in shown]}, "drop": None},
+        lambda: {"rows": rows(), "usage": totals(), "drop": None},
         lambda look: usage_lines(report, look, limit),
-        records=lambda: (row.to_dict() for row in shown),
+        records=rows,
         record="usage",
     )
 
@@ -67,9 +75,16 @@ def _drop(call: Call, revs: tuple[str, ...], run: str | None, where: str | None)
     plan = call.open().plan_drop(*revs, run=run, where=where)
     if not (plan.commits or plan.already):
         call.note("no such commits")
+
+    def rows() -> list[dict[str, Any]]:
+        return [commit.to_dict() for commit in plan.commits]
+
+    def totals() -> dict[str, Any]:
+        return {key: value for key, value in plan.to_dict().items() if key != "commits"}
+
     return Answer(
-        lambda: {"usage": None, "drop": plan.to_dict()},
+        lambda: {"rows": rows(), "usage": None, "drop": totals()},
         lambda look: drop_plan_lines(plan, look),
-        records=lambda: (commit.to_dict() for commit in plan.commits),
+        records=rows,
         record="cost",
     )
