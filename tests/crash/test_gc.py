@@ -175,7 +175,9 @@ def test_a_stopped_committer_delays_a_collector_and_nobody_else(folder: Path) ->
                     assert time.monotonic() - started < 1
                 time.sleep(0.05)
             collector.join()
-        print(f"{step - 3} commits meanwhile, the slowest {slowest:.2f} s; the collector gave up after {waited[0]:.2f} s")
+        print(
+            f"{step - 3} commits meanwhile, the slowest {slowest:.2f} s; the collector gave up after {waited[0]:.2f} s"
+        )
         assert errors[0].facts["lock"] == "commit"
         assert f"process {process.pid}" in str(errors[0])
         assert waited[0] < 2 * LONGEST_S

@@ -51,9 +51,7 @@ def power(name: str) -> Callable[[], list[str]]:
 # --- scenes -----------------------------------------------------------------------------------------------------------
 
 
-def between(
-    patch: Patch, owner: Any, name: str, happens: Callable[[], object], *, after: bool = False
-) -> None:
+def between(patch: Patch, owner: Any, name: str, happens: Callable[[], object], *, after: bool = False) -> None:
     """Let something happen before, or after, the first call of a function."""
     inner = getattr(owner, name)
     left = [happens]
