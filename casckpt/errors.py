@@ -342,6 +342,20 @@ class DamagedLeaf(IntegrityError):
     why = "{problem}"
 
 
+class UnreadableCommit(IntegrityError):
+    code = "gc.unreadable-commit"
+    what = "what commit {commit} needs cannot be read, so nothing was freed"
+    why = "{problem}"
+    hint = "casckpt fsck --repair heals what has a second copy; casckpt drop {commit} gives the commit up"
+
+
+class LostFrames(IntegrityError):
+    code = "gc.lost-frames"
+    what = "frames of the journal are lost, so nothing was freed"
+    why = "the commits in them may need anything"
+    hint = "casckpt fsck --repair takes back what they named, and goes over the damage"
+
+
 class PartialRestore(DamagedLeaf):
     code = "data.partial-restore"
     what = "{path} of commit {commit} cannot be read, and {count} leaves of the live state were overwritten before"

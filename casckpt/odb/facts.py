@@ -58,6 +58,10 @@ class Facts:
         """Whether the store has a commit."""
         return self.tables.get(t.COMMITS, identity) is not None
 
+    def commit_ids(self) -> set[CommitId]:
+        """The ids of all commits."""
+        return {CommitId(ObjectId(key)) for key, _ in self.tables.scan(t.COMMITS)}
+
     def renames(self) -> Renames:
         """Renames of runs; looked up once for each place in the journal."""
         found: Renames = self._once("renames", lambda: renames_of(self.tables))
