@@ -76,6 +76,7 @@ NUMPY_AT_TOP = {
     "casckpt.format.words": "loaded only to code numbers",
     "casckpt.odb.pipeline": "loaded only to commit",
     "casckpt.ops.collect": "loaded only to free space",
+    "casckpt.ops.copying": "loaded only to write packs again",
     "casckpt.ops.h5": "loaded only for HDF5 files",
     "casckpt.ops.marks": "loaded only to free space and to tell where it is",
     "casckpt.ops.measures": "loaded only to measure numbers",

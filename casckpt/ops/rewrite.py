@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from casckpt.errors import CasckptError
 from casckpt.format.entry import Entry, PackRef
+from casckpt.format.ids import PackId
 from casckpt.format.pack_columns import Ids
+from casckpt.odb import tables as t
 from casckpt.odb.database import Database
 from casckpt.odb.pack_writer import PackWriter, pack_name
 from casckpt.odb.repository import Repository, writer_name
 from casckpt.ops.copying import DAMAGE, Copier, Source
 from casckpt.ops.values import Progress, counted
 from casckpt.plan.hints import merged
+from casckpt.plan.reclaim import PackUse
 from casckpt.plan.rewriting import Batch, Candidate, batches
 
 WantedHints = Callable[[Mapping[str, Any]], bool]
@@ -53,9 +56,11 @@ class _Work:
     made: list[PackRef] = field(default_factory=list)
     done: list[PackRef] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
+    stopped: bool = False
 
     def is_late(self) -> bool:
-        return time.monotonic() >= self.deadline
+        self.stopped = self.stopped or time.monotonic() >= self.deadline
+        return self.stopped
 
 
 def rewrite(
@@ -96,8 +101,20 @@ def rewrite(
         sources=len(work.done),
         nbytes=sum(pack.nbytes for pack in work.done),
         damaged=tuple(work.damaged),
-        is_complete=len(work.done) + len(work.damaged) == sum(len(batch.candidates) for batch in chosen),
+        is_complete=not work.stopped,
     )
+
+
+def candidates(database: Database, uses: Iterable[PackUse], must: Collection[PackId] = ()) -> list[Candidate]:
+    """The packs that stay as candidates, the first that came to this store first.
+
+    Args:
+        uses: of all packs, from a survey.
+        must: packs that are to be written again whatever that saves.
+    """
+    listed = {identity: t.decode_pack(value)[0] for identity, value in database.tables.scan(t.PACKS)}
+    staying = sorted((use for use in uses if not use.goes), key=lambda use: listed.get(use.pack.id, 0))
+    return [Candidate(use.pack, use.stored, use.needed, use.pack.id in must) for use in staying]
 
 
 def _write(repository: Repository, batch: Batch, work: _Work) -> None:
@@ -152,13 +169,14 @@ def _copy(database: Database, sources: Iterable[Source], writer: PackWriter, wor
 def _read_back(database: Database, pack: PackRef, work: _Work) -> None:
     """Compare every object of a new pack with its id, out of the finished file."""
     name = pack_name(pack.id)
+    database.packs.forget(name)  # equal packs have equal names: a damaged one may have been open under it
     try:
         for record in database.packs.contents(pack.id).records:
             database.packs.read_record(name, record)
             work.advance(record.stored)
     except BaseException:
         database.packs.forget(name)
-        if not database.has_pack(pack.id):  # equal packs have equal names, and this one may be in use
+        if not database.has_pack(pack.id):
             with contextlib.suppress(CasckptError, FileNotFoundError):
                 database.storage.unlink(name)
         raise

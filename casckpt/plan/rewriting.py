@@ -1,4 +1,4 @@
-"""Which packs are worth writing anew, and what of them: many small ones become one, mostly dead ones lose what is dead.
+"""Which packs are worth writing anew: many small ones become one, mostly dead ones lose what is dead.
 
 A pack that was written anew is a copy: the old one goes when the next collection finds that others hold all it has.
 So nothing here removes anything, and a choice that is cut short leaves a store that is right.
