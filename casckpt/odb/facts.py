@@ -112,6 +112,11 @@ class Facts:
         value = self.tables.get(t.RUNS, run.encode())
         return {} if value is None else dict(decode(value, "run settings"))
 
+    def all_run_settings(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """(run, its settings) of every run that has any."""
+        for name, value in self.tables.scan(t.RUNS):
+            yield name.decode(), dict(decode(value, "run settings"))
+
     def drop(self, identity: CommitId) -> Drop | None:
         """The record that a commit was dropped or thinned, None if it is whole."""
         value = self.tables.get(t.DROPS, identity)

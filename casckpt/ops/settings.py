@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from casckpt.errors import CasckptError, DamagedSettings
-from casckpt.plan.settings import MAX_FILE_BYTES, STORE, USER, Layer, Settings, file_layer, unreadable
+from casckpt.plan.settings import MAX_FILE_BYTES, STORE, USER, Layer, Settings, unreadable
 from casckpt.storage.base import Storage, read_exact
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ def user_layer(path: str) -> Layer:
 
 
 def _layer(origin: str, path: str, data: bytes) -> Layer:
+    from casckpt.plan.settings_file import file_layer  # most calls have no file
+
     try:
         return file_layer(origin, path, decoded(path, data))
     except DamagedSettings as error:
