@@ -289,6 +289,19 @@ class CommitProtected(ConflictError):
     hint = "casckpt tag -d and casckpt pin -d let go of tags and pins; the last, best and recovery of a run stay"
 
 
+class CommitNamed(CommitProtected):
+    code = "forget.held"
+    what = "{count} of these commits cannot be forgotten"
+    hint = "forget the whole run, or say --force: tags and pins go along then, and a run's last moves to what is left"
+
+
+class CommitForgotten(ConflictError):
+    code = "commit.forgotten"
+    what = "commit {commit} was forgotten"
+    why = "what was forgotten is not taken in again; nothing was changed"
+    hint = "commit it with another step, message or metric: then it is another commit"
+
+
 class StoreExists(ConflictError):
     code = "store.exists"
     what = "{path} is a casckpt store already"
@@ -322,6 +335,13 @@ class NotDurableYet(BusyError):
     what = "a commit in the background did not end within {wait_s:g} s"
     why = "it goes on; nothing is lost"
     hint = "ask again later, or give it more time"
+
+
+class ForgetUnfinished(BusyError):
+    code = "forget.unfinished"
+    what = "{count} commits are forgotten for good, but bytes of them are left"
+    why = "{problem}"
+    hint = "casckpt forget, without a name, goes on; so does casckpt gc"
 
 
 class IntegrityError(CasckptError):

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from casckpt.odb.repository import Repository
+    from casckpt.ops.forget_report import ForgetReport
     from casckpt.ops.lifetime_reports import DropReport, RetainReport
+    from casckpt.ops.values import Progress
     from casckpt.plan.policy import Retention
 
 
@@ -65,3 +67,26 @@ class Lifetime:
         from casckpt.ops.retain import apply
 
         return apply(self._in_turn(), policy, run=run, dry_run=dry_run)
+
+    def forget(
+        self,
+        *names: str,
+        force: bool = False,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> ForgetReport:
+        """Forget commits with all that they said and held, for good: no undo brings them back.
+
+        Args:
+            names: runs, each with all its commits; commits; ranges as `A..B`. None to remove the bytes of what was
+                forgotten before, where something was in the way then.
+            force: also what a tag, a pin or a head of a run that goes on holds.
+
+        Raises:
+            CommitNamed: something holds one of them; nothing was changed.
+            ForgetUnfinished: they are forgotten, and something is in the way of removing their bytes.
+            LostFrames, UnreadableCommit: nobody knows what other commits need, as the store is damaged.
+        """
+        from casckpt.ops.forget import forget
+
+        return forget(self._in_turn(), names, force=force, dry_run=dry_run, progress=progress)

@@ -79,12 +79,19 @@ class Collector:
         self.repository.database.refresh()
         return leaving(self.repository.database, self.grace_ns)
 
-    def survey(self, leaves: Sequence[Leaving] | None = None, *, is_over: Callable[[Leaving], bool]) -> Survey:
+    def survey(
+        self,
+        leaves: Sequence[Leaving] | None = None,
+        *,
+        is_over: Callable[[Leaving], bool],
+        unwanted: Collection[PackId] = (),
+    ) -> Survey:
         """What is needed of every pack; changes nothing and holds no lock.
 
         Args:
             leaves: from `leaving`; None to look.
             is_over: whether the grace of one of them is over.
+            unwanted: packs that are to go if others hold what is needed of them, whatever they cost.
 
         Raises:
             UnreadableCommit, LostFrames: nobody knows what is needed.
@@ -95,7 +102,7 @@ class Collector:
         marks = mark(self._reach, database, leaves, is_over)
         unreadable = self._read_packs()
         records = list(self._records.values())
-        return Survey(marks, dict(self._records), reclaim(records, marks.needed), unreadable)
+        return Survey(marks, dict(self._records), reclaim(records, marks.needed, unwanted), unreadable)
 
     def _read_packs(self) -> tuple[PackRef, ...]:
         """Know the records of all packs of the set."""

@@ -16,7 +16,7 @@ from casckpt.format.ids import Kind, ObjectId, checksum, object_id
 from casckpt.format.pack_columns import Ids, prefixes
 from casckpt.odb.database import Database
 from casckpt.odb.pack_writer import PackWriter, pack_name
-from casckpt.plan.rewriting import Copy, copies, moved
+from casckpt.plan.rewriting import Candidate, Copy, copies, moved
 from casckpt.storage.base import read_exact
 
 _Data = bytes | bytearray | memoryview
@@ -31,10 +31,11 @@ class Source(NamedTuple):
     copies: list[Copy]
 
     @classmethod
-    def of(cls, database: Database, pack: PackRef, needed: Ids) -> Source:
+    def of(cls, database: Database, candidate: Candidate, needed: Ids) -> Source:
         """What ids that stay, ascending, leave of a pack. Raises one of DAMAGE if its footer cannot be read."""
-        contents = database.packs.contents(pack.id)
-        return cls(pack, contents, copies(contents.records, _among(contents.records, needed)))
+        contents = database.packs.contents(candidate.pack.id)
+        wanted = _among(contents.records, needed)
+        return cls(candidate.pack, contents, copies(contents.records, wanted, alone=candidate.must))
 
     @property
     def has_deltas(self) -> bool:

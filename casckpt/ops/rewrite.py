@@ -143,7 +143,7 @@ def _sources(database: Database, batch: Batch, work: _Work) -> Iterator[Source]:
     for candidate in batch.candidates:
         if database.has_pack(candidate.pack.id):
             try:
-                yield Source.of(database, candidate.pack, work.needed)
+                yield Source.of(database, candidate, work.needed)
             except DAMAGE:
                 work.damaged.append(pack_name(candidate.pack.id))
 

@@ -134,19 +134,20 @@ class Reclaim:
         return tuple(use for use in self.uses if use.goes)
 
 
-def reclaim(packs: Sequence[PackRecords], needed: Ids) -> Reclaim:
+def reclaim(packs: Sequence[PackRecords], needed: Ids, unwanted: Collection[PackId] = ()) -> Reclaim:
     """Which packs may go.
 
     Args:
         packs: all packs of the store.
         needed: ids that must stay, ascending.
+        unwanted: packs that go first where others hold the same, whatever they cost.
 
     Cost: O(n log n) for n records, about 0.3 s for a million.
     """
     owners = _Owners(packs, needed)
     uses = [owners.use(number) for number in range(len(packs))]
     goes = {number: "dead" for number, use in enumerate(uses) if not use.needed}
-    goes |= dict.fromkeys(owners.redundant(uses), "redundant")
+    goes |= dict.fromkeys(owners.redundant(uses, unwanted), "redundant")
     keepers = owners.keepers(number for number, why in goes.items() if why == "redundant")
     return Reclaim(
         tuple(
@@ -200,9 +201,14 @@ class _Owners:
         stored, plain = int(pack.stored[held].sum(dtype=np.int64)), int(pack.length[wanted].sum(dtype=np.int64))
         return PackUse(pack.pack, len(wanted), int(wanted.sum()), stored, plain)
 
-    def redundant(self, uses: Sequence[PackUse]) -> Iterator[int]:
+    def redundant(self, uses: Sequence[PackUse], unwanted: Collection[PackId]) -> Iterator[int]:
         """Packs that may go since all they hold is held by others that stay, the most expensive first."""
-        dear = sorted((n for n in set(self._owners.tolist())), key=lambda n: (-uses[n].price, uses[n].pack))
+
+        def rank(number: int) -> tuple[bool, float, PackRef]:
+            use = uses[number]
+            return use.pack.id not in unwanted, -use.price, use.pack
+
+        dear = sorted(set(self._owners.tolist()), key=rank)
         for number in dear:
             ids = self._packs[number].ids[self._wanted[self._own(number)]]
             shared = self._shared_of(number)

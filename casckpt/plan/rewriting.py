@@ -1,4 +1,4 @@
-"""Which packs are worth writing anew: many small ones become one, mostly dead ones lose what is dead.
+"""Which packs are worth writing anew: many small ones become one, and mostly dead ones shrink.
 
 A pack that was written anew is a copy: the old one goes when the next collection finds that others hold all it has.
 So nothing here removes anything, and a choice that is cut short leaves a store that is right.
@@ -20,7 +20,7 @@ MERGE_FROM = 32
 """So many packs below SMALL_BYTES are merged: fewer cost nobody anything, and each merge writes them again."""
 MERGED_BYTES = 256 << 20
 MERGED_RECORDS = 1 << 16
-"""A merged pack is closed at either of these: what goes away sooner than its neighbours should not wait for them all."""
+"""A merged pack is closed at either of these: what is let go of sooner than its neighbours should not wait for all."""
 
 
 class Candidate(NamedTuple):
@@ -117,7 +117,7 @@ class Copy(NamedTuple):
     decoded: bool = False
 
 
-def copies(records: Sequence[p.Record], wanted: Collection[int]) -> list[Copy]:
+def copies(records: Sequence[p.Record], wanted: Collection[int], *, alone: bool = False) -> list[Copy]:
     """What to write again of a pack so that the wanted records are there, in the order of the file.
 
     Deltas that share bases stay as they are, together with these, while that takes fewer bytes than all their plain
@@ -126,6 +126,7 @@ def copies(records: Sequence[p.Record], wanted: Collection[int]) -> list[Copy]:
     Args:
         records: all of the pack.
         wanted: numbers of those that something needs.
+        alone: whether nothing that is not wanted may come along as a base.
     """
     if not any(records[number].base_1 for number in wanted):
         return [Copy(number) for number in sorted(wanted)]
@@ -135,7 +136,7 @@ def copies(records: Sequence[p.Record], wanted: Collection[int]) -> list[Copy]:
         held = set().union(*(closures[number] for number in group))
         stored = sum(records[number].stored for number in held)
         plain = sum(records[number].length if records[number].base_1 else records[number].stored for number in group)
-        if stored <= plain:
+        if stored <= plain and not (alone and held - set(group)):
             found += [Copy(number) for number in held]
         else:
             found += [Copy(number, records[number].base_1 > 0) for number in group]
