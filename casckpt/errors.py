@@ -84,6 +84,13 @@ class UsageError(CasckptError, ValueError):
     what = "{problem}"
 
 
+class NotConfirmed(UsageError):
+    code = "usage.not-confirmed"
+    what = "{action} was not confirmed; nothing was changed"
+    why = "{problem}"
+    hint = "--yes confirms it beforehand; --dry-run shows what would be done"
+
+
 class InvalidName(UsageError):
     code = "usage.name"
     what = "{kind} name {name!r} cannot be used"

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from casckpt.ops.commit import CommitWords
     from casckpt.ops.comparison import Comparison
     from casckpt.ops.doctor import doctor
+    from casckpt.ops.gc_reports import GcPlan, GcReport
     from casckpt.ops.journal_reports import Operation, RefChange, UndoReport
     from casckpt.ops.lazy import StoredState, StoredValue
     from casckpt.ops.lifetime_reports import DropReport, RetainReport
@@ -58,10 +59,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BlameLine", "Check", "CheckoutReport", "CommitInfo", "Comparison", "Diff", "DoctorReport", "DropReport",
-    "ExportReport", "FsckReport", "ImportReport", "ImportedCheckpoint", "LeafSummary", "Opaque", "OpaqueWarning",
-    "Operation", "PathInfo", "PendingCommit", "RefChange", "RetainReport", "Retention", "RevisionWarning", "RunInfo",
-    "Schema", "SchemaWarning", "Status", "Store", "StoreSettings", "StoredState", "StoredValue", "UndoReport", "doctor",
-    "init", "memory", "migration", "open", "register",
+    "ExportReport", "FsckReport", "GcPlan", "GcReport", "ImportReport", "ImportedCheckpoint", "LeafSummary", "Opaque",
+    "OpaqueWarning", "Operation", "PathInfo", "PendingCommit", "RefChange", "RetainReport", "Retention",
+    "RevisionWarning", "RunInfo", "Schema", "SchemaWarning", "Status", "Store", "StoreSettings", "StoredState",
+    "StoredValue", "UndoReport", "doctor", "init", "memory", "migration", "open", "register",
 ]  # fmt: skip
 
 
@@ -354,6 +355,8 @@ _LATE = {
     "Comparison": "casckpt.ops.comparison",
     "DoctorReport": "casckpt.ops.checks",
     "DropReport": "casckpt.ops.lifetime_reports",
+    "GcPlan": "casckpt.ops.gc_reports",
+    "GcReport": "casckpt.ops.gc_reports",
     "Opaque": "casckpt.state.kinds.opaque",
     "Operation": "casckpt.ops.journal_reports",
     "RefChange": "casckpt.ops.journal_reports",

@@ -79,6 +79,14 @@ class Collector:
         self.repository.database.refresh()
         return leaving(self.repository.database, self.grace_ns)
 
+    def has_state(self, one: Leaving) -> bool:
+        """Whether anything is left of what a commit lost, as far as its tree tells."""
+        return self.repository.database.row(one.commit.tree) is not None
+
+    def orphans(self) -> list[str]:
+        """Pack files that no frame names at this moment; some may be about to be named."""
+        return unlisted(self.repository.database)
+
     def survey(
         self,
         leaves: Sequence[Leaving] | None = None,

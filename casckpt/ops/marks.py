@@ -5,7 +5,7 @@ drop records, graces -> losses in the order in which they end -> what commits re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -62,6 +62,11 @@ def leaving(database: Database, grace_ns: Callable[[str], int]) -> list[Leaving]
             if commit.run not in graces:
                 graces[commit.run] = grace_ns(commit.run)
             found.append(Leaving(identity, commit, drop, drop.time_ns + graces[commit.run]))
+    return ordered(found)
+
+
+def ordered(found: Iterable[Leaving]) -> list[Leaving]:
+    """Commits that leave, in the order in which their graces end."""
     return sorted(found, key=lambda one: (one.final_ns, one.commit.time_ns, one.id))
 
 
@@ -70,7 +75,7 @@ def mark(reach: Reach, database: Database, leaves: Sequence[Leaving], is_over: C
 
     Args:
         reach: of the same database; it reads only what it has not seen.
-        leaves: from `leaving`.
+        leaves: from `leaving`, or with others that do not leave yet; a commit may lose something more than once.
         is_over: whether the grace of one of them is over.
 
     Raises:
@@ -81,12 +86,12 @@ def mark(reach: Reach, database: Database, leaves: Sequence[Leaving], is_over: C
         raise LostFrames
     commits = list(database.commits())
     over = [one for one in leaves if is_over(one)]
-    ordered = (*over, *(one for one in leaves if not is_over(one)))
-    losses = {one.id: (Loss(rank, one.drop.parts, is_final=rank < len(over)),) for rank, one in enumerate(ordered)}
+    line = (*over, *(one for one in leaves if not is_over(one)))
+    losses = {one.id: (Loss(rank, one.drop.parts, is_final=rank < len(over)),) for rank, one in enumerate(line)}
     ids = frozenset(identity for identity, _ in commits)
     # Commits themselves stay: their place in history does not depend on what is left of their state.
     holders = [Holder(prefixes(b"".join(ids)), STAYS, STAYS), *reach.holders(commits, losses)]
-    return Marks(ids, ordered, len(over), reached(holders))
+    return Marks(ids, line, len(over), reached(holders))
 
 
 def needed_since(marks: Marks, reach: Reach, database: Database) -> Ids:

@@ -7,10 +7,8 @@ Objects never change, so each is read once however many commits share it, and a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-
-import numpy as np
 
 from casckpt.errors import DamagedObject, FormatError, IntegrityError, UnreadableCommit
 from casckpt.format.commit import Commit
@@ -67,6 +65,16 @@ class Reach:
                 ranks[unit] = min(first, rank), max(last, rank)
         return [Holder(self._ids(unit), *both) for unit, both in ranks.items()]
 
+    def is_whole(self, identity: CommitId, commit: Commit, lost: Collection[str] = ()) -> bool:
+        """Whether every object of a commit is in the store, but for those of components that it lost."""
+        rows = self._database.row
+        try:
+            parts = [component for name, component in self.tree(identity, commit).components if name not in lost]
+            reached = (self.ids_of(identity, component) for component in parts)
+            return all(rows(ids[at : at + 32]) is not None for ids in reached for at in range(0, len(ids), 32))
+        except UnreadableCommit:
+            return False
+
     def _ranked(self, identity: CommitId, commit: Commit, losses: Iterable[Loss]) -> Iterator[tuple[ObjectId, int]]:
         """(unit, rank) for everything that a commit has; a unit is a component, a tree or a metadata object."""
         for unit in (commit.config, commit.environment, commit.code, commit.data):
@@ -83,7 +91,8 @@ class Reach:
             return
         yield commit.tree, STAYS if whole is None else whole.rank
         for name, component in self._trees[commit.tree].components:
-            lost = whole or parts.get(name)
+            lost = parts.get(name)
+            lost = whole if lost is None or (whole is not None and whole.rank < lost.rank) else lost
             if self._can_read(identity, component, lost, self._component):
                 yield component, STAYS if lost is None else lost.rank
 
@@ -113,15 +122,6 @@ class Reach:
         self._tree(identity, commit.tree)
         return self._trees[commit.tree]
 
-    def component(self, identity: CommitId, component: ObjectId) -> Ids:
-        """The ids that a component of a commit reaches, its own among them.
-
-        Raises:
-            UnreadableCommit: an object of it is damaged.
-        """
-        self._component(identity, component)
-        return self._components[component]
-
     def _ids(self, unit: ObjectId) -> Ids:
         """The ids of a unit; a tree and a metadata object are one."""
         known = self._components.get(unit)
@@ -132,19 +132,26 @@ class Reach:
             self._trees[identity] = Tree.decode(self._read(commit, identity, Kind.TREE))
 
     def _component(self, commit: CommitId, identity: ObjectId) -> None:
-        if identity in self._components:
-            return
+        if identity not in self._components:
+            self._components[identity] = prefixes(self.ids_of(commit, identity))
+
+    def ids_of(self, commit: CommitId, identity: ObjectId) -> bytes:
+        """The whole ids of everything that a component of a commit reaches, its own first, 32 bytes each.
+
+        Raises:
+            UnreadableCommit: an object on the way is damaged.
+        """
         component = Component.decode(self._read(commit, identity, Kind.COMPONENT))
         try:
             paged = self._paged(commit, component)
         except IntegrityError as error:
             raise UnreadableCommit(commit=short_id(commit), problem=str(error)) from error
-        found = [prefixes(identity + component.structure), prefixes(component.digests)]
+        found = [identity, component.structure, component.digests]
         for entry, width in paged.items():
             page = self._read(commit, ObjectId(component.digests[entry * 32 : entry * 32 + 32]), Kind.PAGE)
             count = len(page) // width
-            found.append(prefixes(page[: count * 32]))
-        self._components[identity] = np.concatenate(found)
+            found.append(page[: count * 32])
+        return b"".join(found)
 
     def _paged(self, commit: CommitId, component: Component) -> dict[int, int]:
         """The entries of a component's column that are pages, and how wide the entries of each page are."""

@@ -12,7 +12,7 @@ After the set algebra of restic and the marks of git's gc; sorting beats hashing
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -57,6 +57,10 @@ class Reached:
     def needed(self, rank: int = STAYS) -> Ids:
         """The ids of what commits of this rank and higher reach, ascending."""
         return self.ids[self.last >= rank]
+
+    def of(self, chosen: npt.NDArray[np.bool_]) -> Reached:
+        """Some of the objects."""
+        return Reached(self.ids[chosen], self.first[chosen], self.last[chosen])
 
 
 def reached(holders: Collection[Holder]) -> Reached:
@@ -104,6 +108,7 @@ class PackUse:
         needed: how many of them something needs.
         stored: stored bytes of these, and of the bases that they are decoded from.
         plain: plain bytes of the needed ones.
+        dead: stored bytes of the others.
         goes: `dead` if none is needed, `redundant` if other packs that stay hold all of them too, else empty.
     """
 
@@ -112,6 +117,7 @@ class PackUse:
     needed: int
     stored: int
     plain: int
+    dead: int
     goes: str = ""
 
     @property
@@ -150,10 +156,7 @@ def reclaim(packs: Sequence[PackRecords], needed: Ids, unwanted: Collection[Pack
     goes |= dict.fromkeys(owners.redundant(uses, unwanted), "redundant")
     keepers = owners.keepers(number for number, why in goes.items() if why == "redundant")
     return Reclaim(
-        tuple(
-            PackUse(use.pack, use.records, use.needed, use.stored, use.plain, goes.get(number, ""))
-            for number, use in enumerate(uses)
-        ),
+        tuple(replace(use, goes=goes.get(number, "")) for number, use in enumerate(uses)),
         tuple(packs[number].pack for number in sorted(keepers - goes.keys())),
     )
 
@@ -199,7 +202,8 @@ class _Owners:
         pack, wanted = self._packs[number], self._wanted[self._own(number)]
         held = wanted if pack.columns is None else with_bases(pack.columns, wanted)
         stored, plain = int(pack.stored[held].sum(dtype=np.int64)), int(pack.length[wanted].sum(dtype=np.int64))
-        return PackUse(pack.pack, len(wanted), int(wanted.sum()), stored, plain)
+        dead = int(pack.stored.sum(dtype=np.int64)) - stored
+        return PackUse(pack.pack, len(wanted), int(wanted.sum()), stored, plain, dead)
 
     def redundant(self, uses: Sequence[PackUse], unwanted: Collection[PackId]) -> Iterator[int]:
         """Packs that may go since all they hold is held by others that stay, the most expensive first."""
