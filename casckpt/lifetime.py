@@ -74,6 +74,7 @@ class Lifetime:
         *names: str,
         force: bool = False,
         dry_run: bool = False,
+        wait_s: float = 60.0,
         progress: Progress | None = None,
     ) -> ForgetReport:
         """Forget commits with all that they said and held, for good: no undo brings them back.
@@ -82,6 +83,8 @@ class Lifetime:
             names: runs, each with all its commits; commits; ranges as `A..B`. None to remove the bytes of what was
                 forgotten before, where something was in the way then.
             force: also what a tag, a pin or a head of a run that goes on holds.
+            wait_s: for how long to wait for commits that are being written, in seconds.
+            progress: called with the bytes of packs that were written again and read back, and all of them twice.
 
         Raises:
             CommitNamed: something holds one of them; nothing was changed.
@@ -90,7 +93,7 @@ class Lifetime:
         """
         from casckpt.ops.forget import forget
 
-        return forget(self._in_turn(), names, force=force, dry_run=dry_run, progress=progress)
+        return forget(self._in_turn(), names, force=force, dry_run=dry_run, wait_s=wait_s, progress=progress)
 
     def plan_gc(
         self,

@@ -17,6 +17,7 @@ from casckpt.odb.database import Database
 from casckpt.odb.fold import all_marks
 from casckpt.odb.renames import name_now
 from casckpt.odb.repository import Repository, writer_name
+from casckpt.ops.collect import WAIT_S
 from casckpt.ops.forget_report import ForgetReport, HeadMove
 from casckpt.ops.history import describe, refs_by_commit
 from casckpt.ops.lookup import pinned
@@ -36,6 +37,7 @@ def forget(
     *,
     force: bool = False,
     dry_run: bool = False,
+    wait_s: float = WAIT_S,
     progress: Progress | None = None,
 ) -> ForgetReport:
     """Forget commits, and remove their bytes.
@@ -44,7 +46,8 @@ def forget(
         names: runs, each with all its commits, settings and former names; commits; ranges. None to remove the bytes of
             what was forgotten before, where something was in the way then.
         force: also what a tag, a pin or a head of a run that goes on holds.
-        progress: of writing packs again.
+        wait_s: for how long to wait for commits that are being written.
+        progress: called with the bytes of packs that were written again and read back, and all of them twice.
 
     Raises:
         CommitNamed: something holds a commit; nothing was changed.
@@ -70,7 +73,7 @@ def forget(
     entry = Entry("forget", 0)
     if wanted.commits or wanted.runs:
         _, entry = publish(repository, settle, dry_run=dry_run)
-    done = preview(database, as_if(database, entry)) if dry_run else purge(repository, progress=progress)
+    done = preview(database, as_if(database, entry)) if dry_run else purge(repository, wait_s=wait_s, progress=progress)
     moves = {move.name: move.new for move in entry.refs}
     return ForgetReport(
         forgotten=told,
