@@ -45,7 +45,7 @@ def holders(folder: Path) -> list[str]:
 
 def training(store: casckpt.Store, run: str = "gpt", steps: int = 4, start: int = 0) -> dict[str, Any]:
     """Commits with a pack of their own each, and a large tensor that never changes; what they hold, by id."""
-    shared = noise(999)
+    shared = noise(999, 80_000)
     states = {}
     for step in range(start, start + steps):
         state = {"model": {"w": noise(step), "shared": shared}, "words": ["a", step]}
@@ -88,7 +88,7 @@ def in_a_tiny_commit(store: casckpt.Store) -> None:
 
 def in_a_tensor(store: casckpt.Store) -> None:
     letters = np.frombuffer(TEXT * 60_000, np.uint8)
-    store.commit({"w": noise(50), "shared": noise(999), "letters": letters}, run="gpt", compress="off")
+    store.commit({"w": noise(50), "shared": noise(999, 80_000), "letters": letters}, run="gpt", compress="off")
 
 
 def in_a_group_of_small_tensors(store: casckpt.Store) -> None:
@@ -187,7 +187,7 @@ def test_a_run_goes_with_its_name_settings_and_tags(tmp_path: Path, renamed: boo
 def test_what_others_need_too_stays(tmp_path: Path) -> None:
     with casckpt.init(tmp_path / "ckpts") as store:
         states = training(store)
-        secret = store.commit({"model": {"w": noise(2), "shared": noise(999)}, "words": TEXT}, run="b").id
+        secret = store.commit({"model": {"w": noise(2), "shared": noise(999, 80_000)}, "words": TEXT}, run="b").id
         store.forget(secret[:12], force=True)
         assert_whole(store, states)
         assert holders(tmp_path / "ckpts") == []

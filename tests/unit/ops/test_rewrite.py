@@ -59,10 +59,12 @@ def packs(store: casckpt.Store) -> set[PackRef]:
 
 
 def damage(store: casckpt.Store, pack: PackRef) -> None:
-    """Change the first bytes of the first record."""
+    """Change the first byte of every chunk."""
     storage = store._repository.storage
     data = bytearray(content(storage, pack_name(pack.id)))
-    data[p.BLOCK] ^= 255
+    for record in PackReader(storage).contents(pack.id).records:
+        if record.kind == Kind.CHUNK:
+            data[record.offset] ^= 255
     put_file(storage, pack_name(pack.id), bytes(data))
     store._repository.database.packs.forget(pack_name(pack.id))
 
