@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
 from casckpt.browse import Browse
 from casckpt.comparing import Comparing
@@ -19,6 +19,7 @@ from casckpt.naming import Naming
 from casckpt.odb.repository import Repository, initialize, writer_name
 from casckpt.ops import history
 from casckpt.ops.background import Background
+from casckpt.ops.maintain import Maintainer
 from casckpt.ops.pending import PendingCommit
 from casckpt.ops.resolve import resolve
 from casckpt.ops.settings import StoreSettings, store_settings
@@ -65,6 +66,8 @@ __all__ = [
     "StoredValue", "UndoReport", "doctor", "init", "memory", "migration", "open", "register",
 ]  # fmt: skip
 
+_Done = TypeVar("_Done")
+
 
 class Store(Exchange, Browse, Comparing, Naming, Lifetime, Upkeep):
     """An open store. Safe to use from several threads and after fork; close it, or use it as a context manager.
@@ -76,6 +79,7 @@ class Store(Exchange, Browse, Comparing, Naming, Lifetime, Upkeep):
         self._repository = repository
         self._settings = settings or StoreSettings()
         self._background = Background(repository.threads)
+        self._maintainer = Maintainer(repository, wanted=self._settings.upkeep)
 
     def __enter__(self) -> Self:
         return self
@@ -107,7 +111,10 @@ class Store(Exchange, Browse, Comparing, Naming, Lifetime, Upkeep):
         try:
             self._background.close()
         finally:
-            self._repository.close()
+            try:
+                self._maintainer.close()
+            finally:
+                self._repository.close()
 
     def wait(self, timeout_s: float | None = None) -> None:
         """Return when every commit handed over with `wait=False` has ended.
@@ -203,9 +210,14 @@ class Store(Exchange, Browse, Comparing, Naming, Lifetime, Upkeep):
         compress = check_policy(self._settings.compress_of(compress))
         flat = partial(take_apart, state, skip, allow_pickle, options.schema)
         if wait:
-            return commit_state(self._in_turn(), flat(), options, compress, progress)
+            return self._looked_after(commit_state(self._in_turn(), flat(), options, compress, progress))
         work = partial(commit_state, self._repository, options=fixed(options), compress=compress, progress=progress)
-        return self._background.submit(flat, work, when_busy)
+        return self._looked_after(self._background.submit(flat, work, when_busy))
+
+    def _looked_after(self, done: _Done) -> _Done:
+        """What a commit returned; upkeep may begin behind it."""
+        self._maintainer.after_commit()
+        return done
 
     def checkout(
         self,

@@ -85,6 +85,7 @@ SETTINGS = {
             of_store=True, choices=("auto", "always", "off"),
         ),
         Setting("threads", "count", None, "Cores that one operation keeps busy.", of_store=True),
+        Setting("upkeep", "flag", True, "After commits, apply kept policies, free and repack.", of_store=True),
         Setting("color", "choice", "auto", "When to colour.", choices=("auto", "always", "never")),
         Setting("time", "choice", "relative", "How times are shown.", choices=("relative", "local", "utc", "iso")),
         Setting(
