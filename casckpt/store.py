@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from casckpt.ops.commit import CommitWords
     from casckpt.ops.comparison import Comparison
     from casckpt.ops.doctor import doctor
+    from casckpt.ops.forget_report import ForgetReport
     from casckpt.ops.gc_reports import GcPlan, GcReport
     from casckpt.ops.journal_reports import Operation, RefChange, UndoReport
     from casckpt.ops.lazy import StoredState, StoredValue
@@ -60,10 +61,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BlameLine", "Check", "CheckoutReport", "CommitInfo", "Comparison", "Diff", "DoctorReport", "DropReport",
-    "ExportReport", "FsckReport", "GcPlan", "GcReport", "ImportReport", "ImportedCheckpoint", "LeafSummary", "Opaque",
-    "OpaqueWarning", "Operation", "PathInfo", "PendingCommit", "RefChange", "RetainReport", "Retention",
-    "RevisionWarning", "RunInfo", "Schema", "SchemaWarning", "Status", "Store", "StoreSettings", "StoredState",
-    "StoredValue", "UndoReport", "doctor", "init", "memory", "migration", "open", "register",
+    "ExportReport", "ForgetReport", "FsckReport", "GcPlan", "GcReport", "ImportReport", "ImportedCheckpoint",
+    "LeafSummary", "Opaque", "OpaqueWarning", "Operation", "PathInfo", "PendingCommit", "RefChange", "RetainReport",
+    "Retention", "RevisionWarning", "RunInfo", "Schema", "SchemaWarning", "Status", "Store", "StoreSettings",
+    "StoredState", "StoredValue", "UndoReport", "doctor", "init", "memory", "migration", "open", "register",
 ]  # fmt: skip
 
 _Done = TypeVar("_Done")
@@ -367,6 +368,7 @@ _LATE = {
     "Comparison": "casckpt.ops.comparison",
     "DoctorReport": "casckpt.ops.checks",
     "DropReport": "casckpt.ops.lifetime_reports",
+    "ForgetReport": "casckpt.ops.forget_report",
     "GcPlan": "casckpt.ops.gc_reports",
     "GcReport": "casckpt.ops.gc_reports",
     "Opaque": "casckpt.state.kinds.opaque",

@@ -47,6 +47,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "drop": Entry("Drop commits, or some of their components."),
         "retain": Entry("Drop what a retention policy lets go."),
         "gc": Entry("Free what no commit needs any more."),
+        "forget": Entry("Forget commits for good, as when a secret got in."),
         "fsck": Entry("Verify the store, and heal it if asked to."),
         "doctor": Entry("Check machine and store, and say how to mend what is wrong."),
     },

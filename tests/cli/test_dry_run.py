@@ -55,6 +55,8 @@ CHANGES = [
     ["drop", "gpt~2"],
     ["drop", "gpt~2", "--parts", "model"],
     ["retain", "--keep-last", "1"],
+    ["forget", "gpt~2", "--yes"],
+    ["forget", "gpt", "wide", "--force", "--yes"],
     ["config", "set", "compress", "off"],
     ["fsck", "--repair"],
 ]
@@ -87,6 +89,8 @@ def test_it_changes_nothing_and_then_it_works(
         (["drop", "gpt~2", "v1"], 5),
         (["drop", "gpt~2", "--parts", "nothing"], 3),
         (["retain", "--keep-last", "1", "-r", "nothing"], 3),
+        (["forget", "gpt", "--yes"], 5),
+        (["forget", "nothing", "--yes"], 3),
         (["commit", "out", "--tag", "v1"], 5),
         (["init", ".casckpt"], 5),
         (["init", "out"], 5),

@@ -127,9 +127,9 @@ def test_tables_are_the_same_whether_commits_or_marks_come_first(history: Any, a
     view = View(tables)
     known = dict(view.commits())
     assert set(known) == {one for number, (one, _) in enumerate(commits) if number not in lost}
-    for identity in known:
-        assert view.children(identity) == sorted(one for one, commit in known.items() if identity in commit.parents)
-        assert all(parent in known for parent in known[identity].parents)
+    for identity, found in known.items():
+        assert view.children(identity) == sorted(one for one, other in known.items() if identity in other.parents)
+        assert all(parent in known for parent in found.parents)
 
 
 def test_sealing_packs_no_forgotten_commit_and_the_next_file_says_that_it_is_forgotten() -> None:

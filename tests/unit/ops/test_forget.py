@@ -222,9 +222,10 @@ def unfinished(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_was_begun_is_ended_by_the_next_call(store: casckpt.Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch, pytest.raises(StoreFull):
+    with monkeypatch.context() as patch:
         unfinished(patch)
-        store.forget("gpt~1")
+        with pytest.raises(StoreFull):
+            store.forget("gpt~1")
     assert steps(store) == [5, 3, 2, 1, 0]
     report = store.forget()
     assert report.forgotten == () and report.purge.journal_files == 1
