@@ -76,7 +76,7 @@ def test_everything_that_looks_along_the_line_goes_on(store: casckpt.Store) -> N
     assert [row.commit.step for row in store.graph("gpt") if row.commit is not None] == [5, 3, 2, 1, 0]
     assert not any(row.row.missing for row in store.graph("gpt"))
     assert store.diff("gpt~1", "gpt").to_dict()["leaves"]
-    assert list(store.blame("gpt"))
+    assert list(store.blame("", "gpt"))
     assert store.compare("gpt", "gpt~1").to_dict()
     assert store.status().to_dict()
     store.fork_run("gpt@step=3", "other")
