@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from casckpt.ops.commit import CommitWords
     from casckpt.ops.comparison import Comparison
     from casckpt.ops.doctor import doctor
-    from casckpt.ops.forget_report import ForgetReport
     from casckpt.ops.gc_reports import GcPlan, GcReport
     from casckpt.ops.journal_reports import Operation, RefChange, UndoReport
+    from casckpt.ops.kept_policy import KeptPolicies
     from casckpt.ops.lazy import StoredState, StoredValue
-    from casckpt.ops.lifetime_reports import DropReport, RetainReport
+    from casckpt.ops.lifetime_reports import DropReport, ForgetReport, RetainReport
     from casckpt.ops.reports import (
         BlameLine,
         CheckoutReport,
@@ -62,9 +62,10 @@ if TYPE_CHECKING:
 __all__ = [
     "BlameLine", "Check", "CheckoutReport", "CommitInfo", "Comparison", "Diff", "DoctorReport", "DropReport",
     "ExportReport", "ForgetReport", "FsckReport", "GcPlan", "GcReport", "ImportReport", "ImportedCheckpoint",
-    "LeafSummary", "Opaque", "OpaqueWarning", "Operation", "PathInfo", "PendingCommit", "RefChange", "RetainReport",
-    "Retention", "RevisionWarning", "RunInfo", "Schema", "SchemaWarning", "Status", "Store", "StoreSettings",
-    "StoredState", "StoredValue", "UndoReport", "doctor", "init", "memory", "migration", "open", "register",
+    "KeptPolicies", "LeafSummary", "Opaque", "OpaqueWarning", "Operation", "PathInfo", "PendingCommit", "RefChange",
+    "RetainReport", "Retention", "RevisionWarning", "RunInfo", "Schema", "SchemaWarning", "Status", "Store",
+    "StoreSettings", "StoredState", "StoredValue", "UndoReport", "doctor", "init", "memory", "migration", "open",
+    "register",
 ]  # fmt: skip
 
 _Done = TypeVar("_Done")
@@ -368,9 +369,10 @@ _LATE = {
     "Comparison": "casckpt.ops.comparison",
     "DoctorReport": "casckpt.ops.checks",
     "DropReport": "casckpt.ops.lifetime_reports",
-    "ForgetReport": "casckpt.ops.forget_report",
+    "ForgetReport": "casckpt.ops.lifetime_reports",
     "GcPlan": "casckpt.ops.gc_reports",
     "GcReport": "casckpt.ops.gc_reports",
+    "KeptPolicies": "casckpt.ops.kept_policy",
     "Opaque": "casckpt.state.kinds.opaque",
     "Operation": "casckpt.ops.journal_reports",
     "RefChange": "casckpt.ops.journal_reports",

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypedDict
 
-from casckpt.errors import CommitForgotten, TooLarge, UsageError
+from casckpt.errors import TooLarge, UsageError
 from casckpt.format import limits
 from casckpt.format.canonical import decode, encode
 from casckpt.format.commit import Commit
 from casckpt.format.entry import Entry
-from casckpt.format.ids import CommitId, Kind, ObjectId, object_id, short_id
+from casckpt.format.ids import CommitId, Kind, ObjectId, object_id
 from casckpt.odb.coder import MEASURED_FROM, ChunkCoder, Compress, keeps_up
 from casckpt.odb.database import Database
 from casckpt.odb.pipeline import Coder
@@ -242,8 +242,10 @@ def _publish(
             raise TooLarge(object=excess[0], size=excess[1], limit=excess[2])
         data = commit.encode()
         identity = CommitId(object_id(Kind.COMMIT, data))
-        if identity in database.forgotten():
-            raise CommitForgotten(commit=short_id(identity))
+        while identity in database.forgotten():  # which is known no more, so this must be another one
+            commit = replace(commit, time_ns=commit.time_ns + 1)
+            data = commit.encode()
+            identity = CommitId(object_id(Kind.COMMIT, data))
         rule = settings.get("best") if options.best is None else list(parse_best(options.best))
         runs, before = settings_changed(database, {draft.run: {"best": rule}})
         settings = {**settings, "best": rule}

@@ -18,8 +18,8 @@ from casckpt.odb.fold import all_marks
 from casckpt.odb.renames import name_now
 from casckpt.odb.repository import Repository, writer_name
 from casckpt.ops.collect import WAIT_S
-from casckpt.ops.forget_report import ForgetReport, HeadMove
 from casckpt.ops.history import describe, refs_by_commit
+from casckpt.ops.lifetime_reports import ForgetReport, HeadMove
 from casckpt.ops.lookup import pinned
 from casckpt.ops.losses import protection
 from casckpt.ops.publishing import as_if, publish

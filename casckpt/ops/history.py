@@ -9,8 +9,6 @@ from itertools import islice
 from typing import Any
 
 from casckpt.errors import (
-    CommitDropped,
-    CommitThinned,
     UsageError,
 )
 from casckpt.format.commit import Commit
@@ -22,7 +20,6 @@ from casckpt.ops import lookup
 from casckpt.ops.resolve import not_found, walk
 from casckpt.ops.values import CommitInfo, RunInfo, Status
 from casckpt.plan.names import head_ref, run_of
-from casckpt.units import rfc3339
 
 
 def describe(
@@ -150,8 +147,9 @@ def require_tree(
         raise not_found(database, identity.hex(), "the store has no such commit")
     drop = database.drop(identity)
     if drop is not None and (drop.parts is None or not all(map(may_lack, drop.parts))):
-        facts = {"commit": identity.hex()[:12], "rule": drop.rule, "when": rfc3339(drop.time_ns)}
-        raise CommitDropped(**facts) if drop.parts is None else CommitThinned(parts=", ".join(drop.parts), **facts)
+        from casckpt.ops.remains import refusal  # reads the tree, which no log needs
+
+        raise refusal(database, identity, drop)
     return commit
 
 

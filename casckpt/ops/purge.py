@@ -27,8 +27,8 @@ from casckpt.odb.pack_writer import pack_name
 from casckpt.odb.repository import Repository, writer_name
 from casckpt.odb.seal import seal
 from casckpt.ops.collect import WAIT_S, Collector, Survey
-from casckpt.ops.forget_report import Purge
 from casckpt.ops.kept_policy import kept_policies
+from casckpt.ops.lifetime_reports import Purge
 from casckpt.ops.marks import Leaving, leaving, mark
 from casckpt.ops.publishing import publish
 from casckpt.ops.reach import Reach

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from casckpt.ops.value_reports import ValueDiff
 from casckpt.ops.values import CommitInfo
@@ -41,15 +41,32 @@ class LeafSummary:
         }
 
 
+class Lost(NamedTuple):
+    """By which rule a commit lost components, and when."""
+
+    rule: str
+    time_ns: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"rule": self.rule, "time": rfc3339(self.time_ns)}
+
+
 @dataclass(frozen=True, slots=True)
 class PathInfo(LeafSummary):
-    """A leaf of a committed state, or a container. `nbytes` of a container: of what its leaves lie in, each once."""
+    """A leaf of a committed state, or a container. `nbytes` of a container: of what its leaves lie in, each once.
+
+    Of a component that the commit has lost, the kind is `lost` and nothing else is known.
+    """
 
     leaves: int | None = None
     """How many leaves lie below a container; None for a leaf, which an empty container is too."""
 
+    lost: Lost | None = None
+    """By which rule and when a lost component went; None for what is there."""
+
     def to_dict(self) -> dict[str, Any]:
-        return {**LeafSummary.to_dict(self), "leaves": self.leaves}
+        lost = None if self.lost is None else self.lost.to_dict()
+        return {**LeafSummary.to_dict(self), "leaves": self.leaves, "lost": lost}
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +155,8 @@ class Diff:
     """What differs in the config, environment, code and data they were made with."""
     parts: tuple[str, ...] = ("metadata", "tree")
     """What was compared; the fields of the other part are empty."""
+    lost: tuple[str, ...] = ()
+    """Components that differ, and of which no more is known, as one of the commits has lost them."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -150,6 +169,7 @@ class Diff:
                 for name, pair in self.metrics.items()
             },
             "leaves": [leaf.to_dict() for leaf in self.leaves],
+            "lost": list(self.lost),
             "equal": self.equal,
             "bytes_equal": self.equal_bytes,
             "bytes_total": self.total_bytes,

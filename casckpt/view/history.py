@@ -17,6 +17,7 @@ from casckpt.view.text import Cell, Look, safe
 if TYPE_CHECKING:
     from casckpt.ops.journal_reports import RefChange
     from casckpt.ops.relatives import Relatives
+    from casckpt.ops.remains import Remains
     from casckpt.ops.reports import CheckoutReport, LeafSummary
     from casckpt.ops.storage import ComponentStorage, StorageInfo
 
@@ -201,11 +202,13 @@ def show_lines(
     *,
     relatives: Relatives | None = None,
     storage: StorageInfo | None = None,
+    remains: Remains | None = None,
 ) -> Iterator[str]:
     """One commit in full; its leaves, its metadata and its storage if they were asked for.
 
     Args:
         relatives: its parents and children, which are shown by their ids alone without.
+        remains: what it lost.
     """
     author = f" by {safe(commit.author)}" if commit.author else ""
     if commit.added is None:
@@ -226,6 +229,7 @@ def show_lines(
             ("schema", schema(commit)),
             ("size", size),
             ("health", Cell(", ".join(health(commit)), t.BAD)),
+            ("lost", "" if remains is None else lost_text(remains)),
             ("pinned", pin_end(commit, look) if commit.pinned else ""),
             *(("message" if not number else "", line) for number, line in enumerate(message_lines(commit))),
             *(("note" if not number else "", line) for number, line in enumerate(text_lines(commit.note or ""))),
@@ -240,6 +244,13 @@ def show_lines(
         total = sum(leaf.nbytes or 0 for leaf in leaves)
         yield look.paint(t.LABEL, f"tree     {t.plural(len(leaves), 'leaf', 'leaves')}, {format_bytes(total)}")
         yield from t.columns((leaf_cells(leaf) for leaf in leaves), look, indent="  ")
+
+
+def lost_text(remains: Remains) -> str:
+    """What a commit lost, by which rule and when, and until when that is promised to be taken back."""
+    what = "all of its state" if remains.lost is None else safe(", ".join(remains.lost))
+    until = "" if remains.until_ns is None else f"; undo until {rfc3339(remains.until_ns)}"
+    return f"{what}, by rule {safe(remains.rule)} at {rfc3339(remains.time_ns)}{until}"
 
 
 def _related(

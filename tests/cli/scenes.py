@@ -95,6 +95,22 @@ def dropped(folder: Path) -> None:
     append(repository, Entry("drop", drop.time_ns, drops=(drop,), by="test"))
 
 
+def thinned(folder: Path) -> None:
+    """Of a run of states and of a run of folders the first commits lost two components each."""
+    for name in ("weights", "optim", "logs"):
+        (folder / name).mkdir()
+        (folder / name / f"{name}.txt").write_text(f"{name}\n")
+    with casckpt.init(folder / STORE) as store:
+        for step in (1, 2):
+            more = {"optimizer": {"lr": 0.5}, "rng": {"seed": step}}
+            store.commit({**state(step), **more}, run="gpt", step=step)
+            store.commit_path(*(folder / name for name in ("weights", "optim", "logs")), run="files", step=step)
+            (folder / "logs" / "logs.txt").write_text("more\n")
+        store.drop("gpt@step=1", parts=["optimizer", "rng"])
+        store.drop("files@step=1", parts="optim")
+        store.drop("gpt@step=1", parts="optimizer")
+
+
 def ambiguous(folder: Path) -> None:
     """Two commits whose ids begin with the same four digits, tagged `one` and `two`."""
     history(folder)
@@ -184,6 +200,20 @@ def append(repository: Repository, entry: Entry, objects: list[tuple[ObjectId, K
 SCENES: dict[str, Callable[[Path], object]] = {
     scene.__name__: scene
     for scene in (
-        *(empty, history, big, damaged, lost, newer, dropped, ambiguous, hostile, checkpoints, schema, trainings),
+        *(
+            empty,
+            history,
+            big,
+            damaged,
+            lost,
+            newer,
+            dropped,
+            thinned,
+            ambiguous,
+            hostile,
+            checkpoints,
+            schema,
+            trainings,
+        ),
     )
 }

@@ -9,7 +9,6 @@ import pytest
 
 import casckpt
 from casckpt.errors import (
-    CommitForgotten,
     CommitNamed,
     ForgetUnfinished,
     LostFrames,
@@ -251,15 +250,16 @@ def test_a_damaged_journal_must_be_gone_over_first(store: casckpt.Store) -> None
     assert 4 in steps(store)
 
 
-def test_the_same_commit_is_not_taken_in_again(store: casckpt.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_state_committed_again_is_another_commit(
+    store: casckpt.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = 2_000_000_000_000_000_000
     monkeypatch.setattr(committing.time, "time_ns", lambda: clock)
     first = store.commit({"n": 1}, run="new")
     store.forget("new")
-    with pytest.raises(CommitForgotten, match=first.short):
-        store.commit({"n": 1}, run="new")
-    clock += 1
-    assert store.commit({"n": 1}, run="new").id != first.id
+    again = store.commit({"n": 1}, run="new")
+    assert again.id != first.id and again.time_ns == first.time_ns + 1
+    assert store.checkout("new") == {"n": 1}
 
 
 def test_a_fact_said_meanwhile_of_a_forgotten_commit_is_refused(
