@@ -342,7 +342,7 @@ class NotDurableYet(BusyError):
 
 class ForgetUnfinished(BusyError):
     code = "forget.unfinished"
-    what = "{count} commits are forgotten for good, but bytes of them are left"
+    what = "what was named is forgotten for good, but bytes of {count} commits are left"
     why = "{problem}"
     hint = "casckpt forget, without a name, goes on; so does casckpt gc"
 

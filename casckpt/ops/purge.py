@@ -38,6 +38,9 @@ from casckpt.plan.hints import commits_of
 from casckpt.plan.reclaim import PackRecords, reclaim
 from casckpt.plan.rewriting import batches
 
+ROUNDS = 5
+"""So often packs are written again, where commits that came meanwhile need something of those that were to go."""
+
 
 def purge(repository: Repository, *, wait_s: float = WAIT_S, progress: Progress | None = None) -> Purge:
     """Remove what may be left of forgotten commits; does nothing if that is done.
@@ -64,7 +67,7 @@ def purge(repository: Repository, *, wait_s: float = WAIT_S, progress: Progress 
     except BusyError as busy:
         raise ForgetUnfinished(count=len(pending), problem=f"{busy.summary}; {busy.reason}") from busy
     if packs.left:
-        problem = f"{', '.join(packs.left)} cannot be read as a whole; casckpt fsck --repair heals it"
+        problem = f"{', '.join(packs.left)} cannot be read as a whole; casckpt fsck --repair heals what it can"
         raise ForgetUnfinished(count=len(pending), problem=problem)
     _empty_trash(repository)
     repository.rebuild_index()
@@ -99,10 +102,10 @@ def _renew_journal(repository: Repository) -> tuple[list[int], int]:
 class _Packs(NamedTuple):
     """What became of packs; `left` are those that could not be written again."""
 
-    removed: int
-    written: int
-    freed: int
-    left: list[str]
+    removed: int = 0
+    written: int = 0
+    freed: int = 0
+    left: tuple[str, ...] = ()
 
 
 def _renew_packs(repository: Repository, wait_s: float, progress: Progress | None) -> _Packs:
@@ -114,17 +117,26 @@ def _renew_packs(repository: Repository, wait_s: float, progress: Progress | Non
         return one.final_ns <= now_ns
 
     collector = Collector(repository, kept_policies(database).grace_ns, wait_s)
-    survey = collector.survey(is_over=is_over)
-    wanted_hints = known_hints(database)
-    unwanted = tainted(database, survey, wanted_hints)
-    given = [one for one in candidates(database, survey.reclaim.uses, unwanted) if one.must]
-    done = rewrite(repository, survey.marks.needed, given, wanted_hints=wanted_hints, progress=progress)
-    collector.proven.update(pack.id for pack in done.made)
-    removed = collector.collect(collector.survey(is_over=is_over, unwanted=unwanted))
-    database.refresh()
-    left = [pack_name(one) for one in sorted(unwanted) if database.has_pack(one)]
-    freed = removed.nbytes - sum(pack.nbytes for pack in done.made)
-    return _Packs(len(removed.packs), len(done.made), freed, left)
+    total = _Packs()
+    for _ in range(ROUNDS):
+        survey = collector.survey(is_over=is_over)
+        wanted_hints = known_hints(database)
+        unwanted = tainted(database, survey, wanted_hints)
+        given = [one for one in candidates(database, survey.reclaim.uses, unwanted) if one.must]
+        done = rewrite(repository, survey.marks.needed, given, wanted_hints=wanted_hints, progress=progress)
+        collector.proven.update(pack.id for pack in done.made)
+        removed = collector.collect(collector.survey(is_over=is_over, unwanted=unwanted))
+        database.refresh()
+        total = _Packs(
+            total.removed + len(removed.packs),
+            total.written + len(done.made),
+            total.freed + removed.nbytes - sum(pack.nbytes for pack in done.made),
+            tuple(pack_name(one) for one in sorted(unwanted) if database.has_pack(one)),
+        )
+        damaged = {*done.damaged, *(pack_name(pack.id) for pack in survey.unreadable)}
+        if damaged.issuperset(total.left):
+            break
+    return total
 
 
 def preview(database: Database, view: Database) -> Purge:

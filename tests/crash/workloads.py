@@ -19,7 +19,6 @@ from tests.crash.promises import (
 )
 from tests.crash.recorder import Snapshot
 
-
 SECRET = "hunter2"
 """What the commits say that the workload `forget` forgets."""
 

@@ -14,6 +14,7 @@ from casckpt.errors import BusyError, ForgetUnfinished
 from casckpt.odb import journal, locks
 from casckpt.odb.journal import file_name
 from casckpt.odb.repository import Repository
+from casckpt.ops import purge as purging
 from casckpt.storage.local import LocalStorage
 
 SECRET = "hunter2-Xq7"
@@ -235,3 +236,24 @@ def test_while_somebody_commits_the_commits_are_forgotten_and_gc_removes_their_b
         assert holders(folder) == []
         assert_whole(store, states)
         repository.close()
+
+
+def test_a_commit_that_takes_over_something_meanwhile_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "ckpts"
+    letters = {"letters": np.frombuffer(b"abcdefgh" * 60_000, np.uint8)}
+    with casckpt.init(folder) as store, casckpt.open(folder) as other:
+        states = training(store)
+        store.commit({**letters, "key": SECRET}, run="oops", compress="off")
+        real = purging.rewrite
+
+        def late(*given: Any, **words: Any) -> Any:
+            done = real(*given, **words)
+            monkeypatch.undo()
+            other.commit(letters, run="late", compress="off")
+            return done
+
+        monkeypatch.setattr(purging, "rewrite", late)
+        store.forget("oops")
+        assert holders(folder) == []
+        assert np.array_equal(other.checkout("late")["letters"], letters["letters"])
+        assert_whole(store, states)
