@@ -194,6 +194,16 @@ def test_what_others_need_too_stays(tmp_path: Path) -> None:
         assert holders(tmp_path / "ckpts") == []
 
 
+def test_hints_of_packs_that_others_need_go_too(tmp_path: Path) -> None:
+    with casckpt.init(tmp_path / "ckpts") as store:
+        store.commit({"w": noise(1, 80_000)}, run="oops", metrics={SECRET: 1.0})
+        same = store.commit({"w": noise(1, 80_000)}, run="gpt", step=3)
+        assert same.added is not None and same.added < 1000
+        store.forget("oops")
+        assert holders(tmp_path / "ckpts") == []
+        assert np.array_equal(store.checkout("gpt")["w"], noise(1, 80_000))
+
+
 def test_trash_is_emptied(tmp_path: Path) -> None:
     with casckpt.init(tmp_path / "ckpts") as store:
         training(store)

@@ -198,6 +198,12 @@ def test_deltas_stay_with_their_bases_while_that_is_shorter(wanted: list[int], e
     assert copies(GROUP, wanted) == expected
 
 
+def test_alone_no_base_comes_along_that_is_not_wanted() -> None:
+    assert copies(GROUP, [2, 4], alone=True) == [Copy(2, True), Copy(4, True)]
+    assert copies(GROUP, [1, 4], alone=True) == [Copy(1), Copy(4, True)]
+    assert copies(GROUP, [1, 2, 4], alone=True) == [Copy(1), Copy(2), Copy(4)]
+
+
 def test_distances_to_bases_are_those_of_the_new_pack() -> None:
     fresh = moved(GROUP[4], 4, 7, {1: 5, 2: 6})
     assert (fresh.base_1, fresh.base_2) == (2, 1)
