@@ -300,8 +300,7 @@ class CommitProtected(ConflictError):
 
 
 class CommitNamed(CommitProtected):
-    code = "forget.held"
-    what = "{count} of these commits cannot be forgotten"
+    code, what = "forget.held", "{count} of these commits cannot be forgotten"
     hint = "forget the whole run, or say --force: tags and pins go along then, and a run's last moves to what is left"
 
 
@@ -341,10 +340,8 @@ class NotDurableYet(BusyError):
 
 
 class ForgetUnfinished(BusyError):
-    code = "forget.unfinished"
-    what = "what was named is forgotten for good, but bytes of {count} commits are left"
-    why = "{problem}"
-    hint = "casckpt forget, without a name, goes on; so does casckpt gc"
+    code, why, hint = "forget.unfinished", "{problem}", "casckpt forget without a name, or casckpt gc, goes on"
+    what = "{count} commits are forgotten for good, but bytes of them are left"
 
 
 class IntegrityError(CasckptError):
@@ -390,6 +387,13 @@ class DamagedFile(IntegrityError):
     code = "data.damaged-file"
     what = "{file} is damaged"
     why = "{problem}"
+
+
+class NotReadBack(IntegrityError):
+    code = "data.not-read-back"
+    what = "pack {pack} does not read back as it was written"
+    why = "{problem}; it was removed, and what it was to replace is untouched"
+    hint = "memory or disk fail: casckpt doctor looks at the machine, casckpt fsck --full at the store"
 
 
 class FormatError(CasckptError):

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from casckpt.ops.kept_policy import KeptPolicies
     from casckpt.ops.lazy import StoredState, StoredValue
     from casckpt.ops.lifetime_reports import DropReport, ForgetReport, RetainReport
+    from casckpt.ops.repack_reports import RepackReport
     from casckpt.ops.reports import (
         BlameLine,
         CheckoutReport,
@@ -63,9 +64,9 @@ __all__ = [
     "BlameLine", "Check", "CheckoutReport", "CommitInfo", "Comparison", "Diff", "DoctorReport", "DropReport",
     "ExportReport", "ForgetReport", "FsckReport", "GcPlan", "GcReport", "ImportReport", "ImportedCheckpoint",
     "KeptPolicies", "LeafSummary", "Opaque", "OpaqueWarning", "Operation", "PathInfo", "PendingCommit", "RefChange",
-    "RetainReport", "Retention", "RevisionWarning", "RunInfo", "Schema", "SchemaWarning", "Status", "Store",
-    "StoreSettings", "StoredState", "StoredValue", "UndoReport", "doctor", "init", "memory", "migration", "open",
-    "register",
+    "RepackReport", "RetainReport", "Retention", "RevisionWarning", "RunInfo", "Schema", "SchemaWarning", "Status",
+    "Store", "StoreSettings", "StoredState", "StoredValue", "UndoReport", "doctor", "init", "memory", "migration",
+    "open", "register",
 ]  # fmt: skip
 
 _Done = TypeVar("_Done")
@@ -354,7 +355,8 @@ def open(
     storage = LocalStorage(path, read_only=read_only)
     settings = store_settings(storage) if settings is None else settings
     threads = settings.threads if threads is None else threads
-    return Store(Repository(storage, threads=threads, run=settings.run), settings)
+    gate = settings.health_gate
+    return Store(Repository(storage, threads=threads, run=settings.run, health_gate=gate), settings)
 
 
 def memory() -> Store:
@@ -365,33 +367,27 @@ def memory() -> Store:
 
 
 _LATE = {
-    "Check": "casckpt.ops.checks",
-    "Comparison": "casckpt.ops.comparison",
-    "DoctorReport": "casckpt.ops.checks",
-    "DropReport": "casckpt.ops.lifetime_reports",
-    "ForgetReport": "casckpt.ops.lifetime_reports",
-    "GcPlan": "casckpt.ops.gc_reports",
-    "GcReport": "casckpt.ops.gc_reports",
-    "KeptPolicies": "casckpt.ops.kept_policy",
-    "Opaque": "casckpt.state.kinds.opaque",
-    "Operation": "casckpt.ops.journal_reports",
-    "RefChange": "casckpt.ops.journal_reports",
-    "RetainReport": "casckpt.ops.lifetime_reports",
-    "Retention": "casckpt.plan.policy",
-    "Schema": "casckpt.plan.schema",
-    "StoredState": "casckpt.ops.lazy",
-    "StoredValue": "casckpt.ops.lazy",
-    "UndoReport": "casckpt.ops.journal_reports",
-    "doctor": "casckpt.ops.doctor",
-    "migration": "casckpt.plan.schema",
-    "register": "casckpt.state.kinds.registry",
+    "casckpt.ops.checks": ("Check", "DoctorReport"),
+    "casckpt.ops.comparison": ("Comparison",),
+    "casckpt.ops.doctor": ("doctor",),
+    "casckpt.ops.gc_reports": ("GcPlan", "GcReport"),
+    "casckpt.ops.journal_reports": ("Operation", "RefChange", "UndoReport"),
+    "casckpt.ops.kept_policy": ("KeptPolicies",),
+    "casckpt.ops.lazy": ("StoredState", "StoredValue"),
+    "casckpt.ops.lifetime_reports": ("DropReport", "ForgetReport", "RetainReport"),
+    "casckpt.ops.repack_reports": ("RepackReport",),
+    "casckpt.plan.policy": ("Retention",),
+    "casckpt.plan.schema": ("Schema", "migration"),
+    "casckpt.state.kinds.opaque": ("Opaque",),
+    "casckpt.state.kinds.registry": ("register",),
 }
 """Where to find what only some programs use, and the values that only some operations return."""
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return getattr(import_module(_LATE.get(name, "casckpt.ops.reports")), name)
+        module = next((module for module, names in _LATE.items() if name in names), "casckpt.ops.reports")
+        return getattr(import_module(module), name)
     raise AttributeError(f"module 'casckpt.store' has no attribute {name!r}")
 
 

@@ -34,7 +34,7 @@ class PackWriter:
     Records are numbered in the order they are added. `offset` is where the next payload goes before alignment.
 
     Args:
-        deltas: whether records may have bases.
+        deltas: whether records may have bases, which the header must say.
     """
 
     def __init__(self, storage: Storage, *, deltas: bool = False) -> None:

@@ -15,7 +15,8 @@ from casckpt.format.entry import PackRef
 from casckpt.format.ids import Kind, ObjectId, checksum, object_id
 from casckpt.format.pack_columns import Ids, prefixes
 from casckpt.odb.database import Database
-from casckpt.odb.pack_writer import PackWriter, pack_name
+from casckpt.odb.pack_writer import pack_name
+from casckpt.odb.rewriting import Rewriting
 from casckpt.plan.rewriting import Candidate, Copy, copies, moved
 from casckpt.storage.base import read_exact
 
@@ -61,11 +62,11 @@ def _among(records: Iterable[p.Record], needed: Ids) -> list[int]:
 
 
 class Copier:
-    """Fills one new pack. Not thread-safe."""
+    """Fills new packs. Not thread-safe."""
 
-    def __init__(self, database: Database, writer: PackWriter) -> None:
+    def __init__(self, database: Database, output: Rewriting) -> None:
         self._database = database
-        self._writer = writer
+        self._output = output
         self._encoder = Encoder()
         self._written: set[ObjectId] = set()
 
@@ -80,16 +81,24 @@ class Copier:
         for number, decoded in source.copies:
             record = records[number]
             if record.offset != end + p.pad(end, p.BLOCK if record.stored >= p.ALIGNED_FROM else p.UNIT):
-                self._writer.end_leaf()  # the end of an extent may lie between, and that is the end of a leaf
+                self._end_leaf(numbers)  # the end of an extent may lie between, and that is the end of a leaf
             end = record.offset + record.stored
             # A delta finds its bases by their distance, so these come along even if another pack gave the same.
             if record.id not in self._written or record.base_1 or number in bases:
-                fresh, stored = self._alone(source, record) if decoded else self._as_it_is(source, record)
-                numbers[number] = len(self._writer.records)
-                self._writer.add(moved(fresh, number, numbers[number], numbers), stored)
+                is_cut_off = any(number - base not in numbers for base in (record.base_1, record.base_2) if base)
+                alone = decoded or is_cut_off
+                fresh, stored = self._alone(source, record) if alone else self._as_it_is(source, record)
+                numbers[number] = self._output.records
+                self._output.add(moved(fresh, number, numbers[number], numbers), stored)
                 self._written.add(record.id)
             yield record.stored
-        self._writer.end_leaf()
+        self._end_leaf(numbers)
+
+    def _end_leaf(self, numbers: dict[int, int]) -> None:
+        """Say that the pack may end here; if it does, what is in it can be a base no more."""
+        self._output.end_leaf()
+        if not self._output.records:
+            numbers.clear()
 
     def _as_it_is(self, source: Source, record: p.Record) -> tuple[p.Record, _Data]:
         """A record and its stored bytes; encoded anew from another copy if these are damaged."""

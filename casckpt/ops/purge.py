@@ -125,7 +125,7 @@ def _renew_packs(repository: Repository, wait_s: float, progress: Progress | Non
         given = [one for one in candidates(database, survey.reclaim.uses, unwanted) if one.must]
         done = rewrite(repository, survey.marks.needed, given, wanted_hints=wanted_hints, progress=progress)
         collector.proven.update(pack.id for pack in done.made)
-        removed = collector.collect(collector.survey(is_over=is_over, unwanted=unwanted))
+        removed = collector.collect(collector.survey(is_over=is_over))
         database.refresh()
         total = _Packs(
             total.removed + len(removed.packs),
@@ -146,7 +146,7 @@ def preview(database: Database, view: Database) -> Purge:
     records, unreadable = dict[PackId, PackRecords](), list[PackRef]()
     for pack in sorted(database.pack_set()):
         try:
-            records[pack.id] = PackRecords.of(pack, database.packs.columns(pack))
+            records[pack.id] = PackRecords.of(pack, *database.packs.columns(pack))
         except (CasckptError, FileNotFoundError):
             unreadable.append(pack)
     survey = Survey(marks, records, reclaim(list(records.values()), marks.needed), tuple(unreadable))

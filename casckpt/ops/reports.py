@@ -244,6 +244,10 @@ class ImportedCheckpoint:
     """The run has it already."""
     opaque: tuple[str, ...] = ()
     """Files of a folder that hold pickled objects, and are in its state as bytes."""
+    nonfinite: int = 0
+    """How many leaves of its state hold NaN or infinities; 0 if it was skipped."""
+    nonfinite_paths: tuple[str, ...] = ()
+    """The first eight of them."""
     problem: str | None = None
     """Why it was not imported, None if nothing is wrong."""
     code: str | None = None
@@ -261,6 +265,8 @@ class ImportedCheckpoint:
             "bytes_added": self.added,
             "skipped": self.skipped,
             "opaque": list(self.opaque),
+            "nonfinite": self.nonfinite,
+            "nonfinite_paths": list(self.nonfinite_paths),
             "problem": self.problem,
             "code": self.code,
         }
@@ -329,6 +335,10 @@ class FsckReport:
     nbytes: int
     """Stored bytes that were read and compared with their ids."""
     findings: tuple[Finding, ...] = field(default=())
+    marked: tuple[str, ...] = ()
+    """Commits that a repair marked as damaged: neither `best` nor `recovery` moves to them any more."""
+    cleared: tuple[str, ...] = ()
+    """Commits from which it took that mark, since they are whole again."""
 
     @property
     def ok(self) -> bool:
@@ -343,4 +353,6 @@ class FsckReport:
             "commits": self.commits,
             "bytes_read": self.nbytes,
             "findings": [finding.to_dict() for finding in self.findings],
+            "marked": list(self.marked),
+            "cleared": list(self.cleared),
         }

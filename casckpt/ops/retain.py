@@ -9,14 +9,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from casckpt.errors import InvalidRetention, RevisionNotFound
+from casckpt.errors import InvalidRetention
 from casckpt.format.entry import Entry
 from casckpt.format.ids import CommitId
+from casckpt.format.marks import DAMAGED, NONFINITE
 from casckpt.odb.database import Database
 from casckpt.odb.repository import Repository, writer_name
 from casckpt.ops.kept_policy import kept_policies
 from casckpt.ops.lifetime_reports import Fate, RetainReport
-from casckpt.ops.lookup import close_names, did_you_mean, pinned
+from casckpt.ops.lookup import marked, no_such_run, pinned
 from casckpt.ops.losses import Components, Loss, Records, held, records_of
 from casckpt.ops.publishing import publish
 from casckpt.ops.values import Progress, counted
@@ -127,8 +128,7 @@ def _decided(database: Database, layers: Sequence[Retention], run: str | None, p
     components = Components(database) if any(layer.thins() for layer in layers) else None
     facts = list(_facts(database, run, components, progress))
     if run is not None and not facts and database.ref(f"runs/{run}/last") is None:
-        close = close_names(run, {head[0] for head in map(run_of, database.refs("runs/")) if head is not None})
-        raise RevisionNotFound(text=run, problem=did_you_mean(close) or "there is no such run")
+        raise no_such_run(database, run)
     best = {name: database.run_settings(name).get("best") for name in {one.run for one in facts}}
     own = {name: (rule[0], rule[1]) for name, rule in best.items() if type(rule) is list and len(rule) == 2}
     return _Decided(decide(facts, layers, time.time_ns(), best=own), facts, place)
@@ -147,6 +147,8 @@ def _facts(
         else:
             heads.setdefault(identity, set()).add(head[1])
     pins = pinned(database)
+    damaged = marked(database, DAMAGED)
+    nonfinite = marked(database, NONFINITE) if database.health_gate else {}
     drops = database.drops()
     advance = counted(progress, sum(count for count, _ in database.totals().values()))
     for identity, commit in database.commits():
@@ -165,6 +167,8 @@ def _facts(
             metrics=commit.metrics,
             heads=tuple(head for head in HEADS if head in heads.get(identity, ())),
             tags=tuple(tags.get(identity, ())),
+            damaged=identity in damaged,
+            nonfinite=identity in nonfinite,
             pinned_until=(pins[identity] or FOREVER) if identity in pins else None,
             dropped_ns=drop.time_ns if drop is not None and drop.parts is None else None,
             components=() if components is None else components.left(identity, commit),

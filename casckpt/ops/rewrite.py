@@ -7,24 +7,23 @@ Each batch is a step of its own: whatever ends the work leaves the packs that ar
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from casckpt.errors import CasckptError
-from casckpt.format.entry import Entry, PackRef
+from casckpt.format.entry import PackRef
 from casckpt.format.ids import PackId
 from casckpt.format.pack_columns import Ids
 from casckpt.odb import tables as t
 from casckpt.odb.database import Database
-from casckpt.odb.pack_writer import PackWriter, pack_name
-from casckpt.odb.repository import Repository, writer_name
+from casckpt.odb.pack_writer import pack_name
+from casckpt.odb.repository import Repository
+from casckpt.odb.rewriting import Rewriting
 from casckpt.ops.copying import DAMAGE, Copier, Source
 from casckpt.ops.values import Progress, counted
 from casckpt.plan.hints import merged
-from casckpt.plan.reclaim import PackUse
+from casckpt.plan.reclaim import GENERATION, REPACKED, PackUse, count_of
 from casckpt.plan.rewriting import Batch, Candidate, batches
 
 WantedHints = Callable[[Mapping[str, Any]], bool]
@@ -81,17 +80,17 @@ def rewrite(
         limit_bytes: the most stored bytes to write; what must be written does not count.
         limit_s: seconds after which no further pack is begun.
         wanted_hints: whether what a pack says of a commit that wrote it is kept.
-        progress: called with the stored bytes that were written and read back, and all of them twice.
+        progress: called with the stored bytes written, and in all.
 
     Raises:
         StorageError: the disk failed or is full; the batches before it are done.
-        DamagedObject: what was just written cannot be read back; it was removed again.
+        NotReadBack: memory or disk changed what was written; the batches before it are done.
 
     Cost: reads what is needed once, writes it, and reads it back. Memory: the records of a batch and a few chunks.
     """
     chosen = batches(candidates, limit_bytes=limit_bytes)
     deadline = float("inf") if limit_s is None else time.monotonic() + limit_s
-    work = _Work(needed, deadline, wanted_hints, counted(progress, 2 * sum(batch.needed for batch in chosen)))
+    work = _Work(needed, deadline, wanted_hints, counted(progress, sum(batch.needed for batch in chosen)))
     for batch in chosen:
         if work.is_late():
             break
@@ -120,22 +119,30 @@ def candidates(database: Database, uses: Iterable[PackUse], must: Collection[Pac
 def _write(repository: Repository, batch: Batch, work: _Work) -> None:
     """Write one batch, as far as the time allows, and make it part of the store."""
     database = repository.database
-    with repository.session() as session:
-        # The session holds the commit lock: no pack that is there now goes before the new one is published.
-        sources = list(_sources(database, batch, work))
-        writer = PackWriter(database.storage, deltas=any(source.has_deltas for source in sources))
-        try:
-            done = _copy(database, sources, writer, work)
-        except BaseException:
-            writer.abandon()
-            raise
-        if not writer.records:
-            writer.abandon()
-            return
-        pack = writer.finish(merged((source.contents.hints for source in done), work.wanted_hints))
-        _read_back(database, pack, work)
-        session.publish(lambda: (Entry("repack", time.time_ns(), packs=(pack,), by=writer_name()), []))
-    work.made.append(pack)
+    sources = list(_sources(database, batch, work))
+    deltas = any(source.has_deltas for source in sources)
+    done: list[Source] = []
+    with Rewriting(repository, "repack", {}, deltas=deltas) as output:
+        output.begin()
+        copier = Copier(database, output)
+        for source in sources:
+            if done and work.is_late():
+                break
+            if not database.has_pack(source.pack.id):  # it went while nobody held the lock
+                continue
+            done.append(source)
+            # A full pack may be listed at any time: it must say what it replaces.
+            output.hints = _hints(done, work.wanted_hints)
+            try:
+                for stored in copier.copy(source):
+                    work.advance(stored)
+            except DAMAGE:
+                # The pack stays for a repair, and what was written of it are copies.
+                work.damaged.append(pack_name(source.pack.id))
+                done.pop()
+        output.hints = _hints(done, work.wanted_hints)
+        output.publish()
+    work.made += output.packs
     work.done += [source.pack for source in done]
 
 
@@ -148,35 +155,11 @@ def _sources(database: Database, batch: Batch, work: _Work) -> Iterator[Source]:
                 work.damaged.append(pack_name(candidate.pack.id))
 
 
-def _copy(database: Database, sources: Iterable[Source], writer: PackWriter, work: _Work) -> list[Source]:
-    """The packs of which all that is wanted was written."""
-    done: list[Source] = []
-    copier = Copier(database, writer)
-    for source in sources:
-        if done and work.is_late():
-            break
-        try:
-            for stored in copier.copy(source):
-                work.advance(stored)
-        except DAMAGE:
-            # The pack stays for a repair, and what was written of it are copies.
-            work.damaged.append(pack_name(source.pack.id))
-        else:
-            done.append(source)
-    return done
-
-
-def _read_back(database: Database, pack: PackRef, work: _Work) -> None:
-    """Compare every object of a new pack with its id, out of the finished file."""
-    name = pack_name(pack.id)
-    database.packs.forget(name)  # equal packs have equal names: a damaged one may have been open under it
-    try:
-        for record in database.packs.contents(pack.id).records:
-            database.packs.read_record(name, record)
-            work.advance(record.stored)
-    except BaseException:
-        database.packs.forget(name)
-        if not database.has_pack(pack.id):
-            with contextlib.suppress(CasckptError, FileNotFoundError):
-                database.storage.unlink(name)
-        raise
+def _hints(sources: Sequence[Source], wanted: WantedHints) -> dict[str, Any]:
+    """What the packs say that replace these: they are of a later generation, so that these go by the collection."""
+    before = [source.contents.hints for source in sources]
+    generation = 1 + max((count_of(hints.get(GENERATION)) for hints in before), default=0)
+    found = {**merged(before, wanted), GENERATION: generation}
+    # Deltas that went along were not packed better than before.
+    repacked = min((count_of(hints.get(REPACKED)) for hints in before), default=0)
+    return found | ({REPACKED: repacked} if repacked else {})

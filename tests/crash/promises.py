@@ -319,8 +319,8 @@ def look(repository: Repository) -> Moment:
     for identity, key, value in all_marks(database.tables):
         if key == FORGOTTEN:
             assert identity not in steps, "a forgotten commit is there"
-            continue
-        facts[f"{key} {steps[identity]}"] = value if key == "note" else value["until"] or "for good"
+        elif key in ("note", "pin"):  # others follow from what a commit holds, and ride in its frame
+            facts[f"{key} {steps[identity]}"] = value if key == "note" else value["until"] or "for good"
     layer = store_layer(repository.storage)
     assert not layer.problems, layer.problems
     facts |= {f"setting {key}": value for key, value in layer.values.items()}
