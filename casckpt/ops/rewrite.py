@@ -20,7 +20,9 @@ from casckpt.odb.database import Database
 from casckpt.odb.pack_writer import pack_name
 from casckpt.odb.repository import Repository
 from casckpt.odb.rewriting import Rewriting
+from casckpt.ops.collect import Collector
 from casckpt.ops.copying import DAMAGE, Copier, Source
+from casckpt.ops.marks import Leaving
 from casckpt.ops.values import Progress, counted
 from casckpt.plan.hints import merged
 from casckpt.plan.reclaim import GENERATION, REPACKED, PackUse, count_of
@@ -104,6 +106,36 @@ def rewrite(
     )
 
 
+def tidy(
+    collector: Collector,
+    is_over: Callable[[Leaving], bool],
+    *,
+    limit_bytes: int | None = None,
+    limit_s: float | None = None,
+    progress: Progress | None = None,
+) -> Rewritten:
+    """Rewrite what is worth it by a survey of the store, and remove what that replaces.
+
+    Args:
+        collector: removes it.
+        is_over: whether the grace of a dropped commit is over.
+        limit_bytes, limit_s, progress: as of `rewrite`.
+
+    Raises:
+        BusyError: another collector is at it, or a commit did not end in time; what was written stays for a later one.
+        UnreadableCommit, LostFrames: nobody knows what is needed; nothing was written.
+        StorageError, NotReadBack: as `rewrite`.
+    """
+    survey = collector.survey(is_over=is_over)
+    repository = collector.repository
+    given = candidates(repository.database, survey.reclaim.uses)
+    done = rewrite(repository, survey.marks.needed, given, limit_bytes=limit_bytes, limit_s=limit_s, progress=progress)
+    if done.made:
+        collector.proven |= {pack.id for pack in done.made}
+        collector.collect(collector.survey(is_over=is_over))
+    return done
+
+
 def candidates(database: Database, uses: Iterable[PackUse], must: Collection[PackId] = ()) -> list[Candidate]:
     """The packs that stay as candidates, the first that came to this store first.
 
@@ -122,7 +154,8 @@ def _write(repository: Repository, batch: Batch, work: _Work) -> None:
     sources = list(_sources(database, batch, work))
     deltas = any(source.has_deltas for source in sources)
     done: list[Source] = []
-    with Rewriting(repository, "repack", {}, deltas=deltas) as output:
+    # A batch of one large pack may fill more than one.
+    with Rewriting(repository, "repack", _hints(sources, work.wanted_hints), deltas=deltas) as output:
         output.begin()
         copier = Copier(database, output)
         for source in sources:
@@ -130,17 +163,16 @@ def _write(repository: Repository, batch: Batch, work: _Work) -> None:
                 break
             if not database.has_pack(source.pack.id):  # it went while nobody held the lock
                 continue
-            done.append(source)
-            # A full pack may be listed at any time: it must say what it replaces.
-            output.hints = _hints(done, work.wanted_hints)
             try:
                 for stored in copier.copy(source):
                     work.advance(stored)
             except DAMAGE:
                 # The pack stays for a repair, and what was written of it are copies.
                 work.damaged.append(pack_name(source.pack.id))
-                done.pop()
-        output.hints = _hints(done, work.wanted_hints)
+            else:
+                done.append(source)
+        if len(done) < len(sources):
+            output.hints = _hints(done, work.wanted_hints)
         output.publish()
     work.made += output.packs
     work.done += [source.pack for source in done]

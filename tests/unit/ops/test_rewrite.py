@@ -20,7 +20,7 @@ from casckpt.odb.pack_reader import PackReader
 from casckpt.odb.pack_writer import PackWriter, pack_name
 from casckpt.ops import rewrite as rewriting
 from casckpt.ops.collect import Collector
-from casckpt.ops.rewrite import Rewritten, candidates, rewrite
+from casckpt.ops.rewrite import Rewritten, candidates, rewrite, tidy
 from casckpt.plan.hints import commits_of
 from casckpt.plan.rewriting import MERGE_FROM, Candidate
 from casckpt.storage.base import read_exact
@@ -100,6 +100,18 @@ def test_small_packs_become_one_and_every_commit_stays_exact(store: casckpt.Stor
         assert np.array_equal(store.checkout(f"gpt@step={step}")["w"], noise(step, 40_000))
     assert store.fsck("full").ok
     assert care.rewrite() == Rewritten((), 0, 0, (), is_complete=True)
+
+
+def test_tidying_removes_what_it_replaced_and_is_done_then(store: casckpt.Store) -> None:
+    many_small(store)
+    mostly_dead(store)
+    before = sum(pack.nbytes for pack in packs(store))
+    collector = Collector(store._repository, lambda run: 0)
+    done = tidy(collector, lambda one: True, limit_bytes=1 << 30)
+    assert done.sources == MERGE_FROM + 2 and done.is_complete  # the second commit has a small pack too
+    assert sum(pack.nbytes for pack in packs(store)) < before - (6 << 20)
+    assert tidy(collector, lambda one: True).sources == 0
+    assert store.fsck("full").ok
 
 
 def test_stored_bytes_go_along_as_they_are(store: casckpt.Store) -> None:
