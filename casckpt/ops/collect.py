@@ -182,6 +182,10 @@ class Collector:
         # First what needs no frame: on a full disk it makes room for one.
         repository.remove_abandoned()
         names = unlisted(database)
+        if names:
+            # A collector may have been killed before the frame that took them out was durable: a power loss would
+            # bring back what it said of them, and not the files.
+            database.journal.make_durable(database.tail.position)
         nbytes = sum(repository.storage.size(name) or 0 for name in names)
         aside += [(None, put_aside(repository.storage, name)) for name in names]
         database.packs.let_go(names)

@@ -26,7 +26,7 @@ from casckpt.format.pack_columns import Ids, prefixes
 from casckpt.odb.database import Database
 from casckpt.ops.losses import held
 from casckpt.ops.reach import Reach
-from casckpt.plan.reclaim import PackRecords
+from casckpt.plan.reclaim import MOST, PackRecords
 
 PACKED, THOROUGH = 1, 2
 """How well a pack was repacked: as is usual, or for archives."""
@@ -184,7 +184,7 @@ class Stock:
             has_chunks = has_chunks or self._holds_chunks(pack, np.unique(pack.ids[is_own]))
         if not has_chunks:
             return None
-        generation = 1 + max(pack.generation for pack in taken)
+        generation = min(1 + max(pack.generation for pack in taken), MOST)
         everything = joined(needed)
         done = joined(pack.ids for pack in self._records if pack.generation >= generation)
         return Window(

@@ -28,6 +28,8 @@ STAYS = (1 << 32) - 1
 """Rank of commits that keep their state."""
 GENERATION, REPACKED = "generation", "repack"
 """Fields of the hints of packs."""
+MOST = (1 << 32) - 1
+"""The highest generation; a higher number counts as none."""
 _Ranks = npt.NDArray[np.uint32]
 
 
@@ -305,4 +307,4 @@ def freed(found: Reached, stored: Numbers, count: int) -> list[Freed]:
 
 def count_of(value: Any) -> int:
     """A hint that is a small number; 0 for anything else."""
-    return value if type(value) is int and 0 <= value < 1 << 32 else 0
+    return value if type(value) is int and 0 <= value <= MOST else 0

@@ -19,7 +19,7 @@ from casckpt.storage.memory import MemoryStorage
 from casckpt.store import Store
 from tests.crash import faults
 from tests.crash.faults import Action, FaultyStorage, Killed, Plan, at, never, since
-from tests.crash.faultsweeps import KILLS, calls_of, cases, check_error, fault_sweep, run_to_fault
+from tests.crash.faultsweeps import calls_of, cases, check_error, fault_sweep, run_to_fault
 from tests.crash.folders import ram_folder, write_tree
 from tests.crash.promises import check_store, look, settled_world, state_of
 from tests.crash.workloads import WORKLOADS
@@ -40,18 +40,24 @@ def test_a_fault_at_any_call_keeps_every_promise(name: str, action: Action) -> N
     assert count >= 10
 
 
-@pytest.mark.parametrize(("name", "action"), cases(["forget"], KILLS))
-def test_a_kill_at_any_call_of_a_forget_keeps_every_promise(name: str, action: Action) -> None:
-    count, found = fault_sweep(WORKLOADS[name], action)
-    assert found == []
-    assert count >= 20
-
-
 @pytest.mark.parametrize(("name", "action"), cases(["threads 2"], THREADED) + cases(["threads 4"], ("eio",)))
 def test_a_fault_at_any_call_of_several_threads_keeps_every_promise(name: str, action: Action) -> None:
     count, found = fault_sweep(WORKLOADS[name], action)
     assert found == []
     assert count >= 50
+
+
+@pytest.mark.parametrize("action", ["kill", "eio", "enospc"])
+def test_a_fault_at_any_call_of_a_collection_keeps_every_promise(action: Action) -> None:
+    count, found = fault_sweep(WORKLOADS["gc"], action)
+    assert found == []
+    assert count >= 40
+
+
+def test_a_full_disk_from_any_call_of_a_collection_on_keeps_every_promise() -> None:
+    count, found = fault_sweep(WORKLOADS["gc"], "enospc", since)
+    assert found == []
+    assert count >= 40
 
 
 @pytest.mark.parametrize("action", ["enospc"])

@@ -19,7 +19,7 @@ from casckpt.odb.pack_writer import pack_name
 from casckpt.odb.repository import Repository
 from casckpt.ops.collect import Collector
 from casckpt.ops.load import Loader
-from casckpt.ops.repack import SPARE_BYTES
+from casckpt.ops.repack import SPARE_BYTES, repack
 from casckpt.storage.base import Space, Storage
 from casckpt.storage.memory import MemoryStorage
 from casckpt.store import Store
@@ -184,6 +184,16 @@ def test_a_lone_commit_waits_for_others(storage: MemoryStorage) -> None:
     states = committed(store, training(2))
     report = store.repack()
     assert (report.windows, report.written, dict(report.left)) == ((), 0, {"few": 1})
+    check(store, states)
+
+
+def test_who_repacks_unasked_may_wait_for_more_commits(storage: MemoryStorage) -> None:
+    store = opened(storage)
+    line = training(6)
+    states = committed(store, (next(line) for _ in range(5)))
+    assert dict(repack(store._repository, fewest=5).left) == {"few": 4}
+    states |= committed(store, line)
+    assert repack(store._repository, fewest=5).windows[0].commits == 5
     check(store, states)
 
 
