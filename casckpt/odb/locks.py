@@ -3,7 +3,8 @@
 gc       exclusive for the one collector of a store
 repack   exclusive for the one repack of a store
 gate     turnstile: a committer passes through it shared; a collector holds it exclusively for at most 2 s
-commit   shared by committers from their first look-up to their frame, and by checks; exclusive for a collector's re-mark
+commit   shared by committers from their first look-up to their frame, and by checks; exclusive for a collector's
+         re-mark
 journal  exclusive while parents and refs are settled and the frame is appended: milliseconds
 index    exclusive while the index is changed or rebuilt
 """
