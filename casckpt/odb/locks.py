@@ -2,7 +2,7 @@
 
 gc       exclusive for the one collector of a store
 gate     turnstile: a committer passes through it shared; a collector holds it exclusively for at most 2 s
-commit   shared by committers from their first look-up to their frame, and by checks; exclusive for a collector's re-mark
+commit   shared by committers from first look-up to frame, and by checks; exclusive for a collector's re-mark
 journal  exclusive while parents and refs are settled and the frame is appended: milliseconds
 index    exclusive while the index is changed or rebuilt
 """

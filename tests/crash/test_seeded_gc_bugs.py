@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -51,9 +51,7 @@ def power(name: str) -> Callable[[], list[str]]:
 # --- scenes -----------------------------------------------------------------------------------------------------------
 
 
-def between(
-    patch: Patch, owner: Any, name: str, happens: Callable[[], object], *, after: bool = False
-) -> None:
+def between(patch: Patch, owner: Any, name: str, happens: Callable[[], object], *, after: bool = False) -> None:
     """Let something happen before, or after, the first call of a function."""
     inner = getattr(owner, name)
     left = [happens]

@@ -104,7 +104,15 @@ WORKLOADS = {
         packs_at_once=1,
     ),
     "gc seal": Workload(
-        (drop(201), undo(facts=(("drop 201", None),)), drop(201), collect(201), drop(3), commit(AGAIN + 201), collect()),
+        (
+            drop(201),
+            undo(facts=(("drop 201", None),)),
+            drop(201),
+            collect(201),
+            drop(3),
+            commit(AGAIN + 201),
+            collect(),
+        ),
         (commit(3), commit(200), commit(201), commit(4)),
         seal_frames=4,
     ),

@@ -9,7 +9,6 @@ A long run, of 5 000 commits and 200 kills with the given numbers:
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import selectors
@@ -60,7 +59,7 @@ class Crowd:
         self._path, self._each, self._rng = path, -(-commits // COMMITTERS), rng
         self._selector = selectors.DefaultSelector()
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self._errors = open(path.parent / "errors", "w+b")
+        self._errors = path.parent / "errors"
 
     def work(self, kills: set[int]) -> None:
         """Let all commits be made; when as many are as a number in `kills` says, somebody is killed."""
@@ -77,18 +76,14 @@ class Crowd:
                 process.kill()
                 process.communicate()
             self._selector.close()
-            self._errors.close()
 
     def _start(self, name: str) -> None:
         role, *rest = name.split()
         seed = self._rng.randrange(1 << 30)
         words = [rest[0], self._done(int(rest[0])), self._each] if rest else [seed]
-        self._running[name] = subprocess.Popen(
-            [sys.executable, "-m", "tests.integration.gc_worker", role, str(self._path), *map(str, words)],
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            cwd=ROOT,
-        )
+        command = [sys.executable, "-m", "tests.integration.gc_worker", role, str(self._path), *map(str, words)]
+        with open(self._errors, "ab") as errors:
+            self._running[name] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, cwd=ROOT)
         self._selector.register(self._running[name].stdout, selectors.EVENT_READ, name)  # type: ignore[arg-type]
 
     def _done(self, worker: int) -> int:
@@ -113,19 +108,18 @@ class Crowd:
                 self._running[victim].kill()
                 self.killed[victim.split()[0]] += 1
         elif role == "collect":
-            self.collected.update(dict(zip(("packs", "bytes", "orphans", "rescued"), map(int, line.split()))))
+            names = ("packs", "bytes", "orphans", "rescued")
+            self.collected.update(dict(zip(names, map(int, line.split()), strict=True)))
             self.collected["runs that removed packs"] += not line.startswith(b"0 ")
 
     def _end(self, name: str) -> None:
         process = self._running.pop(name)
         self._selector.unregister(process.stdout)  # type: ignore[arg-type]
         process.communicate()
-        self._errors.seek(0)
-        assert process.returncode in (0, -signal.SIGKILL), f"{name}: {self._errors.read().decode()[-3000:]}"
-        role, *rest = name.split()
-        if process.returncode or not rest:
-            if not rest or self._done(int(rest[0])) < self._each:
-                self._start(name)
+        assert process.returncode in (0, -signal.SIGKILL), f"{name}: {self._errors.read_text()[-3000:]}"
+        worker = name.partition(" ")[2]
+        if not worker or self._done(int(worker)) < self._each:
+            self._start(name)
 
 
 def test_nothing_acknowledged_is_lost_while_others_collect_and_die(path: Path) -> None:

@@ -30,9 +30,7 @@ def test_a_lock_file_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
     assert (tmp_path / "lock.mdb").read_bytes() == b"in use"
 
 
-def test_no_part_of_a_lock_file_is_left_where_there_is_no_room(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_part_of_a_lock_file_is_left_where_there_is_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "write", lambda descriptor, data: 4096)
     with pytest.raises(OSError, match="No space left"):
         allot_lock_file(str(tmp_path))
