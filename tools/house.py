@@ -76,12 +76,19 @@ NUMPY_AT_TOP = {
     "casckpt.format.words": "loaded only to code numbers",
     "casckpt.odb.pipeline": "loaded only to commit",
     "casckpt.ops.collect": "loaded only to free space",
+    "casckpt.ops.du": "loaded only to tell where space is",
+    "casckpt.ops.du_look": "loaded only to tell where space is",
+    "casckpt.ops.du_rows": "loaded only to tell where space is",
+    "casckpt.ops.copying": "loaded only to write packs again",
     "casckpt.ops.h5": "loaded only for HDF5 files",
     "casckpt.ops.marks": "loaded only to free space and to tell where it is",
     "casckpt.ops.measures": "loaded only to measure numbers",
     "casckpt.ops.reach": "loaded only to free space and to tell where it is",
     "casckpt.plan.id_sets": "loaded only to free space and to tell where it is",
+    "casckpt.ops.window_packing": "loaded only to free space",
+    "casckpt.ops.windows": "loaded only to free space",
     "casckpt.plan.reclaim": "loaded only to free space and to tell where it is",
+    "casckpt.plan.usage": "loaded only to tell where space is",
 }
 """Modules that are themselves loaded late and may import numpy at module level; all others do so inside functions."""
 

@@ -308,3 +308,13 @@ def record_bytes(header: bytes, footer: bytes, identity: PackId) -> memoryview:
     if magic != FOOTER_MAGIC or zero or _FOOTER.size + count * RECORD_BYTES + tail != len(footer):
         raise IntegrityError(object=what, problem="its length does not fit its counts")
     return memoryview(footer)[_FOOTER.size : len(footer) - tail]
+
+
+def hints_of(footer: bytes) -> dict[str, Any]:
+    """The hints in a footer that `record_bytes` accepted; empty if they are no map, since nobody depends on them."""
+    tail = _FOOTER.unpack_from(footer)[2]
+    try:
+        hints = decode(footer[len(footer) - tail :], "the hints of a pack")
+    except IntegrityError:
+        return {}
+    return hints if type(hints) is dict else {}

@@ -80,6 +80,12 @@ class Collector:
     _reach: Reach | None = None
     _records: dict[PackId, PackRecords] = field(default_factory=dict)
 
+    @property
+    def reach(self) -> Reach:
+        """What the commits of the store reach."""
+        self._reach = self._reach or Reach(self.repository.database)
+        return self._reach
+
     def leaving(self) -> list[Leaving]:
         """All commits that were dropped or thinned, in the order in which their graces end."""
         self.repository.database.refresh()
@@ -105,10 +111,9 @@ class Collector:
         """
         leaves = self.leaving() if leaves is None else leaves
         database = self.repository.database
-        self._reach = self._reach or Reach(database)
         # First the packs: one that comes after this look is none that could go, whoever needs it.
-        unreadable = self._read_packs(self._reach)
-        marks = mark(self._reach, database, leaves, is_over)
+        unreadable = self._read_packs(self.reach)
+        marks = mark(self.reach, database, leaves, is_over)
         records = list(self._records.values())
         return Survey(marks, dict(self._records), reclaim(records, marks.needed), unreadable)
 
@@ -124,9 +129,9 @@ class Collector:
         for identity, pack in packs.items():
             if identity not in self._records:
                 try:
-                    columns = database.packs.columns(pack)
+                    columns, hints = database.packs.columns(pack)
                     reach.learn(pack, metadata(columns))
-                    self._records[identity] = PackRecords.of(pack, columns)
+                    self._records[identity] = PackRecords.of(pack, columns, hints)
                 except _ERRORS:
                     unreadable.append(pack)
         return tuple(unreadable)
@@ -201,8 +206,7 @@ class Collector:
 
     def _rescued(self, survey: Survey, going: Sequence[PackUse]) -> set[PackId]:
         """Packs that hold what has become needed since the survey."""
-        assert self._reach is not None
-        fresh = needed_since(survey.marks, self._reach, self.repository.database)
+        fresh = needed_since(survey.marks, self.reach, self.repository.database)
         return rescued({use.pack.id: survey.records[use.pack.id] for use in going}, fresh) if len(fresh) else set()
 
     def _proven(self, survey: Survey) -> Sequence[PackUse]:

@@ -51,7 +51,7 @@ def drop(
     patterns = None if parts is None else tuple(parts)
     database = repository.database
     database.refresh()
-    chosen = _chosen(database, revisions, where)
+    chosen = chosen_commits(database, revisions, where)
     wanted = _losses(database, chosen, patterns)
     already = [loss.commit for loss in wanted if is_lost(database.drop(loss.commit), loss.parts)]
     gone = set(already)
@@ -88,7 +88,7 @@ def drop(
     )
 
 
-def _chosen(database: Database, revisions: Sequence[str], where: str | None) -> list[tuple[CommitId, Commit]]:
+def chosen_commits(database: Database, revisions: Sequence[str], where: str | None) -> list[tuple[CommitId, Commit]]:
     """The commits that revisions and ranges name and a filter wants, newest first."""
     found: dict[CommitId, Commit] = {}
     for revision in revisions:

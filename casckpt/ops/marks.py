@@ -86,7 +86,9 @@ def mark(reach: Reach, database: Database, leaves: Sequence[Leaving], is_over: C
     commits = list(database.commits())
     over = [one for one in leaves if is_over(one)]
     line = (*over, *(one for one in leaves if not is_over(one)))
-    losses = {one.id: (Loss(rank, one.drop.parts, is_final=rank < len(over)),) for rank, one in enumerate(line)}
+    losses: dict[CommitId, list[Loss]] = {}
+    for rank, one in enumerate(line):
+        losses.setdefault(one.id, []).append(Loss(rank, one.drop.parts, is_final=rank < len(over)))
     ids = frozenset(identity for identity, _ in commits)
     # Commits themselves stay: their place in history does not depend on what is left of their state.
     holders = [Holder(prefixes(b"".join(ids)), STAYS, STAYS), *reach.holders(commits, losses)]

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from casckpt.errors import DamagedObject, FormatError, IntegrityError, UnreadableCommit
+from casckpt.format.chunking import is_tiny
 from casckpt.format.commit import Commit
+from casckpt.format.elements import ELEMENTS
 from casckpt.format.entry import PackRef
 from casckpt.format.ids import CommitId, Kind, ObjectId, PackId, short_id
 from casckpt.format.layout import Large, places
@@ -38,6 +40,10 @@ class Loss:
     """The components it loses; None for all of its state."""
     is_final: bool = True
     """Whether it cannot be taken back any more, so that it does not matter if what is lost can still be read."""
+
+
+class _Gone(UnreadableCommit):
+    """An object on the way is not in the store at all."""
 
 
 class Reach:
@@ -66,6 +72,10 @@ class Reach:
         names = set(map(pack_name, packs))
         if names:
             self._places = {unit: place for unit, place in self._places.items() if place[0] not in names}
+        self._structure_of: dict[ObjectId, ObjectId] = {}
+        """By component."""
+        self._plain: dict[ObjectId, tuple[int, ...]] = {}
+        """By structure."""
 
     def holders(
         self, commits: Iterable[tuple[CommitId, Commit]], losses: Mapping[CommitId, Iterable[Loss]]
@@ -85,6 +95,34 @@ class Reach:
                 first, last = ranks.get(unit, (rank, rank))
                 ranks[unit] = min(first, rank), max(last, rank)
         return [Holder(self._ids(unit), *both) for unit, both in ranks.items()]
+
+    def component(self, commit: CommitId, identity: ObjectId) -> Ids:
+        """What a component of a commit reaches, as prefixes of ids, its own first.
+
+        Raises:
+            UnreadableCommit: an object on the way is damaged.
+        """
+        self._component(commit, identity)
+        return self._components[identity]
+
+    def plain_bytes(self, component: ObjectId) -> tuple[int, ...]:
+        """Plain bytes of the leaves of a component that was read, by the code of their element type.
+
+        Those of leaves so small that they lie in the component itself come last.
+        """
+        return self._plain[self._structure_of[component]]
+
+    def shrink(self, nbytes: int) -> None:
+        """Forget what was read longest ago, until what is kept takes about so many bytes."""
+        self._structures.clear()
+        excess = sum(map(_tree_bytes, self._trees.values())) - nbytes
+        excess += sum(map(_component_bytes, self._components.values()))
+        while excess > 0 and self._components:
+            identity = next(iter(self._components))
+            excess -= _component_bytes(self._components.pop(identity))
+            del self._structure_of[identity]
+        while excess > 0 and self._trees:
+            excess -= _tree_bytes(self._trees.pop(next(iter(self._trees))))
 
     def is_whole(self, identity: CommitId, commit: Commit, lost: Collection[str] = ()) -> bool:
         """Whether every object of a commit is in the store, but for those of components that it lost."""
@@ -125,6 +163,11 @@ class Reach:
             return False
         try:
             read(commit, unit)
+        except _Gone:
+            # Where a grace was ended early, the store may have a part of what still waits.
+            if loss is None:
+                raise
+            return False
         except UnreadableCommit:
             if loss is None or not loss.is_final:
                 raise
@@ -172,6 +215,7 @@ class Reach:
             paged = self._paged(commit, component)
         except IntegrityError as error:
             raise UnreadableCommit(commit=short_id(commit), problem=str(error)) from error
+        self._structure_of[identity] = component.structure
         yield identity + component.structure
         yield component.digests
         for entry, width in paged.items():
@@ -187,6 +231,7 @@ class Reach:
             # Where no blob has a layout of its own, the column of every such component looks the same.
             fixed = None if structure.layouts else _pages_of(structure, component)
             known = self._structures[component.structure] = structure, fixed
+            self._plain[component.structure] = _plain_bytes(structure)
         structure, paged = known
         return _pages_of(structure, component) if paged is None else paged
 
@@ -198,7 +243,26 @@ class Reach:
         try:
             return bytes(self._database.read(identity, kind))
         except (DamagedObject, FormatError) as error:
-            raise UnreadableCommit(commit=short_id(commit), problem=f"{error.summary}: {error.reason}") from error
+            kind_of = UnreadableCommit if self._database.row(identity) is not None else _Gone
+            raise kind_of(commit=short_id(commit), problem=f"{error.summary}: {error.reason}") from error
+
+
+def _plain_bytes(structure: Structure) -> tuple[int, ...]:
+    """Plain bytes of the blobs of a structure by element code, those of tiny ones last."""
+    found = [0] * (len(ELEMENTS) + 1)
+    for code, size in zip(structure.elements, structure.sizes, strict=True):
+        found[-1 if is_tiny(size) else code if code < len(ELEMENTS) else 0] += size
+    return tuple(found)
+
+
+def _tree_bytes(tree: Tree) -> int:
+    """Memory of a tree, about."""
+    return 400 + 250 * len(tree.parts)
+
+
+def _component_bytes(ids: Ids) -> int:
+    """Memory of what a component reaches, with its place among others, about."""
+    return 300 + ids.nbytes
 
 
 def _pages_of(structure: Structure, component: Component) -> dict[int, int]:

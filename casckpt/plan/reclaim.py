@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from itertools import groupby
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,10 @@ from casckpt.plan.id_sets import Flags, Numbers, Places, among, batches, blocks,
 
 STAYS = (1 << 32) - 1
 """Rank of commits that keep their state."""
+GENERATION, REPACKED = "generation", "repack"
+"""Fields of the hints of packs."""
+MOST = (1 << 32) - 1
+"""The highest generation; a higher number counts as none."""
 _Ranks = npt.NDArray[np.uint32]
 
 
@@ -83,7 +88,8 @@ def reached(holders: Collection[Holder]) -> Reached:
 class PackRecords(NamedTuple):
     """The records of one pack, in file order.
 
-    `columns` is None unless some of them have bases.
+    `columns` is None unless some of them have bases. `generation` is that of what was written anew: higher than of the
+    packs it replaces, 0 for what commits wrote. `repacked` says how well it was packed as deltas, 0 for not at all.
     """
 
     pack: PackRef
@@ -91,13 +97,16 @@ class PackRecords(NamedTuple):
     stored: npt.NDArray[np.uint32]
     length: npt.NDArray[np.uint32]
     columns: Columns | None
+    generation: int = 0
+    repacked: int = 0
 
     @classmethod
-    def of(cls, pack: PackRef, columns: Columns) -> PackRecords:
-        """From its columns; shares nothing with them unless there are bases."""
+    def of(cls, pack: PackRef, columns: Columns, hints: Mapping[str, Any]) -> PackRecords:
+        """From its columns and hints; shares nothing with them unless there are bases."""
         has_bases = bool(columns["base_1"].any())
         ids, stored, length = (columns[name].copy() for name in ("id", "stored", "length"))
-        return cls(pack, ids, stored, length, columns if has_bases else None)
+        generation, repacked = (count_of(hints.get(name)) for name in (GENERATION, REPACKED))
+        return cls(pack, ids, stored, length, columns if has_bases else None, generation, repacked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,14 +234,25 @@ class _Owners:
         return PackUse(pack.pack, len(wanted), int(wanted.sum()), stored, plain, dead)
 
     def redundant(self, uses: Sequence[PackUse]) -> Iterator[int]:
-        """Packs that may go since all they hold is held by others that stay, the most expensive first."""
-        dear = sorted((n for n in set(self._owners.tolist())), key=lambda n: (-uses[n].price, uses[n].pack))
-        for number in dear:
-            ids = self._packs[number].ids[self._wanted[self._own(number)]]
-            shared = self._shared_of(number)
-            if len(np.unique(ids)) == len(shared) and bool((self._copies[shared] > 1).all()):
+        """Packs that may go since all they hold is held by others that stay, the most expensive first.
+
+        What was written anew replaces what is older, never the other way round: else a window of a repack that is half
+        done would be undone, and of packs that replace others together those with the dear half would go first.
+        """
+        owners = sorted(set(self._owners.tolist()), key=lambda n: (-uses[n].price, uses[n].pack))
+        by_generation = sorted(owners, key=lambda n: self._packs[n].generation)
+        for _, alike in groupby(by_generation, key=lambda n: self._packs[n].generation):
+            staying = []
+            for number in alike:
+                ids = self._packs[number].ids[self._wanted[self._own(number)]]
+                shared = self._shared_of(number)
+                if len(np.unique(ids)) == len(shared) and bool((self._copies[shared] > 1).all()):
+                    self._copies[shared] -= 1
+                    yield number
+                else:
+                    staying.append(shared)
+            for shared in staying:  # for what is newer these are no copies
                 self._copies[shared] -= 1
-                yield number
 
     def keepers(self, gone: Iterator[int]) -> set[int]:
         """The packs that hold anything which those that go hold too."""
@@ -283,3 +303,8 @@ def freed(found: Reached, stored: Numbers, count: int) -> list[Freed]:
     single = going & (found.first == found.last)
     alone = np.bincount(found.last[single], stored[single], count)
     return [Freed(int(one), int(both)) for one, both in zip(alone, together, strict=True)]
+
+
+def count_of(value: Any) -> int:
+    """A hint that is a small number; 0 for anything else."""
+    return value if type(value) is int and 0 <= value <= MOST else 0

@@ -54,7 +54,7 @@ def test_a_key_that_no_schema_names_is_caught() -> None:
 
 
 LISTS = [["log", "--all"], ["runs"], ["ls", "gpt", "-R"], ["blame", "gpt"], ["reflog"], ["tag"],
-         ["retain", "--keep-last", "1", "--dry-run"]]  # fmt: skip
+         ["retain", "--keep-last", "1", "--dry-run"], ["du", "--by", "dtype"], ["du", "--drop", "gpt~1"]]  # fmt: skip
 
 
 @pytest.mark.parametrize("words", LISTS, ids=" ".join)

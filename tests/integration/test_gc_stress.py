@@ -47,13 +47,14 @@ class Crowd:
     Attributes:
         acked: by (worker, number), the id that a committer printed.
         slowest: seconds that the longest commit took.
-        collected: sums of what the collectors printed.
+        collected, repacked: sums of what collectors and repackers printed.
     """
 
     def __init__(self, path: Path, commits: int, rng: random.Random) -> None:
         self.acked: dict[tuple[int, int], str] = {}
         self.slowest = 0.0
         self.collected = Counter[str]()
+        self.repacked = Counter[str]()
         self.heard = Counter[str]()
         self.killed = Counter[str]()
         self._path, self._each, self._rng = path, -(-commits // COMMITTERS), rng
@@ -64,7 +65,7 @@ class Crowd:
     def work(self, kills: set[int]) -> None:
         """Let all commits be made; when as many are as a number in `kills` says, somebody is killed."""
         try:
-            for name in (*(f"commit {worker}" for worker in range(COMMITTERS)), "collect", "read", "change"):
+            for name in (*(f"commit {worker}" for worker in range(COMMITTERS)), "collect", "repack", "read", "change"):
                 self._start(name)
             while any(name.startswith("commit") for name in self._running):
                 ready = self._selector.select(STUCK_S)
@@ -110,7 +111,8 @@ class Crowd:
         elif role == "collect":
             names = ("packs", "bytes", "orphans", "rescued")
             self.collected.update(dict(zip(names, map(int, line.split()), strict=True)))
-            self.collected["runs that removed packs"] += not line.startswith(b"0 ")
+        elif role == "repack":
+            self.repacked.update(dict(zip(("written", "removed"), map(int, line.split()), strict=True)))
 
     def _end(self, name: str) -> None:
         process = self._running.pop(name)
@@ -129,7 +131,8 @@ def test_nothing_acknowledged_is_lost_while_others_collect_and_die(path: Path) -
     crowd.work(set(rng.sample(range(3, COMMITS - 5), KILLS)))
     print(
         f"{len(crowd.acked)} commits in {time.monotonic() - started:.0f} s, the slowest {crowd.slowest:.2f} s; "
-        f"killed {dict(crowd.killed)}; heard {dict(crowd.heard)}; collected {dict(crowd.collected)}"
+        f"killed {dict(crowd.killed)}; heard {dict(crowd.heard)}; collected {dict(crowd.collected)}, "
+        f"repacked {dict(crowd.repacked)}"
     )
     assert len(crowd.acked) >= COMMITS
     assert crowd.killed.total() == KILLS

@@ -1,0 +1,318 @@
+"""Where the bytes are: which records groups of commits reach, alone or with others, and what letting go of some frees.
+
+    records of packs and of the journal -> catalog: one record for each object, and what that is decoded from
+    ids that components list -> numbers of records -> for each record the group that reaches it, or that several do
+
+Bytes are those of records. An object that several records hold counts once, and a record that another is decoded from
+belongs to all who reach that other. So whatever commits are grouped by, the bytes that single groups reach, those that
+several do and those that none does add up to the bytes of all records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from casckpt.format.entry import PackRef
+from casckpt.format.ids import PackId
+from casckpt.format.pack_columns import Columns, Ids
+from casckpt.plan.reclaim import Freed, PackRecords, Reached, freed, reclaim
+
+NOBODY = (1 << 32) - 1
+"""The group of records that no group reaches."""
+_WORTH = 32
+"""Units with fewer ids are not compared with others."""
+Numbers = npt.NDArray[np.int32]
+"""Numbers of records of a catalog."""
+_Flags = npt.NDArray[np.bool_]
+_Bytes = npt.NDArray[np.uint8]
+
+
+class Contents(NamedTuple):
+    """The records of one pack, or of the journal file that is being written, in file order."""
+
+    records: PackRecords
+    kind: _Bytes
+    codec: _Bytes
+    element: _Bytes
+
+    @classmethod
+    def of(cls, pack: PackRef, columns: Columns) -> Contents:
+        """From its columns; shares nothing with them unless there are bases."""
+        kind, codec, element = (columns[name].copy() for name in ("kind", "codec", "element"))
+        return cls(PackRecords.of(pack, columns, {}), kind, codec, element)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory."""
+        columns = self.records.columns
+        return len(self.kind) * 19 + (0 if columns is None else columns.nbytes)
+
+
+class Catalog:
+    """All records of files, numbered through them, and for every object the one that it is read from.
+
+    That is the record with the fewest stored bytes; of equal ones that in the largest file.
+
+    Cost: O(n log n), about 0.2 s and 60 MB for a million records.
+    """
+
+    def __init__(self, files: Sequence[Contents]) -> None:
+        packs = [file.records for file in files]
+        self._ends = np.cumsum([0, *(len(pack.ids) for pack in packs)])
+        self.stored = _joined([pack.stored for pack in packs], np.uint32)
+        self.length = _joined([pack.length for pack in packs], np.uint32)
+        self.kind, self.codec, self.element = (
+            _joined([getattr(file, name) for file in files], np.uint8) for name in ("kind", "codec", "element")
+        )
+        sizes = np.array([pack.pack.nbytes for pack in packs], np.int64)
+        self.ids, self._numbers = self._chosen(_joined([pack.ids for pack in packs], np.uint64), sizes)
+        self.bases = self._linked(packs)
+        """For every record its bases, -1 for none: two columns; none if no record has a base."""
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    @property
+    def has_copies(self) -> bool:
+        """Whether several records hold the same object."""
+        return len(self.ids) < len(self)
+
+    def _chosen(self, ids: Ids, sizes: npt.NDArray[np.int64]) -> tuple[Ids, Numbers]:
+        """Every id once, ascending, and the record it is read from."""
+        order = np.argsort(ids).astype(np.int32)
+        ids = ids[order]
+        first = _first(ids)
+        if not first.all():
+            several = ~first
+            several[:-1] |= several[1:]  # those before equal ones are equal too
+            at = np.flatnonzero(several)
+            own = order[at]
+            file = sizes[np.searchsorted(self._ends, own, side="right") - 1]
+            order[at] = own[np.lexsort((own, -file, self.stored[own], ids[at]))]
+        return ids[first], order[first]
+
+    def _linked(self, packs: Sequence[PackRecords]) -> tuple[Numbers, ...]:
+        if all(pack.columns is None for pack in packs):
+            return ()
+        found = tuple(np.full(len(self), -1, np.int32) for _ in range(2))
+        for start, pack in zip(self._ends, packs, strict=False):
+            for name, bases in zip(("base_1", "base_2"), found, strict=True):
+                if pack.columns is not None:
+                    users = np.flatnonzero(pack.columns[name])
+                    bases[start + users] = start + users - pack.columns[name][users]
+        return found
+
+    def find(self, ascending: Ids) -> Numbers:
+        """The record of each id, -1 where there is none."""
+        found = np.full(len(ascending), -1, np.int32)
+        if len(self.ids):
+            at = np.minimum(np.searchsorted(self.ids, ascending), len(self.ids) - 1)
+            hits = self.ids[at] == ascending
+            found[hits] = self._numbers[at[hits]]
+        return found
+
+    def bases_of(self, records: Numbers) -> Numbers:
+        """What records are decoded from directly, each once, ascending."""
+        if not self.bases or not len(records):
+            return np.empty(0, np.int32)
+        found = np.concatenate([bases[records] for bases in self.bases])
+        return np.unique(found[found >= 0])
+
+    def with_bases(self, flags: _Flags) -> _Flags:
+        """Which records the flagged ones take: these, and all that they are decoded from."""
+        held = flags.copy()
+        front = np.flatnonzero(held).astype(np.int32)
+        while len(front):
+            front = self.bases_of(front)
+            front = front[~held[front]]
+            held[front] = True
+        return held
+
+    def nbytes(self, flags: _Flags) -> int:
+        """Stored bytes of the flagged records."""
+        return int(self.stored[flags].sum(dtype=np.int64))
+
+    def place(self, units: Sequence[Ids]) -> list[Numbers]:
+        """The records of each unit's objects, each once. What no record holds is left out.
+
+        Cost: O(n log n) for n ids, about 0.15 s and 30 MB for a million. Units of neighbouring commits should follow
+        each other: what has the same place in the unit before that is as long is not looked for again.
+        """
+        before = _alike(units)
+        fresh = [
+            np.arange(len(unit)) if at is None else np.flatnonzero(unit != units[at])
+            for unit, at in zip(units, before, strict=True)
+        ]
+        found = self._found([unit[places] for unit, places in zip(units, fresh, strict=True)])
+        turn = np.zeros(len(self), np.int32)
+        whole: list[Numbers] = []
+        placed: list[Numbers] = []
+        for at, places, numbers in zip(before, fresh, found, strict=True):
+            if at is not None and not len(places):
+                whole.append(whole[at])
+                placed.append(placed[at])
+                continue
+            if at is not None:
+                own = whole[at].copy()
+                own[places] = numbers
+                numbers = own
+            whole.append(numbers)
+            known = numbers if not len(numbers) or numbers.min() >= 0 else numbers[numbers >= 0]
+            # The last one to write its turn stays, so that of equal ones one is left.
+            turns = np.arange(len(known), dtype=np.int32)
+            turn[known] = turns
+            is_last = turn[known] == turns
+            placed.append(known if is_last.all() else known[is_last])
+        return placed
+
+    def _found(self, parts: Sequence[Ids]) -> list[Numbers]:
+        """The record of each id, in any order: sorted, they are found many times faster."""
+        if not parts:
+            return []
+        ids = np.concatenate(parts)
+        order = np.argsort(ids)
+        ids = ids[order]
+        first = _first(ids)
+        found = self.find(ids[first])
+        numbers = np.empty(len(ids), np.int32)
+        numbers[order] = found[np.cumsum(first, dtype=np.int32) - 1]
+        return np.split(numbers, np.cumsum([len(part) for part in parts])[:-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Who reaches each record.
+
+    Attributes:
+        owner: the last group that does, NOBODY if none does; shape (n,).
+        several: whether several groups do; shape (n,).
+        reached: stored bytes that each group reaches.
+        unique: those of them that no other group reaches.
+        shared: bytes that several groups reach, each counted once.
+    """
+
+    owner: npt.NDArray[np.uint32]
+    several: _Flags
+    reached: tuple[int, ...]
+    unique: tuple[int, ...]
+    shared: int
+
+
+def tally(catalog: Catalog, groups: Iterable[Iterable[Numbers]]) -> Tally:
+    """Which groups reach which records.
+
+    Args:
+        groups: of each group the units it has, each as `Catalog.place` gives it.
+
+    Cost: O(references), about 30 ns for each, and 10 us for each unit of a group.
+    """
+    owner = np.full(len(catalog), NOBODY, np.uint32)
+    several = np.zeros(len(catalog), np.bool_)
+    reached: list[int] = []
+    for group, units in enumerate(groups):
+        total = 0
+        for front in units:
+            while len(front):
+                before = owner[front]
+                fresh = before != group
+                front, before = front[fresh], before[fresh]
+                several[front[before != NOBODY]] = True
+                owner[front] = group
+                total += int(catalog.stored[front].sum(dtype=np.int64))
+                front = catalog.bases_of(front)
+        reached.append(total)
+    alone = ~several & (owner != NOBODY)
+    unique = np.bincount(owner[alone], catalog.stored[alone], len(reached))
+    return Tally(owner, several, tuple(reached), tuple(map(int, unique)), catalog.nbytes(several))
+
+
+class Coded(NamedTuple):
+    """Records with one codec: how many, their plain and their stored bytes."""
+
+    codec: int
+    records: int
+    plain: int
+    stored: int
+
+
+def by_codec(catalog: Catalog, flags: _Flags) -> list[Coded]:
+    """The flagged records by their codec, in the order of its number."""
+    codec, stored, plain = catalog.codec[flags], catalog.stored[flags], catalog.length[flags]
+    counts, sums = np.bincount(codec), (np.bincount(codec, plain), np.bincount(codec, stored))
+    return [Coded(int(code), int(counts[code]), *(int(one[code]) for one in sums)) for code in np.flatnonzero(counts)]
+
+
+def going(packs: Sequence[Contents], needed: Ids) -> frozenset[PackId]:
+    """The packs that a collection removes if only these ids must stay, ascending."""
+    return frozenset(use.pack.id for use in reclaim([pack.records for pack in packs], needed).going)
+
+
+def needed_bytes(catalog: Catalog, needed: Ids) -> int:
+    """Stored bytes that must stay for these ids, ascending."""
+    flags = np.zeros(len(catalog), np.bool_)
+    numbers = catalog.find(needed)
+    flags[numbers[numbers >= 0]] = True
+    return catalog.nbytes(catalog.with_bases(flags))
+
+
+def freed_by(catalog: Catalog, found: Reached, count: int) -> list[Freed]:
+    """What each of the commits with the ranks 0 to count - 1 frees, with the records that only it is decoded from.
+
+    Args:
+        found: what commits reach, all others with higher ranks.
+    """
+    numbers = catalog.find(found.ids)
+    known = numbers >= 0
+    first, last = np.full(len(catalog), NOBODY, np.uint32), np.zeros(len(catalog), np.uint32)
+    needed = np.zeros(len(catalog), np.bool_)
+    first[numbers[known]], last[numbers[known]] = found.first[known], found.last[known]
+    needed[numbers[known]] = True
+    front = numbers[known]
+    while len(front):
+        front = _hand_down(catalog, front, first, last)
+        needed[front] = True
+    own = np.flatnonzero(needed)
+    ranked = Reached(own.astype(np.uint64), first[own], last[own])
+    return freed(ranked, catalog.stored[own].astype(np.int64), count)
+
+
+def _hand_down(
+    catalog: Catalog, users: Numbers, first: npt.NDArray[np.uint32], last: npt.NDArray[np.uint32]
+) -> Numbers:
+    """Let whoever reaches records reach their bases; the bases for which that was news."""
+    changed = []
+    for bases in catalog.bases:
+        own = users[bases[users] >= 0]
+        targets = bases[own]
+        before = first[targets], last[targets]
+        np.minimum.at(first, targets, first[own])
+        np.maximum.at(last, targets, last[own])
+        changed.append(targets[(first[targets] != before[0]) | (last[targets] != before[1])])
+    return np.unique(np.concatenate(changed)) if changed else np.empty(0, np.int32)
+
+
+def _alike(units: Sequence[Ids]) -> list[int | None]:
+    """For every unit the last one before it that is as long; None where looking is not worth it."""
+    last: dict[int, int] = {}
+    found = []
+    for number, unit in enumerate(units):
+        found.append(last.get(len(unit)))
+        if len(unit) >= _WORTH:
+            last[len(unit)] = number
+    return found
+
+
+def _first(ascending: Ids) -> _Flags:
+    """Which of ascending ids differ from the one before."""
+    first = np.ones(len(ascending), np.bool_)
+    first[1:] = ascending[1:] != ascending[:-1]
+    return first
+
+
+def _joined(columns: Sequence[npt.NDArray[np.generic]], kind: type) -> npt.NDArray:  # type: ignore[type-arg]
+    return np.concatenate(columns) if columns else np.empty(0, kind)
