@@ -7,9 +7,9 @@ float32 and natively in bfloat16; the pretrained weights of all-MiniLM-L6-v2, fi
 six layers, and by LoRA; a convolutional network. A checkpoint holds the state dicts of the model and of AdamW.
 
 Archives get the same checkpoints one after the other: casckpt as committed; a folder of torch.save; restic with its
-usual compression and the most; borg with zstd; ZipNN; chains in which each checkpoint is stored as its difference from
-the one before (XOR or difference of numbers, byte planes, zstd 1), without end and, for XOR, cut so that the slowest
-checkpoint comes back as fast as the slowest one of casckpt.
+usual compression and the most; borg with zstd; ZipNN; chains in which each checkpoint is stored as byte planes of its
+difference from the one before, without end: XOR with zstd 1 as others do it, bias as a difference of numbers with our
+settings of zstd; and XOR chains cut so that the slowest checkpoint comes back as fast as the slowest one of casckpt.
 
 Method: one thread, one training after the other, and in it one archive after the other, since all of them at once would
 not fit on many disks; peers get the checkpoints out of casckpt's store. What is restored comes from a warm page cache

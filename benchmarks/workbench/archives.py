@@ -22,7 +22,7 @@ from benchmarks.workbench.pieces import Piece, digest, pieces_of
 from benchmarks.workbench.programs import borg_environment, restic_environment, run
 from benchmarks.workbench.trainings import State
 from casckpt.format import planes
-from casckpt.format.codec import Codec
+from casckpt.format.codec import Codec, compressor
 from casckpt.format.elements import element_name, word_bytes
 from casckpt.format.plane_encode import PlaneEncoder
 
@@ -260,19 +260,18 @@ class ZippedFiles(PieceFiles):
 
 
 class Chain(PieceFiles):
-    """Each piece as its difference from that of the checkpoint before, as byte planes, by zstd 1.
-
-    What is shorter without is stored so. The difference of words is taken bit by bit, or as that of numbers.
+    """Each piece as its difference from that of the checkpoint before, as byte planes, or whole where that is shorter.
 
     Args:
-        bits: which of both.
+        bits: differences are XORs, and compressed by zstd 1, as others do; else they are those of numbers, and zstd is
+            tuned for planes, as ours is.
         keys: numbers of the checkpoints that are stored without others; the first always is.
     """
 
     def __init__(self, folder: Path, *, bits: bool, keys: Sequence[int] = ()) -> None:
         super().__init__(folder)
         self._bits, self._keys = bits, keys
-        self._encoder = PlaneEncoder(zstandard.ZstdCompressor(level=1).compress)
+        self._encoder = PlaneEncoder(zstandard.ZstdCompressor(level=1).compress if bits else compressor(tuned=True))
 
     def encode(self, number: int, at: int, element: int, plain: bytes) -> tuple[int, Any]:
         width = word_bytes(element)
