@@ -11,7 +11,7 @@
     python -m benchmarks.trainings      all checkpoints of whole trainings, in a store and in others
     python -m benchmarks.diff           how far the numbers of two commits are apart
     python -m benchmarks.history        commands that look at 10 000 commits
-    python -m benchmarks.run            all but those two that train, small, against the budgets
+    python -m benchmarks.run            all but deltas, small, against the budgets
 
 What they share (states, clocks, limits of the machine, peers, tables) is in `workbench`; start with `commit.py`.
 """

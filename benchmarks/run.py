@@ -3,7 +3,8 @@
     python -m benchmarks.run [--mb 256] [--repeats 3] [--out build/bench] [--folder DIR] [--only NAME ...]
 
 Every benchmark runs in a process of its own and writes its raw JSON into --out. A budget is for 1 GB (--mb 1000); with
-less, fixed costs weigh more. "not measured" names a case that could not run here; the tables above say why.
+less, fixed costs weigh more, and trainings are short ones of small models. "not measured" names a case that could not
+run here; the tables above say why.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ from benchmarks.workbench.results import Results
 
 # The share of --mb and the repeats, where they are not those of all: a fresh process a case is slow to start.
 SIZES = {"small": 100, "codecs": 32}
-REPEATS = {"checkout": 2, "small": 2, "memory": 1}
-BENCHMARKS = ("commit", "checkout", "small", "asynchronous", "memory", "stores", "codecs", "diff", "history")
+REPEATS = {"checkout": 2, "small": 2, "memory": 1, "trainings": 1}
+FULL_MB = 1000
+BENCHMARKS = (
+    *("commit", "checkout", "small", "asynchronous", "memory", "stores", "codecs", "diff", "history", "trainings"),
+)
 
 
 def run(name: str, mb: int, repeats: int, out: Path, folder: Path | None) -> bool:
@@ -29,7 +33,10 @@ def run(name: str, mb: int, repeats: int, out: Path, folder: Path | None) -> boo
     file.unlink(missing_ok=True)
     command = [sys.executable, "-m", f"benchmarks.{name}", "--json", str(file)]
     command += ["--repeats", str(min(repeats, REPEATS.get(name, repeats)))]
-    command += ["--mb", str(SIZES.get(name, mb))] if name != "history" else []  # which has commits, not bytes
+    if name == "trainings":
+        command += [] if mb >= FULL_MB else ["--quick"]
+    elif name != "history":  # which has commits, not bytes
+        command += ["--mb", str(SIZES.get(name, mb))]
     command += ["--folder", str(folder.resolve())] if folder else []
     print(flush=True)
     return subprocess.run(command, cwd=ROOT, check=False).returncode == 0
@@ -37,7 +44,7 @@ def run(name: str, mb: int, repeats: int, out: Path, folder: Path | None) -> boo
 
 def line(budget: Budget, figure: float | None) -> str:
     """One row of the table."""
-    limit = f"{'>=' if budget.at_least else '<='} {budget.limit:g} {budget.unit}"
+    limit = budget.bound()
     if figure is None:
         return f"{budget.what:48s} {limit:>12s}   not measured"
     return f"{budget.what:48s} {limit:>12s} {figure:8.2f} {budget.unit:2s} {'yes' if budget.met(figure) else 'NO'}"

@@ -6,10 +6,11 @@ Trainings, each made here from its first step to its last (workbench/trainings.p
 float32 and natively in bfloat16; the pretrained weights of all-MiniLM-L6-v2, fine-tuned as a whole, in the last two of
 six layers, and by LoRA; a convolutional network. A checkpoint holds the state dicts of the model and of AdamW.
 
-Archives get the same checkpoints one after the other: casckpt as committed; a folder of torch.save; restic with its
-usual compression and the most; borg with zstd; ZipNN; chains in which each checkpoint is stored as byte planes of its
-difference from the one before, without end: XOR with zstd 1 as others do it, bias as a difference of numbers with our
-settings of zstd; and XOR chains cut so that the slowest checkpoint comes back as fast as the slowest one of casckpt.
+Archives get the same checkpoints one after the other: casckpt as committed, repacked, and repacked --max; a folder of
+torch.save; restic with its usual compression and the most; borg with zstd; ZipNN; chains in which each checkpoint is
+stored as byte planes of its difference from the one before, without end: XOR with zstd 1 as others do it, bias as a
+difference of numbers with our settings of zstd; and XOR chains cut so that the slowest checkpoint comes back as fast as
+the slowest one of casckpt repacked.
 
 Method: one thread, one training after the other, and in it one archive after the other, since all of them at once would
 not fit on many disks; peers get the checkpoints out of casckpt's store. What is restored comes from a warm page cache
@@ -17,8 +18,9 @@ and is compared with what the training held. MB are 10^6 bytes.
 
 Unit: stored_mb is what the files take on the disk (of casckpt without its index, a cache, with which it is
 indexed_mb), ratio is plain bytes of tensors / stored bytes. MB/s are plain bytes per CPU second of one core, children
-included: of storing all checkpoints, and of restoring the oldest, the middle and the newest one; worst and mean are of
-every third. What the programs take to start and open their repository is measured and taken off.
+included: of storing all checkpoints (of casckpt repacked: of repacking them, on top of the commits), and of restoring
+the oldest, the middle and the newest one; worst and mean are of every third. What the programs take to start and open
+their repository is measured and taken off.
 """
 
 from __future__ import annotations
@@ -26,7 +28,6 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import statistics
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -42,14 +43,13 @@ from benchmarks.workbench.pieces import digest, pieces_of
 from benchmarks.workbench.restores import sampled, speeds
 from benchmarks.workbench.results import Results, begin, parser
 from benchmarks.workbench.trainings import TRAININGS, State, missing
-from casckpt.plan.group_size import WORST_PER_S
 
-COMMITTED = "casckpt, as committed"
+COMMITTED, REPACKED, MAX = "casckpt, as committed", "casckpt, repacked", "casckpt, repacked --max"
 TORCH, ZIPNN, BORG = "torch.save", "ZipNN", "borg, zstd"
 RESTIC = ("restic, auto", "restic, max")
 PROGRAMS = {**dict.fromkeys(RESTIC, "restic"), BORG: "borg"}
 XOR, MINUS, CUT = "XOR chain", "bias chain", "XOR chain, cut"
-CASES = (COMMITTED, TORCH, *RESTIC, BORG, ZIPNN, XOR, MINUS, CUT)
+CASES = (COMMITTED, REPACKED, MAX, TORCH, *RESTIC, BORG, ZIPNN, XOR, MINUS, CUT)
 READING = "Medians; ratio x = this case / casckpt: above 1 it is smaller."
 
 
@@ -81,13 +81,13 @@ class Run:
                 print(f"{self.name}: step {step}, loss {loss:.3f}, {self.plain_bytes / 1e6:.1f} MB", flush=True)
             yield state
 
-    def fill(self, case: str, archive: Archive, states: Iterable[State]) -> None:
-        """Save all checkpoints."""
+    def fill(self, archive: Archive, states: Iterable[State]) -> float:
+        """Save all checkpoints; CPU seconds of that."""
         seconds = 0.0
         for number, state in enumerate(states):
             archive.prepare(state)
             seconds += timed(partial(archive.save, number, state)).cpu
-        self.note(case, archive, without(self.count * idle(archive), seconds))
+        return seconds
 
     def note(self, case: str, archive: Archive, seconds: float) -> None:
         """Keep what all of it takes on the disk, and how fast it was stored."""
@@ -98,10 +98,9 @@ class Run:
             self.results.add(self.name, case, indexed_mb=(stored + index) / 1e6)
         self.results.add(self.name, case, store_mb_s=plain / 1e6 / seconds)
 
-    def empty(self, case: str, archive: Archive) -> None:
-        """Restore the wanted checkpoints, each once in a round."""
+    def empty(self, case: str, archive: Archive, start: float = 0) -> None:
+        """Restore the wanted checkpoints, each once in a round; any call takes `start` CPU seconds."""
         files.warm(archive.place)
-        start = idle(archive)
         self.restore(archive, self.count - 1)  # warms up
         for _ in range(self.repeats):
             seconds = {number: without(start, self.restore(archive, number)) for number in self.wanted}
@@ -121,10 +120,18 @@ class Run:
         folder = self.folder / "peer"
         folder.mkdir()
         archive = make(folder)
-        self.fill(case, archive, map(ours.restore, range(self.count)))
-        self.empty(case, archive)
+        seconds = self.fill(archive, map(ours.restore, range(self.count)))
+        start = statistics.median(timed(archive.start).cpu for _ in range(3))
+        self.note(case, archive, without(self.count * start, seconds))
+        self.empty(case, archive, start)
         archive.close()
         files.remove(folder)
+
+    def repack(self, case: str, ours: Casckpt) -> None:
+        """Our store as another case, from now on."""
+        limits.wake(256 << 20)
+        self.note(case, ours, timed(partial(ours.repack, thorough=case == MAX)).cpu)
+        self.empty(case, ours)
 
     def cut(self, worst: float) -> range:
         """Numbers of the checkpoints that begin chains of equal length, ends of which are restored at `worst` MB/s.
@@ -140,14 +147,9 @@ class Run:
         return range(0, self.count, -(-self.count // chains))
 
 
-def idle(archive: Archive) -> float:
-    """CPU seconds that any call takes."""
-    return statistics.median(timed(archive.start).cpu for _ in range(3))
-
-
-def without(idle_seconds: float, seconds: float) -> float:
-    """Seconds beyond those of any call; at least a tenth, since less cannot be told apart."""
-    return max(seconds - idle_seconds, seconds / 10)
+def without(start: float, seconds: float) -> float:
+    """Seconds beyond those that any call takes; at least a tenth, since less cannot be told apart."""
+    return max(seconds - start, seconds / 10)
 
 
 def present(case: str) -> bool:
@@ -169,20 +171,38 @@ def compare(run: Run, *, quick: bool) -> None:
     }
     run.folder.mkdir()
     ours = Casckpt(run.folder)
-    run.fill(COMMITTED, ours, run.learn(quick))
+    run.note(COMMITTED, ours, run.fill(ours, run.learn(quick)))
     run.empty(COMMITTED, ours)
     for case, make in peers.items():
         if present(case):
             run.play(case, make, ours)
         else:
             run.results.absent(run.name, case, NOT_INSTALLED)
-    run.play(CUT, partial(Chain, bits=True, keys=run.cut(WORST_PER_S / 1e6)), ours)
+    repacks = hasattr(ours.store, "repack")
+    if repacks:
+        run.repack(REPACKED, ours)
+    worst = run.results.median(run.name, REPACKED, "worst_mb_s") or 150.0
+    run.play(CUT, partial(Chain, bits=True, keys=run.cut(worst)), ours)
+    if repacks:
+        run.repack(MAX, ours)
     ours.close()
     files.remove(run.folder)
-    run.results.print(run.name, base=COMMITTED, compared=("ratio",))
+    run.results.print(run.name, base=REPACKED if repacks else COMMITTED, compared=("ratio",))
 
 
-def main() -> int:
+def judge(results: Results) -> None:
+    """Every budget beside what each training gave; what is missed has a mark."""
+    from benchmarks.budgets import whole_trainings  # which imports all benchmarks, this one too
+
+    names = [name for name in TRAININGS if results.median(name, REPACKED, "ratio") is not None]
+    print(f"\n{'budget (* missed)':44s}{'':>12s}" + "".join(f"{name:>21s}" for name in names))
+    for row in zip(*(whole_trainings([name]) for name in names), strict=True):
+        figures = [(budget, budget.measure(results)) for budget in row]
+        cells = ["" if one is None else f"{one:.3f}{' ' if budget.met(one) else '*'}" for budget, one in figures]
+        print(f"{row[0].what:44s}{row[0].bound():>12s}" + "".join(f"{cell:>21s}" for cell in cells))
+
+
+def main() -> None:
     """Read the command line, train, store, print."""
     options = parser(__doc__, mb=None, repeats=3)
     options.add_argument("--quick", action="store_true", help="small models, few steps, 5 checkpoints")
@@ -203,9 +223,9 @@ def main() -> int:
                 print(f"\n{name}: {lacking}")
                 continue
             compare(Run(name, count, arguments.repeats, folder / "run", results), quick=arguments.quick)
+    judge(results)
     results.write(arguments.json)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -78,6 +78,10 @@ class Casckpt(Archive):
     def restore(self, number: int) -> State:
         return self.store.checkout(self._commits[number])
 
+    def repack(self, *, thorough: bool) -> None:
+        """Make it smaller, by the default or for archives."""
+        self.store.repack(max=thorough)
+
     def index_bytes(self) -> int:
         """Bytes of the index, which is a cache."""
         return files.allocated(self.place / "index")
