@@ -84,6 +84,13 @@ class UsageError(CasckptError, ValueError):
     what = "{problem}"
 
 
+class NotConfirmed(UsageError):
+    code = "usage.not-confirmed"
+    what = "{action} was not confirmed; nothing was changed"
+    why = "{problem}"
+    hint = "--yes confirms it beforehand; --dry-run shows what would be done"
+
+
 class InvalidName(UsageError):
     code = "usage.name"
     what = "{kind} name {name!r} cannot be used"
@@ -340,6 +347,20 @@ class DamagedLeaf(IntegrityError):
     code = "data.damaged-leaf"
     what = "{path} of commit {commit} cannot be read"
     why = "{problem}"
+
+
+class UnreadableCommit(IntegrityError):
+    code = "gc.unreadable-commit"
+    what = "what commit {commit} needs cannot be read, so nothing was freed"
+    why = "{problem}"
+    hint = "casckpt fsck --repair heals what has a second copy; casckpt drop {commit} gives the commit up"
+
+
+class LostFrames(IntegrityError):
+    code = "gc.lost-frames"
+    what = "frames of the journal are lost, so nothing was freed"
+    why = "the commits in them may need anything"
+    hint = "casckpt fsck --repair takes back what they named, and goes over the damage"
 
 
 class PartialRestore(DamagedLeaf):

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from casckpt.odb.repository import Repository
+    from casckpt.ops.gc_reports import GcPlan, GcReport
     from casckpt.ops.lifetime_reports import DropReport, RetainReport
+    from casckpt.ops.values import Progress
     from casckpt.plan.policy import Retention
 
 
@@ -65,3 +67,55 @@ class Lifetime:
         from casckpt.ops.retain import apply
 
         return apply(self._in_turn(), policy, run=run, dry_run=dry_run)
+
+    def plan_gc(
+        self,
+        policy: Retention | Mapping[str, Any] | Sequence[Retention | Mapping[str, Any]] | None = None,
+        *,
+        now: bool = False,
+    ) -> GcPlan:
+        """What `gc` would free at this moment, commit by commit, with reasons and exact bytes; changes nothing.
+
+        Args:
+            policy: instead of those that the store keeps.
+            now: as if no drop could be taken back any more.
+
+        Raises:
+            UnreadableCommit: an object is damaged, so that nobody knows what its commit needs.
+            LostFrames: the journal is damaged, so that nobody knows which commits there are.
+            InvalidRetention, UnknownSetting, DamagedSettings: a policy cannot be read.
+
+        Cost: about 50 us for each commit and 0.4 us for each chunk that the trees of the store list.
+        """
+        from casckpt.ops.gc import plan
+
+        return plan(self._in_turn(), policy, now=now)
+
+    def gc(
+        self,
+        policy: GcPlan | Retention | Mapping[str, Any] | Sequence[Retention | Mapping[str, Any]] | None = None,
+        *,
+        now: bool = False,
+        wait_s: float = 60.0,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> GcReport:
+        """Drop what the policies let go, and free everything that cannot be taken back any more.
+
+        Safe while others commit and read. A committer that was stopped delays it, and is named then.
+
+        Args:
+            policy: instead of those that the store keeps; or a plan, to be carried out.
+            now: end all graces: nothing that was dropped can be taken back then.
+            wait_s: for how long to wait for commits that are being written, in seconds.
+            progress: called with the bytes freed, and in all.
+
+        Raises:
+            BusyError: another collector is at it, or a commit did not end in time; nothing was freed.
+            UnreadableCommit, LostFrames: nobody knows what is needed; nothing was freed.
+            InvalidRetention, UnknownSetting, DamagedSettings: a policy cannot be read.
+            StorageError: the disk failed. What was removed is gone, the rest is there.
+        """
+        from casckpt.ops.gc import gc
+
+        return gc(self._in_turn(), policy, now=now, wait_s=wait_s, dry_run=dry_run, progress=progress)

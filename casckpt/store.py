@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
 from casckpt.browse import Browse
 from casckpt.comparing import Comparing
@@ -19,6 +19,7 @@ from casckpt.naming import Naming
 from casckpt.odb.repository import Repository, initialize, writer_name
 from casckpt.ops import history
 from casckpt.ops.background import Background
+from casckpt.ops.maintain import Maintainer
 from casckpt.ops.pending import PendingCommit
 from casckpt.ops.resolve import resolve
 from casckpt.ops.settings import StoreSettings, store_settings
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from casckpt.ops.commit import CommitWords
     from casckpt.ops.comparison import Comparison
     from casckpt.ops.doctor import doctor
+    from casckpt.ops.gc_reports import GcPlan, GcReport
     from casckpt.ops.journal_reports import Operation, RefChange, UndoReport
     from casckpt.ops.lazy import StoredState, StoredValue
     from casckpt.ops.lifetime_reports import DropReport, RetainReport
@@ -58,11 +60,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BlameLine", "Check", "CheckoutReport", "CommitInfo", "Comparison", "Diff", "DoctorReport", "DropReport",
-    "ExportReport", "FsckReport", "ImportReport", "ImportedCheckpoint", "LeafSummary", "Opaque", "OpaqueWarning",
-    "Operation", "PathInfo", "PendingCommit", "RefChange", "RetainReport", "Retention", "RevisionWarning", "RunInfo",
-    "Schema", "SchemaWarning", "Status", "Store", "StoreSettings", "StoredState", "StoredValue", "UndoReport", "doctor",
-    "init", "memory", "migration", "open", "register",
+    "ExportReport", "FsckReport", "GcPlan", "GcReport", "ImportReport", "ImportedCheckpoint", "LeafSummary", "Opaque",
+    "OpaqueWarning", "Operation", "PathInfo", "PendingCommit", "RefChange", "RetainReport", "Retention",
+    "RevisionWarning", "RunInfo", "Schema", "SchemaWarning", "Status", "Store", "StoreSettings", "StoredState",
+    "StoredValue", "UndoReport", "doctor", "init", "memory", "migration", "open", "register",
 ]  # fmt: skip
+
+_Done = TypeVar("_Done")
 
 
 class Store(Exchange, Browse, Comparing, Naming, Lifetime, Upkeep):
@@ -75,6 +79,7 @@ class Store(Exchange, Browse, Comparing, Naming, Lifetime, Upkeep):
         self._repository = repository
         self._settings = settings or StoreSettings()
         self._background = Background(repository.threads)
+        self._maintainer = Maintainer(repository, wanted=self._settings.upkeep)
 
     def __enter__(self) -> Self:
         return self
@@ -106,7 +111,10 @@ class Store(Exchange, Browse, Comparing, Naming, Lifetime, Upkeep):
         try:
             self._background.close()
         finally:
-            self._repository.close()
+            try:
+                self._maintainer.close()
+            finally:
+                self._repository.close()
 
     def wait(self, timeout_s: float | None = None) -> None:
         """Return when every commit handed over with `wait=False` has ended.
@@ -202,9 +210,14 @@ class Store(Exchange, Browse, Comparing, Naming, Lifetime, Upkeep):
         compress = check_policy(self._settings.compress_of(compress))
         flat = partial(take_apart, state, skip, allow_pickle, options.schema)
         if wait:
-            return commit_state(self._in_turn(), flat(), options, compress, progress)
+            return self._looked_after(commit_state(self._in_turn(), flat(), options, compress, progress))
         work = partial(commit_state, self._repository, options=fixed(options), compress=compress, progress=progress)
-        return self._background.submit(flat, work, when_busy)
+        return self._looked_after(self._background.submit(flat, work, when_busy))
+
+    def _looked_after(self, done: _Done) -> _Done:
+        """What a commit returned; upkeep may begin behind it."""
+        self._maintainer.after_commit()
+        return done
 
     def checkout(
         self,
@@ -354,6 +367,8 @@ _LATE = {
     "Comparison": "casckpt.ops.comparison",
     "DoctorReport": "casckpt.ops.checks",
     "DropReport": "casckpt.ops.lifetime_reports",
+    "GcPlan": "casckpt.ops.gc_reports",
+    "GcReport": "casckpt.ops.gc_reports",
     "Opaque": "casckpt.state.kinds.opaque",
     "Operation": "casckpt.ops.journal_reports",
     "RefChange": "casckpt.ops.journal_reports",

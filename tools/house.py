@@ -68,14 +68,19 @@ NUMPY_AT_TOP = {
     "casckpt.state.tensors": "loaded only when a tensor appears",
     "casckpt.format.delta_encode": "loaded only to encode numbers",
     "casckpt.format.finite": "loaded only where there are numbers",
+    "casckpt.format.pack_columns": "loaded only to free space and to tell where it is",
     "casckpt.format.planes": "loaded only to decode numbers",
     "casckpt.format.widening": "loaded only to measure numbers",
     "casckpt.format.plane_encode": "loaded only to encode numbers",
     "casckpt.format.prediction": "loaded only to code numbers",
     "casckpt.format.words": "loaded only to code numbers",
     "casckpt.odb.pipeline": "loaded only to commit",
+    "casckpt.ops.collect": "loaded only to free space",
     "casckpt.ops.h5": "loaded only for HDF5 files",
+    "casckpt.ops.marks": "loaded only to free space and to tell where it is",
     "casckpt.ops.measures": "loaded only to measure numbers",
+    "casckpt.ops.reach": "loaded only to free space and to tell where it is",
+    "casckpt.plan.reclaim": "loaded only to free space and to tell where it is",
 }
 """Modules that are themselves loaded late and may import numpy at module level; all others do so inside functions."""
 

@@ -139,6 +139,13 @@ class Output:
         """A line on stderr."""
         self.errors([safe(text)])
 
+    def ask(self, text: str) -> None:
+        """The start of a line on stderr, after which somebody types."""
+        with contextlib.suppress(OSError):
+            self.stdout.flush()
+        self.stderr.write(safe(text))
+        self.stderr.flush()
+
     def flush(self) -> None:
         """Hand everything to the reader of stdout; BrokenPipeError if it is gone."""
         with self._writing():

@@ -287,18 +287,23 @@ def decode_footer(header: bytes, footer: bytes, offset: int, identity: PackId) -
         IntegrityError: if header and footer do not hash to the identity, or a field is out of range.
         FormatError: for a pack of a newer format.
     """
+    rows = record_bytes(header, footer, identity)
+    records = decode_records(rows, BLOCK, offset, allow_bases=bool(decode_header(header) & HAS_DELTAS))
+    hints = decode(footer[_FOOTER.size + len(rows) :], "the hints of a pack")
+    if type(hints) is not dict:
+        raise IntegrityError(object="a pack footer", problem="the hints are not a map")
+    return PackContents(identity, records, hints)
+
+
+def record_bytes(header: bytes, footer: bytes, identity: PackId) -> bytes:
+    """The records in a footer, 64 bytes each, not decoded; arguments and errors as for `decode_footer`."""
     what = "a pack footer"
     if pack_id(header, footer) != identity:
         raise IntegrityError(object=what, problem="header and footer do not match the pack id")
-    required = decode_header(header)
+    decode_header(header)
     if len(footer) < _FOOTER.size:
         raise IntegrityError(object=what, problem="it is too short")
     magic, count, tail, zero = _FOOTER.unpack_from(footer)
     if magic != FOOTER_MAGIC or zero or _FOOTER.size + count * RECORD_BYTES + tail != len(footer):
         raise IntegrityError(object=what, problem="its length does not fit its counts")
-    rows = footer[_FOOTER.size : len(footer) - tail]
-    records = decode_records(rows, BLOCK, offset, allow_bases=bool(required & HAS_DELTAS))
-    hints = decode(footer[len(footer) - tail :], "the hints of a pack")
-    if type(hints) is not dict:
-        raise IntegrityError(object=what, problem="the hints are not a map")
-    return PackContents(identity, records, hints)
+    return footer[_FOOTER.size : len(footer) - tail]

@@ -113,12 +113,12 @@ class Database(Facts):
 
     def _fold(self, tables: t.WritableTables, tail: Tail) -> None:
         note_gaps(tables, tail.gaps)
-        for placed in tail.frames:
-            try:
-                entry = Entry.decode(placed.frame.payload)
-            except IntegrityError as error:
-                raise FormatError(object=f"frame {placed.frame.seq} of the journal", problem=str(error)) from error
-            fold(tables, entry, placed.file, placed.payload_offset, self)
+        entries = [_decoded(placed) for placed in tail.frames]
+        ends = {identity: number for number, entry in enumerate(entries) for identity in entry.gone}
+        for number, (placed, entry) in enumerate(zip(tail.frames, entries, strict=True)):
+            leaves = {pack.id for pack in entry.packs if number < ends.get(pack.id, 0)} if ends else ()
+            fold(tables, entry, placed.file, placed.payload_offset, self, leaves)
+            self.packs.let_go(pack_name(identity) for identity in entry.gone)
 
     def refresh(self) -> None:
         """Take in what any process appended to the journal since the last look."""
@@ -141,6 +141,7 @@ class Database(Facts):
         self.tables = t.MemoryTables(self._index)
         self.tail = Tail([], position, [], "clean")
         self.pending = 0
+        self.packs.let_go()  # of packs that frames which were not looked at may have removed
 
     def _replay(self) -> None:
         self.tail = self.journal.read(self.tail.position)
@@ -272,15 +273,18 @@ class Database(Facts):
             DamagedObject: it is nowhere, or no copy of it is whole.
         """
         row = self.row(identity)
-        if row is None:
-            self.refresh()
-            row = self.row(identity)
-        try:
-            if row is None or row.kind != kind:
-                raise _missing(identity, kind, "no pack of the store lists it")
-            return self._read_row(identity, row, target)
-        except DamagedObject as first:
-            return self._read_copy(identity, kind, target, first)
+        while True:
+            try:
+                if row is None or row.kind != kind:
+                    raise _missing(identity, kind, "no pack of the store lists it")
+                return self._read_row(identity, row, target)
+            except DamagedObject as first:
+                # A collector may have moved it since its row was read; each turn of this loop is another move.
+                before = row
+                self.refresh()
+                row = self.row(identity)
+                if row == before:
+                    return self._read_copy(identity, kind, target, first)
 
     def _read_row(self, identity: ObjectId, row: t.Row, target: memoryview | None) -> _Data:
         name = self.file_of(row)
@@ -340,6 +344,13 @@ class Database(Facts):
                 notice(tail)
             for placed in tail.frames:
                 yield placed, Entry.decode(placed.frame.payload)
+
+
+def _decoded(placed: Placed) -> Entry:
+    try:
+        return Entry.decode(placed.frame.payload)
+    except IntegrityError as error:
+        raise FormatError(object=f"frame {placed.frame.seq} of the journal", problem=str(error)) from error
 
 
 def _missing(identity: bytes, kind: int, problem: str) -> DamagedObject:

@@ -58,6 +58,10 @@ class Facts:
         """Whether the store has a commit."""
         return self.tables.get(t.COMMITS, identity) is not None
 
+    def commit_ids(self) -> set[CommitId]:
+        """The ids of all commits."""
+        return {CommitId(ObjectId(key)) for key, _ in self.tables.scan(t.COMMITS)}
+
     def renames(self) -> Renames:
         """Renames of runs; looked up once for each place in the journal."""
         found: Renames = self._once("renames", lambda: renames_of(self.tables))
@@ -107,6 +111,11 @@ class Facts:
         """Settings of a run, empty if it has none."""
         value = self.tables.get(t.RUNS, run.encode())
         return {} if value is None else dict(decode(value, "run settings"))
+
+    def all_run_settings(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """(run, its settings) of every run that has any."""
+        for name, value in self.tables.scan(t.RUNS):
+            yield name.decode(), dict(decode(value, "run settings"))
 
     def drop(self, identity: CommitId) -> Drop | None:
         """The record that a commit was dropped or thinned, None if it is whole."""

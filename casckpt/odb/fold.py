@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from casckpt.errors import FormatError, IntegrityError, StorageError
 from casckpt.format.canonical import decode, encode
 from casckpt.format.commit import Commit
 from casckpt.format.entry import Drop, Entry, PackRef
-from casckpt.format.ids import CommitId, Kind, ObjectId, object_id
+from casckpt.format.ids import CommitId, Kind, ObjectId, PackId, object_id
 from casckpt.format.pack import Record
 from casckpt.odb import tables as t
 from casckpt.odb.notices import warn
@@ -33,12 +33,20 @@ class PackSource(Protocol):
         """Plain, verified bytes of a record without bases."""
 
 
-def fold(tables: t.WritableTables, entry: Entry, file: int, payload_offset: int, source: PackSource) -> None:
+def fold(
+    tables: t.WritableTables,
+    entry: Entry,
+    file: int,
+    payload_offset: int,
+    source: PackSource,
+    leaves: Collection[PackId] = (),
+) -> None:
     """Apply one entry.
 
     Args:
         file: number of the journal file that holds the entry.
         payload_offset: of its payload in that file, in bytes.
+        leaves: packs of the entry that a later one takes out: their files are gone, and nobody needs what was in them.
 
     An entry with `reset` restates what the entries before it said: for tables that hold those it is no news.
     A pack that cannot be read is listed all the same: what it held is then missing, and fsck says so.
@@ -51,7 +59,7 @@ def fold(tables: t.WritableTables, entry: Entry, file: int, payload_offset: int,
         _unlist(tables, identity)
     # After what is gone, so that objects of a replaced pack get rows into its successor.
     for pack in entry.packs:
-        _add_pack(tables, pack, source, is_news=entry.op != "snapshot")
+        _add_pack(tables, pack, source, is_news=entry.op != "snapshot", leaves=pack.id in leaves)
     for name, _, new in entry.refs:
         if new is None:
             tables.delete(t.REFS, name.encode())
@@ -174,13 +182,14 @@ def _unlist(tables: t.WritableTables, identity: bytes) -> None:
         tables.put(t.PACKS, identity, t.encode_pack(t.decode_pack(value)[0], 0))
 
 
-def _add_pack(tables: t.WritableTables, pack: PackRef, source: PackSource, *, is_news: bool) -> None:
+def _add_pack(tables: t.WritableTables, pack: PackRef, source: PackSource, *, is_news: bool, leaves: bool) -> None:
     """List a pack and give its objects rows, where they have no usable one.
 
     Args:
         is_news: whether somebody wrote or found the pack, so that it is worth reading though it is known: equal packs
             have equal ids, and whoever wrote it again did not find its objects, since their rows are damaged. A
             snapshot restates every pack of the store; those that are known must cost nothing.
+        leaves: whether a later entry takes it out.
     """
     value = tables.get(t.PACKS, pack.id)
     if value is None:
@@ -190,7 +199,7 @@ def _add_pack(tables: t.WritableTables, pack: PackRef, source: PackSource, *, is
     else:
         number = t.decode_pack(value)[0]
     tables.put(t.PACKS, pack.id, t.encode_pack(number, pack.nbytes))
-    if value is not None and not is_news:
+    if leaves or (value is not None and not is_news):
         return
     try:
         records = source.records(pack)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from casckpt.errors import DamagedObject, FormatError, IntegrityError, StorageError
 from casckpt.format import limits
@@ -15,9 +15,12 @@ from casckpt.format import pack as p
 from casckpt.format.codec import Codec
 from casckpt.format.decode import decode, decode_into
 from casckpt.format.entry import PackRef
-from casckpt.format.ids import Kind, object_id
+from casckpt.format.ids import Kind, PackId, object_id
 from casckpt.odb.pack_writer import pack_name
 from casckpt.storage.base import ReadFile, Storage, read_exact
+
+if TYPE_CHECKING:
+    from casckpt.format.pack_columns import Columns
 
 OPEN_FILES = 64
 KEPT_FOOTERS = 8
@@ -58,6 +61,15 @@ class PackReader:
         if file is not None:
             file.close()
 
+    def let_go(self, names: Iterable[str] | None = None) -> None:
+        """Keep files that were removed open no longer, since an open one keeps its room on the disk; None for all.
+
+        Who is reading one goes on; it closes with the last of them.
+        """
+        with self._mutex:
+            for name in list(self._files) if names is None else names:
+                self._files.pop(name, None)
+
     def open(self, name: str) -> ReadFile:
         """An open file by name; kept open among the last 64 used. FileNotFoundError if absent."""
         with self._mutex:
@@ -87,6 +99,17 @@ class PackReader:
             if len(self._footers) > KEPT_FOOTERS:
                 self._footers.popitem(last=False)
         return found
+
+    def columns(self, pack: PackRef) -> Columns:
+        """All records of a pack as columns; errors as for `contents`. Not kept, and the file neither."""
+        from casckpt.format.pack_columns import columns  # few need numpy for it
+
+        file = self._storage.open_read(pack_name(pack.id))
+        try:
+            header, footer, _, named = _end(file, pack.id)
+        finally:
+            file.close()
+        return columns(header, footer, named)
 
     def identify(self, name: str) -> tuple[PackRef, p.PackContents]:
         """Which pack a file is, whatever its name says: its trailer names an id to which its footer hashes.
@@ -273,7 +296,13 @@ def _closure(rows: list[p.Record], number: int) -> list[int]:
 
 
 def _contents(file: ReadFile, identity: bytes | None = None) -> p.PackContents:
-    """What the end of a pack file says, proven by its id.
+    """What the end of a pack file says, proven by its id; arguments as for `_end`."""
+    header, footer, offset, named = _end(file, identity)
+    return p.decode_footer(header, footer, offset, named)
+
+
+def _end(file: ReadFile, identity: bytes | None) -> tuple[bytes, bytes, int, PackId]:
+    """Header block and footer of a pack file, where the footer starts, and the id in its trailer.
 
     Args:
         identity: of the pack that it should be; None if it may be any.
@@ -283,7 +312,7 @@ def _contents(file: ReadFile, identity: bytes | None = None) -> p.PackContents:
     named, offset, length = p.decode_trailer(trailer, size)
     if identity is not None and named != identity:
         raise IntegrityError(object=f"pack {identity.hex()[:12]}", problem="its trailer names another pack")
-    return p.decode_footer(read_exact(file, 0, p.BLOCK), read_exact(file, offset, length), offset, named)
+    return read_exact(file, 0, p.BLOCK), read_exact(file, offset, length), offset, named
 
 
 def _is_listed(record: p.Record, stored: _Data, siblings: _Siblings) -> bool:

@@ -20,6 +20,7 @@ from casckpt.format.entry import Entry
 from casckpt.format.frame import NO_HASH
 from casckpt.odb.database import Database
 from casckpt.odb.journal import Journal, Position, file_name
+from casckpt.odb.removing import RESERVE, write_reserve
 from casckpt.odb.temporary import write_whole
 from casckpt.storage.base import Storage, read_exact
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from casckpt.odb.session import Session
 
 FOLDERS = ("journal", "packs", "tmp", "lock", "trash")
-_OWN_NAMES = frozenset((*FOLDERS, "index", "format"))
+_OWN_NAMES = frozenset((*FOLDERS, "index", "format", RESERVE))
 MAX_FORMAT_BYTES = 64 << 10
 THREADS_MAX = 8
 
@@ -56,7 +57,7 @@ def initialize(storage: Storage, *, time_ns: int, by: str) -> None:
             storage.unlink(file_name(number))
         entry = Entry("init", time_ns, reset=uuid, by=by)
         journal.start_file(Position(-1, 0, 0, NO_HASH), [entry.encode()])
-        storage.sync_dir("")
+        write_reserve(storage)
         write_whole(storage, "format", StoreFormat(uuid).encode())
 
 

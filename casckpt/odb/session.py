@@ -16,19 +16,17 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from casckpt.errors import ConflictError, DamagedObject, StorageError, TooLarge
+from casckpt.errors import ConflictError, DamagedObject, TooLarge
 from casckpt.format import pack as p
 from casckpt.format.codec import Codec, compress
 from casckpt.format.entry import Entry, PackRef
 from casckpt.format.ids import Kind, ObjectId, object_id
 from casckpt.format.limits import MAX_OBJECT_BYTES
 from casckpt.odb import locks
+from casckpt.odb.appending import append
 from casckpt.odb.database import PENDING_FRAMES, Database
-from casckpt.odb.journal import Position, Tail, file_name
 from casckpt.odb.locator import Locator
-from casckpt.odb.notices import warn
 from casckpt.odb.pack_writer import PackWriter, pack_name
-from casckpt.odb.seal import seal
 
 if TYPE_CHECKING:
     from casckpt.odb.pipeline import Coder, Staged
@@ -233,43 +231,21 @@ class Session:
                 self._keep_packs()
                 raise
             self._check_relied()
-            if database.journal.is_full(database.tail.position):
-                self._seal(entry)
             objects = list(self._small)
             for identity, kind, data in riding:
                 check_size(kind, data)
                 check = p.check_of(Codec.RAW, identity, kind, data)
                 objects.append((p.Record(identity, 0, len(data), len(data), kind, check=check), data))
-            number = self._append(replace(entry, packs=(*entry.packs, *self._packs), objects=tuple(objects)))
+            entry = replace(entry, packs=(*entry.packs, *self._packs), objects=tuple(objects))
+            number = append(database, self._uuid, entry)
         self._stack.close()
         database.absorb(at_least=1 if self._packs else PENDING_FRAMES)
         return number
 
-    def _append(self, entry: Entry) -> int:
-        database = self._database
-        payload = entry.encode()
-        # A frame that no reader accepts would lock everybody out for good: read it as one before it is written.
-        Entry.decode(payload)
-        placed = database.journal.append(database.tail, payload)
-        end = Position(placed.file, placed.frame.end, placed.frame.seq + 1, placed.frame.hash)
-        database.take_in(Tail([placed], end, [], "clean"))
-        return placed.frame.seq
-
     def _keep_packs(self) -> None:
         """Someone was first: the refs stay, but what was written is kept, so that another try finds it."""
         if self._packs:
-            self._append(Entry("keep", time.time_ns(), packs=tuple(self._packs)))
-
-    def _seal(self, entry: Entry) -> None:
-        file = self._database.tail.position.file
-        try:
-            seal(self._database, uuid=self._uuid, time_ns=entry.time_ns, by=entry.by)
-        except StorageError as error:
-            # A longer journal file is no harm and the commit may well fit; but where the next file kept its name,
-            # readers have gone on to it, and a frame in this one would be lost.
-            if self._database.storage.size(file_name(file + 1)) is not None:
-                raise
-            warn("the journal file was not sealed: %s", error)
+            append(self._database, self._uuid, Entry("keep", time.time_ns(), packs=tuple(self._packs)))
 
     def _check_relied(self) -> None:
         """What stands for known objects must still be there, whole: defence in depth under the commit lock."""

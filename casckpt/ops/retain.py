@@ -16,7 +16,7 @@ from casckpt.odb.database import Database
 from casckpt.odb.repository import Repository, writer_name
 from casckpt.ops.lifetime_reports import Fate, RetainReport
 from casckpt.ops.lookup import close_names, did_you_mean, pinned
-from casckpt.ops.losses import Components, Loss, Records, records_of
+from casckpt.ops.losses import Components, Loss, Records, held, records_of
 from casckpt.ops.publishing import publish
 from casckpt.ops.values import Progress, counted
 from casckpt.plan.decision import FOREVER, CommitFacts, Plan
@@ -75,6 +75,21 @@ def apply(
         operation=None if dry_run else number,
         dry_run=dry_run,
     )
+
+
+def carry_out(repository: Repository, decided: Plan) -> None:
+    """Drop and thin what a plan lets go, but for what a name or a pin has come to hold since it was made."""
+    database = repository.database
+
+    def settle() -> Entry:
+        holding = held(database)
+        now_ns = time.time_ns()
+        losses = (loss for loss in _losses(decided) if loss.commit not in holding and database.has_commit(loss.commit))
+        return Entry("retain", now_ns, drops=records_of(database, losses, now_ns).drops, by=writer_name())
+
+    database.refresh()
+    if settle().drops:
+        publish(repository, settle, dry_run=False)
 
 
 class _Decided:

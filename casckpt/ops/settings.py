@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from casckpt.errors import CasckptError, DamagedSettings
-from casckpt.plan.settings import MAX_FILE_BYTES, STORE, USER, Layer, Settings, file_layer, unreadable
+from casckpt.plan.settings import MAX_FILE_BYTES, STORE, USER, Layer, Settings, unreadable
 from casckpt.storage.base import Storage, read_exact
 
 if TYPE_CHECKING:
     from casckpt.odb.coder import Compress
 
 FILE = "config.toml"
+_OF_STORE = ("run", "compress", "threads", "upkeep")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +25,13 @@ class StoreSettings:
         run: the current run: what commits belong to and `@` means; None for `main`, and for the run committed to last.
         compress: as of `Store.commit`.
         threads: as of `casckpt.open`.
+        upkeep: whether policies are applied and space is freed after commits, within a twentieth of the time.
     """
 
     run: str | None = None
     compress: Compress = "auto"
     threads: int | None = None
+    upkeep: bool = True
 
     @classmethod
     def of(cls, settings: Settings, *, strict: bool = True) -> StoreSettings:
@@ -37,7 +40,7 @@ class StoreSettings:
         Raises:
             InvalidSetting, DamagedSettings: with `strict`, one of them cannot be read.
         """
-        found = {key: settings.need(key) if strict else settings.get(key) for key in ("run", "compress", "threads")}
+        found = {key: settings.need(key) if strict else settings.get(key) for key in _OF_STORE}
         return cls(**cast(Any, found))
 
     def run_of(self, run: str | None) -> str:
@@ -50,7 +53,7 @@ class StoreSettings:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return {"run": self.run, "compress": self.compress, "threads": self.threads}
+        return {key: getattr(self, key) for key in _OF_STORE}
 
 
 def store_settings(storage: Storage) -> StoreSettings:
@@ -91,6 +94,8 @@ def user_layer(path: str) -> Layer:
 
 
 def _layer(origin: str, path: str, data: bytes) -> Layer:
+    from casckpt.plan.settings_file import file_layer  # most calls have no file
+
     try:
         return file_layer(origin, path, decoded(path, data))
     except DamagedSettings as error:

@@ -21,8 +21,9 @@ from casckpt.ops.publishing import publish
 
 _PASSED_OVER = frozenset(("commit", "import", "pull", "init", "repair", "undo"))
 """What an undo without a number passes over: work that is rarely a slip, and undo itself, so that it goes on back."""
-_FINAL = frozenset(("init", "repair", "pull"))
-"""What makes or heals the store itself."""
+_FINAL = frozenset(("init", "repair", "pull", "gc", "repack"))
+"""What makes, heals or rearranges the store itself."""
+_SHOWN = 5
 
 
 def undo(repository: Repository, number: int | None = None, *, dry_run: bool = False) -> UndoReport:
@@ -42,8 +43,13 @@ def undo(repository: Repository, number: int | None = None, *, dry_run: bool = F
     database = repository.database
     database.refresh()
     undone, entry = _wanted(database, number)
+    looked = database.tail.position.seq
 
     def settle() -> Entry:
+        # Within a session nothing can be freed; but somebody may have done it before the session began.
+        problem = _freed(database, entry) if database.tail.position.seq != looked else ""
+        if problem:
+            raise NotUndoable(operation=undone.number, op=undone.op, problem=problem)
         return _inverse(database, undone, entry)
 
     own, made = publish(repository, settle, dry_run=dry_run)
@@ -53,11 +59,16 @@ def undo(repository: Repository, number: int | None = None, *, dry_run: bool = F
 def _wanted(database: Database, number: int | None) -> tuple[Operation, Entry]:
     """The operation of a number, or the newest that an undo without one takes back."""
     packs_are_gone = False
+    why = ""
     for operation, entry in done(database):
         packs_are_gone = packs_are_gone or bool(entry.gone)
-        problem = _obstacle(operation, entry, packs_are_gone=packs_are_gone)
+        is_wanted = operation.number == number or (number is None and operation.op not in _PASSED_OVER)
+        problem = _obstacle(operation, entry) if is_wanted else ""
+        if is_wanted and not problem and packs_are_gone and operation.undone_by is None:
+            problem = _freed(database, entry)
+            why = why or (f"operation {operation.number}, {operation.op}: {problem}" if problem else "")
         if number is None:
-            if operation.undone_by is None and operation.op not in _PASSED_OVER and not problem:
+            if operation.undone_by is None and is_wanted and not problem:
                 return operation, entry
         elif operation.number <= number:
             if operation.number < number:
@@ -68,11 +79,12 @@ def _wanted(database: Database, number: int | None) -> tuple[Operation, Entry]:
                 raise NotUndoable(operation=number, op=operation.op, problem=problem)
             return operation, entry
     if number is None:
-        raise NothingToUndo(problem="no change of names is in effect; commits are taken back by their number alone")
+        problem = why or "no change of names is in effect; commits are taken back by their number alone"
+        raise NothingToUndo(problem=problem)
     raise NothingToUndo(problem=f"the journal has no operation {number}")
 
 
-def _obstacle(operation: Operation, entry: Entry, *, packs_are_gone: bool) -> str:
+def _obstacle(operation: Operation, entry: Entry) -> str:
     """Why an operation cannot be taken back, empty if it can."""
     if operation.op in _FINAL or entry.gone:
         return "it made or rewrote the store itself"
@@ -80,9 +92,28 @@ def _obstacle(operation: Operation, entry: Entry, *, packs_are_gone: bool) -> st
         return "it changed nothing"
     if not entry.runs.keys() <= entry.before.keys():
         return "its entry does not tell what the settings were before"
-    if entry.drops and packs_are_gone:
-        return "packs were removed since, and with them what was dropped"
     return ""
+
+
+def _freed(database: Database, entry: Entry) -> str:
+    """Which of the states that an undo would bring back are not there any more, in words; empty if all are."""
+    if not entry.drops:
+        return ""
+    from casckpt.ops.reach import Reach  # most undos are about names
+
+    reach = Reach(database)
+    # What a record was replaced by says the same as the record and more.
+    after = {drop.commit: drop for drop in reversed(entry.drops)}.values()
+    lost = {drop.commit: (drop.parts or ()) for drop in after if drop.cancelled}
+    freed = [
+        identity.hex()[:12]
+        for identity in dict.fromkeys(drop.commit for drop in entry.drops if not drop.cancelled)
+        if (commit := database.commit(identity)) is None or not reach.is_whole(identity, commit, lost.get(identity, ()))
+    ]
+    if not freed:
+        return ""
+    shown = ", ".join(freed[:_SHOWN]) + (f" and {len(freed) - _SHOWN} more" if len(freed) > _SHOWN else "")
+    return f"what these commits lost has been freed since: {shown}"
 
 
 def _inverse(database: Database, undone: Operation, entry: Entry) -> Entry:

@@ -119,12 +119,9 @@ class Retention:
         """The policy that a dict or a TOML table says, also one made for `keep_last_n` or `max_checkpoints`."""
         if not isinstance(table, Mapping):
             raise InvalidRetention(key="retention", problem=f"it is a table of keys, not {_shown(table)}")
-        known = [one.name for one in fields(cls)]
         given: dict[str, Any] = {}
         for key, value in table.items():
-            name = ALIASES.get(key, key)
-            if name not in known:
-                raise InvalidRetention(key=f"{key!s:.60}", problem=_no_such("key", key, known))
+            name = key_of(key)
             if name in given:
                 raise InvalidRetention(key=key, problem=f"this says {name} a second time")
             given[name] = value
@@ -207,6 +204,27 @@ def effective(layers: Iterable[Retention], run: str) -> Retention:
     if is_ruled and not any(said.get(key) not in (None, 0, (), "0s") for key in KEEPS):
         raise InvalidRetention(key="retention", problem=f"for the run {run!a} no rule is on; {_EMPTY}")
     return Retention(**said)
+
+
+def grace_of(layers: Iterable[Retention], run: str) -> int:
+    """How long a drop of a commit of a run can be undone, in nanoseconds."""
+    said: dict[str, Any] = {"grace": GRACE}
+    for layer in layers:
+        said |= layer.said_of(run)
+    return parse_duration(said["grace"]) or 0
+
+
+def key_of(name: str) -> str:
+    """The key that a name stands for, which may be that of another program.
+
+    Raises:
+        InvalidRetention: there is no such key; those that are spelled alike are named.
+    """
+    key = ALIASES.get(name, name)
+    known = [one.name for one in fields(Retention)]
+    if key not in known:
+        raise InvalidRetention(key=f"{name!s:.60}", problem=_no_such("key", name, known))
+    return key
 
 
 def refuse_empty(layers: Iterable[Retention]) -> None:

@@ -12,14 +12,24 @@ start a program (`pager`) or change what a command means (`alias.NAME`) is the u
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from casckpt.errors import CasckptError, DamagedSettings, InvalidName, InvalidSetting, UnknownSetting
+from casckpt.errors import (
+    CasckptError,
+    DamagedSettings,
+    InvalidName,
+    InvalidRetention,
+    InvalidSetting,
+    UnknownSetting,
+)
 from casckpt.plan.names import check_name
 from casckpt.units import parse_int
 
-Value = str | int | bool | None
+if TYPE_CHECKING:
+    from casckpt.plan.policy import Retention
+
+Value = str | int | float | bool | list[Any] | dict[str, Any] | None
 BUILT_IN, USER, STORE, ENVIRONMENT, CALL = "built-in", "user", "store", "environment", "call"
 PLACES = {
     BUILT_IN: "built in",
@@ -30,15 +40,16 @@ PLACES = {
 }
 MAX_FILE_BYTES = 64 << 10
 ALIAS = "alias."
+RETENTION = "retention"
+"""The table in the file of a store that is its retention policy. Each key of it is a setting, as `retention.keep_last`;
+but if one is wrong, none is used: a rule that is lost in silence would cost commits."""
 _THREADS_MAX = 1024
-_PROBLEMS_MAX = 10
-"""How many mistakes of a file are named; what is behind them is not read."""
 _SHOWN_MAX = 80
 _YES, _NO = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 
 class Setting(NamedTuple):
-    """One key: what kind of value it takes (`run`, `choice`, `count`, `flag`, `words`), and what it is for."""
+    """One key: what kind of value it takes (run, choice, count, flag, words, policy), and what it is for."""
 
     name: str
     kind: str
@@ -74,6 +85,7 @@ SETTINGS = {
             of_store=True, choices=("auto", "always", "off"),
         ),
         Setting("threads", "count", None, "Cores that one operation keeps busy.", of_store=True),
+        Setting("upkeep", "flag", True, "After commits, apply kept policies, free and repack.", of_store=True),
         Setting("color", "choice", "auto", "When to colour.", choices=("auto", "always", "never")),
         Setting("time", "choice", "relative", "How times are shown.", choices=("relative", "local", "utc", "iso")),
         Setting(
@@ -83,7 +95,7 @@ SETTINGS = {
         Setting("ascii", "flag", False, "Draw with ASCII characters only."),
     )
 }  # fmt: skip
-"""All keys but `alias.NAME`, in the order in which they are listed."""
+"""All keys but `retention.KEY` and `alias.NAME`, in the order in which they are listed."""
 
 
 class Settled(NamedTuple):
@@ -101,6 +113,8 @@ class Layer(NamedTuple):
     place: str
     values: Mapping[str, Value]
     problems: tuple[CasckptError, ...] = ()
+    policy: Retention | None = None
+    """What its table `retention` says, if nothing in it is wrong."""
 
 
 class Settings:
@@ -120,7 +134,7 @@ class Settings:
         Raises:
             UnknownSetting: no setting has that name.
         """
-        setting_of(key)
+        key = setting_of(key).name
         for layer in reversed(self.layers):
             if key in layer.values:
                 place = SETTINGS[key].variable if layer.origin == ENVIRONMENT else layer.place
@@ -137,10 +151,27 @@ class Settings:
         Raises:
             InvalidSetting, DamagedSettings: a layer may say something else and cannot be read.
         """
-        for problem in self.problems:
-            if problem.facts.get("key", key) == key:
-                raise problem
+        self._refuse(key)
         return self.get(key)
+
+    def policy(self) -> Retention | None:
+        """The retention policy of the store, None if it keeps none.
+
+        Raises:
+            UnknownSetting, InvalidSetting, DamagedSettings: a key of it cannot be read.
+        """
+        self._refuse(RETENTION)
+        return next((layer.policy for layer in self.layers if layer.policy is not None), None)
+
+    def _refuse(self, key: str) -> None:
+        """Raise the first problem that may be about a key, or about one in the table of that name."""
+        for problem in self.problems:
+            if f"{problem.facts.get('key', key)}.".startswith(f"{key}."):
+                raise problem
+
+    def policy_keys(self) -> list[str]:
+        """The keys of the retention policy that are said."""
+        return [key for layer in self.layers for key in layer.values if key.startswith(f"{RETENTION}.")]
 
     def aliases(self) -> dict[str, str]:
         """The command line that each alias stands for."""
@@ -158,11 +189,21 @@ def setting_of(key: str) -> Setting:
         return SETTINGS[key]
     if key.startswith(ALIAS) and _is_alias_name(key.removeprefix(ALIAS)):
         return Setting(key, "words", None, "A command line that this name stands for.")
+    if key.startswith(f"{RETENTION}."):
+        from casckpt.plan.policy_table import path_of
+
+        try:
+            path = path_of(key.removeprefix(f"{RETENTION}."))
+        except InvalidRetention as error:
+            raise UnknownSetting(key=shown(key), problem=error.facts["problem"]) from None
+        words = "What a retention policy says; casckpt retain applies it."
+        return Setting(".".join((RETENTION, *path)), "policy", None, words, of_store=True)
     import difflib  # slow to import, and needed by errors only
 
-    near = difflib.get_close_matches(key, [*SETTINGS, "alias.NAME"], 1, 0.5)
-    problem = f"did you mean {near[0]!r}?" if near else "there are " + ", ".join(SETTINGS) + " and alias.NAME"
-    raise UnknownSetting(key=_shown(key), problem=problem)
+    known = [*SETTINGS, f"{RETENTION}.KEY", "alias.NAME"]
+    near = difflib.get_close_matches(key, known, 1, 0.5)
+    problem = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+    raise UnknownSetting(key=shown(key), problem=problem)
 
 
 def _is_alias_name(name: str) -> bool:
@@ -175,12 +216,16 @@ def parse_value(key: str, text: str, place: str, commands: Sequence[str] = ()) -
     Raises:
         UnknownSetting, InvalidSetting: with the place.
     """
-    kind = setting_of(key).kind
+    setting = setting_of(key)
     value: Value = text
-    if kind == "count":
+    if setting.kind == "count":
         value = parse_int(text) if parse_int(text) is not None else text
-    elif kind == "flag" and text.lower() in (*_YES, *_NO):
+    elif setting.kind == "flag" and text.lower() in (*_YES, *_NO):
         value = text.lower() in _YES
+    elif setting.kind == "policy":
+        from casckpt.plan.policy_table import parsed
+
+        value = parsed(parts_of(setting.name)[1:], text)
     return check_value(key, value, place, commands)
 
 
@@ -194,16 +239,49 @@ def check_value(key: str, value: object, place: str, commands: Sequence[str] = (
         UnknownSetting, InvalidSetting: with the place.
     """
     setting = setting_of(key)
+    if setting.kind == "policy":
+        return _policy_value(setting.name, value, place)
     problem = _problem(setting, value)
     if not problem and key.startswith(ALIAS) and commands:
         problem = alias_problem(key.removeprefix(ALIAS), str(value), commands)
     if problem:
-        raise InvalidSetting(key=key, value=_shown(value), place=place, problem=problem)
+        raise InvalidSetting(key=key, value=shown(value), place=place, problem=problem)
     assert isinstance(value, str | int)
     return value
 
 
-def _shown(value: object) -> Value:
+def _policy_value(key: str, value: object, place: str) -> Value:
+    from casckpt.plan.policy_table import checked  # most calls know no policy
+
+    try:
+        found: Value = checked(parts_of(key)[1:], value)
+    except InvalidRetention as error:
+        own = f"{RETENTION}.{error.facts['key']}"
+        raise InvalidSetting(key=own, value=shown(value), place=place, problem=error.facts["problem"]) from None
+    return found
+
+
+def parts_of(key: str) -> tuple[str, ...]:
+    """The names on the way to a setting in a file."""
+    if key.startswith(f"{RETENTION}."):
+        from casckpt.plan.policy_table import path_of
+
+        return (RETENTION, *path_of(key.removeprefix(f"{RETENTION}.")))
+    return tuple(key.split("."))
+
+
+def refuse_place(origin: str, key: str, value: object, place: str) -> None:
+    """Raise InvalidSetting if that place may not say that setting."""
+    setting, problem = setting_of(key), ""
+    if origin == STORE and not setting.of_store:
+        problem = "the file of a store cannot say it; say it in the user's file"
+    elif origin != STORE and setting.kind == "policy":
+        problem = "only the file of a store can say it, as it is about the commits there"
+    if problem:
+        raise InvalidSetting(key=key, value=shown(value), place=place, problem=problem)
+
+
+def shown(value: object) -> Value:
     """A value as an error names it: short, and of a type that JSON has."""
     if isinstance(value, bool | int) and abs(value) < 1 << 63:
         return value
@@ -241,61 +319,9 @@ def alias_problem(name: str, words: str, commands: Sequence[str]) -> str:
     return "" if first and first[0] in commands else "it must start with a command of casckpt"
 
 
-def file_layer(origin: str, path: str, text: str) -> Layer:
-    """What a settings file says."""
-    import tomllib  # late: most calls have no file
-
-    try:
-        # tomllib nests calls as deep as the text nests brackets.
-        found = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        return unreadable(origin, path, str(error) or type(error).__name__)
-    values: dict[str, Value] = {}
-    problems: list[CasckptError] = []
-    for key, value in _flat(found):
-        if len(problems) == _PROBLEMS_MAX:
-            problems.append(DamagedSettings(file=path, problem="it has more mistakes than these"))
-            break
-        line = _line_of(text, key)
-        place = path if line is None else f"{path}, line {line}"
-        try:
-            if origin == STORE and not setting_of(key).of_store:
-                problem = "the file of a store cannot say it; say it in the user's file"
-                raise InvalidSetting(key=key, value=_shown(value), place=place, problem=problem)
-            values[key] = check_value(key, value, place)
-        except UnknownSetting as error:
-            problems.append(UnknownSetting(**{**error.facts, "problem": f"{place}: {error.reason}"}))
-        except InvalidSetting as error:
-            problems.append(error)
-    return Layer(origin, path, values, tuple(problems))
-
-
 def unreadable(origin: str, path: str, problem: str) -> Layer:
     """The layer of a file that cannot be read."""
     return Layer(origin, path, {}, (DamagedSettings(file=path, problem=problem),))
-
-
-def _flat(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, object]]:
-    for name, value in table.items():
-        if isinstance(value, dict) and value and above.count(".") < 4:
-            yield from _flat(value, f"{above}{name}.")
-        else:
-            yield f"{above}{name}", value
-
-
-def _line_of(text: str, key: str) -> int | None:
-    """The line that sets a key, as far as that can be told without a parser that keeps places."""
-    section, _, last = key.rpartition(".")
-    inside = not section
-    for number, line in enumerate(text.splitlines(), 1):
-        header = re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line)
-        if header:
-            inside = header[1] == section
-        name, equals, _ = line.partition("=")
-        name = name.strip().replace('"', "").replace("'", "")
-        if equals and (name == key or (inside and name == last)):
-            return number
-    return None
 
 
 def environment_layer(environ: Mapping[str, str]) -> Layer:
@@ -326,5 +352,6 @@ def call_layer(pairs: Sequence[str]) -> Layer:
             raise InvalidSetting(key=key, value="", place="-c", problem="it is -c KEY=VALUE")
         if key.startswith(ALIAS):
             raise InvalidSetting(key=key, value=text, place="-c", problem="an alias stands in the user's file")
+        refuse_place(CALL, key, text, "-c")
         values[key] = parse_value(key, text, "-c")
     return Layer(CALL, "-c", values)

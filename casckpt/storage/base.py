@@ -13,12 +13,19 @@ builtin `FileNotFoundError` and an existing one `FileExistsError`, since callers
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from casckpt.storage.mapping import Mapping
 
 Buffer = bytes | bytearray | memoryview
+
+
+class Space(NamedTuple):
+    """Bytes that can still be written, and bytes in all."""
+
+    free: int
+    total: int
 
 
 class ReadFile(Protocol):
@@ -105,6 +112,9 @@ class Storage(Protocol):
 
     def size(self, name: str) -> int | None:
         """Length of a file in bytes, None if absent or a folder."""
+
+    def space(self) -> Space | None:
+        """Room on the disk below, None if it is not known."""
 
     def unlink_abandoned(self, name: str) -> bool:
         """Remove a file made by `create` whose writer is gone, if still there; False if a live writer holds it."""

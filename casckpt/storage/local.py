@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from casckpt.errors import BusyError, ReadOnlyStore
-from casckpt.storage.base import check_name
+from casckpt.storage.base import Space, check_name
 from casckpt.storage.flock import Descriptor, holder_of, lock_until, open_lockable, try_lock
 from casckpt.storage.posix import (
     DENIED,
@@ -121,6 +121,11 @@ class LocalStorage:
             except FileNotFoundError:
                 return None
         return None if stat.S_ISDIR(status.st_mode) else status.st_size
+
+    def space(self) -> Space | None:
+        with OsErrors("measure", self._root):
+            status = os.statvfs(self._root)
+        return Space(status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize)
 
     def unlink_abandoned(self, name: str) -> bool:
         path = self._at(name)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from casckpt.errors import BusyError, ReadOnlyStore, StorageError
-from casckpt.storage.base import Buffer, check_name
+from casckpt.storage.base import Buffer, Space, check_name
 
 if TYPE_CHECKING:
     from casckpt.storage.mapping import Mapping as FileMapping
@@ -232,6 +232,9 @@ class MemoryStorage:
         if entry is None:
             return None
         return len(entry.content if isinstance(entry, _Inode) else entry)
+
+    def space(self) -> Space | None:
+        return None
 
     def unlink_abandoned(self, name: str) -> bool:
         self._refuse_if_read_only("remove", name)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from casckpt.ops.gc_reports import GcCommit, GcReport
 from casckpt.ops.lifetime_reports import DropReport, Fate, RetainReport
-from casckpt.units import format_count
+from casckpt.units import SECOND, format_bytes, format_count, format_duration
 from casckpt.view import text as t
 from casckpt.view.history import commit_cells
 from casckpt.view.text import Cell, Look, safe
@@ -62,4 +63,43 @@ def _fate_cells(fate: Fate, look: Look) -> list[Cell]:
         Cell("" if fate.step is None else f"step {format_count(fate.step)}"),
         Cell(look.when(fate.time_ns), t.MUTED),
         Cell(safe("; ".join(reasons)) or "dropped before", cut=True),
+    ]
+
+
+def gc_lines(report: GcReport, look: Look) -> Iterator[str]:
+    """The commits that let go of their state, what that frees, and what waits."""
+    plan = report.plan
+    if plan.retained is not None:
+        kept, dropped = plan.retained.counts["kept"], plan.retained.counts["dropped"]
+        yield f"{t.plural(len(plan.retained.plan.kept), 'commit')} kept{_by_rule(kept)}"
+        would = "would be " if report.dry_run else ""
+        yield f"{t.plural(len(plan.retained.plan.dropped), 'commit')} {would}dropped{_by_rule(dropped)}"
+    if plan.commits:
+        yield from t.columns((_leaving_cells(commit, look) for commit in plan.commits), look)
+    would = "would be freed" if report.dry_run else "freed"
+    files = f"{t.plural(report.packs, 'pack')}"
+    left = f" and {t.plural(report.orphans, 'file')} that interrupted commands left" if report.orphans else ""
+    yield f"{format_bytes(report.nbytes)} {would}: {files}{left}"
+    if plan.dead_bytes:
+        yield f"{format_bytes(plan.dead_bytes)} more that nothing needs are in packs that stay"
+    if report.rescued:
+        yield f"{t.plural(report.rescued, 'pack')} stayed, as a commit that was made meanwhile needs them"
+    if plan.waiting:
+        nbytes = sum(commit.together for commit in plan.waiting)
+        left = format_duration((min(commit.final_ns for commit in plan.waiting) - look.now_ns) / SECOND)
+        what = t.plural(len(plan.waiting), "dropped commit")
+        yield f"{what} can still be taken back, the first for {left}: {format_bytes(nbytes)}"
+
+
+def _leaving_cells(commit: GcCommit, look: Look) -> list[Cell]:
+    word, role = {"frees": ("frees", t.REMOVED), "early": ("early", t.BAD)}.get(commit.outcome, ("waits", t.MUTED))
+    lost = "" if commit.parts is None else f", loses {', '.join(commit.parts)}"
+    return [
+        Cell(word, role),
+        Cell(look.id(commit.id), t.ID),
+        Cell(safe(commit.run), cut=True),
+        Cell("" if commit.step is None else f"step {format_count(commit.step)}"),
+        Cell(f"{format_bytes(commit.alone)} alone"),
+        Cell(f"{format_bytes(commit.together)} with those before"),
+        Cell(safe(f"{commit.rule}{lost}"), cut=True),
     ]

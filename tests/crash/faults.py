@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Literal, TypeVar, cast, get_args
 
 from casckpt.errors import StorageError, StoreFull
-from casckpt.storage.base import Buffer, ReadFile, Storage, WriteFile
+from casckpt.storage.base import Buffer, ReadFile, Space, Storage, WriteFile
 from casckpt.storage.mapping import Mapping
 from casckpt.storage.memory import MemoryStorage
 
@@ -174,6 +174,9 @@ class FaultyStorage:
 
     def unlink(self, name: str) -> None:
         self.perform("unlink", name, lambda: self.inner.unlink(name))
+
+    def space(self) -> Space | None:
+        return self.inner.space()
 
     def unlink_abandoned(self, name: str) -> bool:
         return self.perform("unlink_abandoned", name, lambda: self.inner.unlink_abandoned(name))

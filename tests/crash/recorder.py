@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from casckpt.storage.base import Buffer, ReadFile, Storage, WriteFile, read_exact
+from casckpt.storage.base import Buffer, ReadFile, Space, Storage, WriteFile, read_exact
 
 Snapshot = dict[str, bytes | None]
 """File contents by name; None for a folder. The root is not named."""
@@ -160,6 +160,9 @@ class RecordingStorage:
         with self._mutex:
             self.inner.unlink(name)
             self._forget(name)
+
+    def space(self) -> Space | None:
+        return self.inner.space()
 
     def unlink_abandoned(self, name: str) -> bool:
         with self._mutex:

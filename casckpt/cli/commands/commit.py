@@ -107,7 +107,7 @@ def commit_command(
     """
     from casckpt.view.history import one_line
 
-    store = call.open("run", "compress", "threads")
+    store = call.open("run", "compress", "threads", "upkeep")
     with call.progress("commit") as progress:
         if tag is not None:
             _require_free(store, tag)

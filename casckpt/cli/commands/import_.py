@@ -43,7 +43,7 @@ def import_command(
     from casckpt.view.exchange import import_lines
 
     call.outcome = "nothing was changed" if dry_run else "what was imported stays; repeat it to go on"
-    store = call.open("run", "threads")
+    store = call.open("run", "threads", "upkeep")
     with call.progress("import") as progress:
         report = store.import_path(
             *paths,

@@ -25,7 +25,7 @@ def test_open_honours_the_file_of_the_store_and_a_call_wins(store: Path) -> None
     (store / "config.toml").write_text('run = "gpt"\ncompress = "off"\nthreads = 1\n')
     with casckpt.open(store) as opened:
         assert opened.settings() == StoreSettings("gpt", "off", 1)
-        assert opened.settings().to_dict() == {"run": "gpt", "compress": "off", "threads": 1}
+        assert opened.settings().to_dict() == {"run": "gpt", "compress": "off", "threads": 1, "upkeep": True}
         assert opened.commit({"a": 1}).run == "gpt"
         assert opened.commit({"a": 2}, run="wide").run == "wide"
         assert opened.show("@").run == "gpt"  # though wide has the newest commit

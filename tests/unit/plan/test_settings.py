@@ -19,9 +19,9 @@ from casckpt.plan.settings import (
     alias_problem,
     call_layer,
     environment_layer,
-    file_layer,
     parse_value,
 )
+from casckpt.plan.settings_file import file_layer
 
 COMMANDS = ["log", "show"]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from casckpt.plan.settings import Settings, Value, call_layer, environment_layer, file_layer
+from casckpt.plan.settings import Settings, Value, call_layer, environment_layer
+from casckpt.plan.settings_file import file_layer
 from casckpt.view.settings import list_lines, origin_text, setting_dict, value_text
 from casckpt.view.text import Look
 

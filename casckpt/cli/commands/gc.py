@@ -1,0 +1,53 @@
+"""casckpt gc."""
+
+from __future__ import annotations
+
+import click
+
+from casckpt.cli.call import Answer, Call
+from casckpt.cli.confirm import confirm, yes_option
+from casckpt.cli.options import command, dry_run
+from casckpt.errors import UsageError
+from casckpt.ops.gc_reports import EARLY
+from casckpt.units import SECOND, parse_duration
+
+
+@command(
+    "casckpt gc --dry-run",
+    "casckpt gc",
+    "casckpt gc --now --yes",
+    "casckpt gc --wait 10min",
+)
+@click.option("--now", is_flag=True, help="End all graces: what was dropped cannot be taken back then.")
+@click.option("--wait", metavar="DURATION", default="1min", help="How long to wait for commits.  [default: 1min]")
+@yes_option
+@dry_run
+def gc_command(call: Call, now: bool, wait: str, yes: bool, dry_run: bool) -> Answer:
+    """Free what no commit needs any more.
+
+    First the retention policies that the store keeps are applied. Then the state of every commit that was dropped goes,
+    once its grace is over: until then casckpt undo brings it back. Commits may be made and read meanwhile. On a disk
+    that is nearly full graces end early, the oldest drops first.
+    """
+    from casckpt.view.lifetime import gc_lines
+
+    wait_ns = parse_duration(wait)
+    if wait_ns is None:
+        raise UsageError(problem=f"--wait takes a duration as 30s or 10min, not {wait!r}")
+    store = call.open()
+    if now and not dry_run and not yes:
+        early = [commit for commit in store.plan_gc(now=True).commits if commit.outcome == EARLY]
+        if early:
+            count = str(len(early))
+            confirm(call, f"freeing the state of {count} dropped commits before their grace ends", count, yes=yes)
+    call.outcome = "what was removed until then is freed; casckpt gc goes on"
+    with call.progress("gc") as progress:
+        report = store.gc(now=now, wait_s=wait_ns / SECOND, dry_run=dry_run, progress=progress)
+    if report.plan.early and not now:
+        call.warn("space.low", f"the disk is nearly full: the graces of {len(report.plan.early)} commits end early")
+    return Answer(
+        report.to_dict,
+        lambda look: gc_lines(report, look),
+        records=lambda: (commit.to_dict() for commit in report.plan.commits),
+        record="commit",
+    )

@@ -1,0 +1,226 @@
+"""Collecting: packs that nothing needs leave the store. The only verb that deletes data; every other one adds.
+
+    mark, without any lock -> choose packs -> prove copies -> alone in the store: mark what is new, rescue what that
+    needs -> one frame takes the packs out -> their files are removed
+
+What is marked before can only become more than enough: commits that came meanwhile are marked again while nobody can
+add to them. Whatever wants packs replaced writes better ones first, and they are redundant then (`plan.reclaim`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from casckpt.errors import CasckptError
+from casckpt.format.entry import Entry, PackRef
+from casckpt.format.ids import PackId
+from casckpt.format.pack_columns import Ids
+from casckpt.odb import locks
+from casckpt.odb.pack_writer import pack_name
+from casckpt.odb.removing import keep_reserve, remove_packs, unlisted
+from casckpt.odb.repository import Repository, writer_name
+from casckpt.ops.marks import Leaving, Marks, leaving, mark, needed_since
+from casckpt.ops.reach import Reach
+from casckpt.plan.reclaim import PackRecords, PackUse, Reclaim, reclaim, rescued
+
+WAIT_S = 60.0
+"""For so long a collector waits for committers, if it is not told otherwise."""
+_ERRORS = (CasckptError, FileNotFoundError)
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What one collection removed."""
+
+    packs: tuple[PackUse, ...] = ()
+    """Packs of the set, with why they went."""
+    orphans: int = 0
+    """Pack files that no frame named."""
+    nbytes: int = 0
+    """Bytes of all these files."""
+    rescued: int = 0
+    """Packs that were to go, and stayed since a commit came that needs them."""
+
+
+@dataclass
+class Survey:
+    """The packs of a store, and what is needed of each."""
+
+    marks: Marks
+    records: dict[PackId, PackRecords]
+    reclaim: Reclaim
+    unreadable: tuple[PackRef, ...]
+    """Packs without a footer that can be read: they stay."""
+
+
+@dataclass
+class Collector:
+    """One collection after the other, each of which reads only what is new. One thread.
+
+    Args:
+        grace_ns: for how long the drops of a run can be taken back.
+        wait_s: for how long to wait for committers.
+        proven: packs written and read back by this process: what they hold need not be proven again.
+    """
+
+    repository: Repository
+    grace_ns: Callable[[str], int]
+    wait_s: float = WAIT_S
+    proven: set[PackId] = field(default_factory=set)
+    _reach: Reach | None = None
+    _records: dict[PackId, PackRecords] = field(default_factory=dict)
+
+    def leaving(self) -> list[Leaving]:
+        """All commits that were dropped or thinned, in the order in which their graces end."""
+        self.repository.database.refresh()
+        return leaving(self.repository.database, self.grace_ns)
+
+    def has_state(self, one: Leaving) -> bool:
+        """Whether anything is left of what a commit lost, as far as its tree tells."""
+        return self.repository.database.row(one.commit.tree) is not None
+
+    def orphans(self) -> list[str]:
+        """Pack files that no frame names at this moment; some may be about to be named."""
+        return unlisted(self.repository.database)
+
+    def survey(self, leaves: Sequence[Leaving] | None = None, *, is_over: Callable[[Leaving], bool]) -> Survey:
+        """What is needed of every pack; changes nothing and holds no lock.
+
+        Args:
+            leaves: from `leaving`; None to look.
+            is_over: whether the grace of one of them is over.
+
+        Raises:
+            UnreadableCommit, LostFrames: nobody knows what is needed.
+        """
+        leaves = self.leaving() if leaves is None else leaves
+        database = self.repository.database
+        self._reach = self._reach or Reach(database)
+        marks = mark(self._reach, database, leaves, is_over)
+        unreadable = self._read_packs()
+        records = list(self._records.values())
+        return Survey(marks, dict(self._records), reclaim(records, marks.needed), unreadable)
+
+    def _read_packs(self) -> tuple[PackRef, ...]:
+        """Know the records of all packs of the set."""
+        database = self.repository.database
+        packs = {pack.id: pack for pack in sorted(database.pack_set())}
+        for identity in self._records.keys() - packs.keys():
+            del self._records[identity]
+        unreadable: list[PackRef] = []
+        for identity, pack in packs.items():
+            if identity not in self._records:
+                try:
+                    self._records[identity] = PackRecords.of(pack, database.packs.columns(pack))
+                except _ERRORS:
+                    unreadable.append(pack)
+        return tuple(unreadable)
+
+    def collect(self, survey: Survey, removed: Callable[[PackRef], None] = lambda pack: None) -> Removed:
+        """Remove what a survey found may go, but for what has become needed since, and what no frame names.
+
+        Args:
+            removed: called after each pack's file is gone.
+
+        Raises:
+            BusyError: another collector is at it, or a committer did not end in time; nothing was removed.
+            StorageError: the disk failed. What was removed is gone, the rest is there; collecting again goes on.
+        """
+        if self.repository.storage.read_only:
+            self.repository.session()  # raises what forbids writing
+        self.repository.format.require("gc")
+        with locks.collecting(self.repository.storage):
+            going = self._proven(survey)
+            database = self.repository.database
+            database.refresh()
+            self._rescued(survey, going)  # reads what is new already, so that the store is held for less long
+            with locks.alone(self.repository.storage, self.wait_s):
+                return self._remove(survey, going, removed)
+
+    def _remove(self, survey: Survey, going: Sequence[PackUse], removed: Callable[[PackRef], None]) -> Removed:
+        """The part that needs the store alone."""
+        repository, database = self.repository, self.repository.database
+        database.refresh()
+        kept = self._rescued(survey, going)
+        going = [use for use in going if use.pack.id not in kept and database.has_pack(use.pack.id)]
+        copies = [pack for pack in survey.reclaim.copies if database.has_pack(pack.id)]
+        if len(copies) < len(survey.reclaim.copies):
+            going = [use for use in going if use.goes == "dead"]
+        redundant = any(use.goes == "redundant" for use in going)
+        gone: list[PackRef] = []
+
+        def note(pack: PackRef) -> None:
+            gone.append(pack)
+            self._records.pop(pack.id, None)
+            removed(pack)
+
+        # First what needs no frame: on a full disk it makes room for one.
+        orphans, nbytes = self._remove_unlisted()
+        entry = Entry("gc", time.time_ns(), by=writer_name())
+        packs = [use.pack for use in going]
+        remove_packs(database, repository.format.uuid, packs, copies if redundant else [], entry, note)
+        keep_reserve(repository.storage)
+        total = nbytes + sum(pack.nbytes for pack in gone)
+        return Removed(tuple(going), orphans, total, len(kept))
+
+    def _remove_unlisted(self) -> tuple[int, int]:
+        storage = self.repository.storage
+        self.repository.remove_abandoned()
+        count = nbytes = 0
+        for name in unlisted(self.repository.database):
+            size = storage.size(name) or 0
+            storage.unlink(name)
+            self.repository.database.packs.let_go((name,))
+            count, nbytes = count + 1, nbytes + size
+        return count, nbytes
+
+    def _rescued(self, survey: Survey, going: Sequence[PackUse]) -> set[PackId]:
+        """Packs that hold what has become needed since the survey."""
+        assert self._reach is not None
+        fresh = needed_since(survey.marks, self._reach, self.repository.database)
+        return rescued({use.pack.id: survey.records[use.pack.id] for use in going}, fresh) if len(fresh) else set()
+
+    def _proven(self, survey: Survey) -> Sequence[PackUse]:
+        """The packs that may go: of redundant ones those all of whose copies are whole, by their whole ids.
+
+        Cost: reads and decodes the copies, but for those in packs that are proven.
+        """
+        redundant = [use for use in survey.reclaim.going if use.goes == "redundant"]
+        if not redundant:
+            return survey.reclaim.going
+        whole = self._whole_copies(survey)
+        needed = survey.marks.needed
+        failed = {use.pack.id for use in redundant if not self._is_covered(use.pack, needed, whole)}
+        if failed:
+            # Others may have gone only because these did too; with what is left, a later survey decides anew.
+            return [use for use in survey.reclaim.going if use.goes == "dead"]
+        return survey.reclaim.going
+
+    def _whole_copies(self, survey: Survey) -> set[bytes]:
+        """Whole ids of everything in the packs that stay and hold copies, as far as it can be read."""
+        packs = self.repository.database.packs
+        shared = [survey.records[use.pack.id].ids for use in survey.reclaim.going if use.goes == "redundant"]
+        wanted = set(np.concatenate(shared).tolist())
+        found: set[bytes] = set()
+        for pack in survey.reclaim.copies:
+            for record in packs.records(pack):
+                if int.from_bytes(record.id[:8], "little") not in wanted or record.id in found:
+                    continue
+                if pack.id not in self.proven:
+                    try:
+                        packs.read_record(pack_name(pack.id), record)
+                    except _ERRORS:
+                        continue
+                found.add(record.id)
+        return found
+
+    def _is_covered(self, pack: PackRef, needed: Ids, whole: Collection[bytes]) -> bool:
+        """Whether every needed object of a pack is among whole copies."""
+        records = self.repository.database.packs.records(pack)
+        ids = self._records[pack.id].ids
+        at = np.minimum(np.searchsorted(needed, ids), len(needed) - 1)
+        return all(records[number].id in whole for number in np.flatnonzero(needed[at] == ids))

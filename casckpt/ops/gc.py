@@ -1,0 +1,205 @@
+"""gc: apply the policies that the store keeps, and free what is past its grace.
+
+    policy -> drops -> survey of commits and packs -> plan -> packs leave (ops.collect)
+
+The plan is the same whether it is only shown or carried out. What a policy is about to drop is part of it, as if it
+were dropped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from casckpt.format.entry import Drop
+from casckpt.odb.repository import Repository
+from casckpt.ops.collect import WAIT_S, Collector
+from casckpt.ops.gc_reports import EARLY, FREES, WAITS, GcCommit, GcPlan, GcReport
+from casckpt.ops.kept_policy import kept_policies
+from casckpt.ops.lifetime_reports import RetainReport
+from casckpt.ops.marks import Leaving, ordered
+from casckpt.ops.retain import THIN, Policy, apply, carry_out
+from casckpt.ops.values import Progress, counted
+from casckpt.plan.reclaim import Freed, freed, stored_bytes
+
+LOW_SPACE = 0.05
+"""Share of a disk that is to be free; below it graces end early."""
+
+
+def plan(repository: Repository, policy: Policy | Sequence[Policy] | None = None, *, now: bool = False) -> GcPlan:
+    """What `gc` would do at this moment; changes nothing and holds no lock.
+
+    Args:
+        policy: instead of those that the store keeps.
+        now: as if all graces were over.
+
+    Raises:
+        UnreadableCommit, LostFrames: nobody knows what is needed.
+        InvalidRetention, UnknownSetting, DamagedSettings: a policy cannot be read.
+
+    Cost: about 50 us for each commit and 0.4 us for each id that components list; what was read once stays known as
+    long as the collector lives.
+    """
+    collector = _collector(repository)
+    return _Run(collector, _retained(repository, policy, dry_run=True), now=now).plan
+
+
+def gc(
+    repository: Repository,
+    policy: Policy | Sequence[Policy] | GcPlan | None = None,
+    *,
+    now: bool = False,
+    dry_run: bool = False,
+    wait_s: float = WAIT_S,
+    progress: Progress | None = None,
+) -> GcReport:
+    """Drop what the policies let go, and free everything whose grace is over.
+
+    Args:
+        policy: instead of those that the store keeps; or a plan, of which exactly that is dropped which it lets go,
+            but for what a name or a pin has come to hold since.
+        now: end all graces: what was dropped cannot be taken back then.
+        wait_s: for how long to wait for commits that are being written.
+        progress: called with the bytes freed, and in all.
+
+    Raises:
+        BusyError: another collector is at it, or a commit did not end in time; no pack was removed.
+        UnreadableCommit, LostFrames: nobody knows what is needed; nothing was freed.
+        InvalidRetention, UnknownSetting, DamagedSettings: a policy cannot be read.
+        StorageError: the disk failed. What was removed is gone, the rest is there.
+    """
+    collector = _collector(repository, wait_s)
+    if isinstance(policy, GcPlan):
+        retained = policy.retained
+        if retained is not None and not dry_run:
+            carry_out(repository, retained.plan)
+            retained = replace(retained, dry_run=False)
+    else:
+        retained = _retained(repository, policy, dry_run=dry_run)
+    run = _Run(collector, retained, now=now)
+    if dry_run:
+        return GcReport(run.plan, run.plan.packs, run.plan.orphans, run.plan.nbytes, 0, dry_run=True)
+    advance = counted(progress, run.plan.pack_bytes)
+    removed = collector.collect(run.survey, lambda pack: advance(pack.nbytes))
+    return GcReport(run.plan, len(removed.packs), removed.orphans, removed.nbytes, removed.rescued, dry_run=False)
+
+
+class _Run:
+    """One look at the store: what leaves, and what of that is freed."""
+
+    def __init__(self, collector: Collector, retained: RetainReport | None, *, now: bool) -> None:
+        self._collector = collector
+        self._now = now
+        self._now_ns = time.time_ns()
+        self._retained = retained
+        new = _as_if_dropped(collector, retained, self._now_ns)
+        self._new = {(one.id, one.drop.parts) for one in new}
+        leaves = ordered((*collector.leaving(), *new))
+        self.survey = collector.survey(leaves, is_over=self._is_over)
+        self._freed = self._bytes()
+        early = () if now else self._hurried()
+        if early:
+            hurried = {id(one) for one in early}
+            self.survey = collector.survey(leaves, is_over=lambda one: self._is_over(one) or id(one) in hurried)
+            self._freed = self._bytes()
+        self.plan = self._plan()
+
+    def _is_over(self, one: Leaving) -> bool:
+        return self._now or one.final_ns <= self._now_ns
+
+    def _bytes(self) -> list[Freed]:
+        """What each commit that leaves frees."""
+        marks, records = self.survey.marks, list(self.survey.records.values())
+        found, count = marks.reached, len(marks.leaving)
+        found = found.of(found.last < count)
+        return freed(found, stored_bytes(records, found.ids), count)
+
+    def _hurried(self) -> Collection[Leaving]:
+        """The commits whose grace must end now for the disk to have room, the oldest drops first."""
+        space = self._collector.repository.storage.space()
+        if space is None:
+            return ()
+        missing = int(space.total * LOW_SPACE) - space.free
+        missing -= sum(use.pack.nbytes for use in self.survey.reclaim.going)
+        marks = self.survey.marks
+        found: list[Leaving] = []
+        for one, bytes_freed in list(zip(marks.leaving, self._freed, strict=True))[marks.ended :]:
+            if missing <= 0:
+                break
+            found.append(one)
+            missing -= bytes_freed.together
+        return found
+
+    def _plan(self) -> GcPlan:
+        survey, storage = self.survey, self._collector.repository.storage
+        going = survey.reclaim.going
+        staying = [use for use in survey.reclaim.uses if not use.goes]
+        sizes = [storage.size(name) or 0 for name in self._collector.orphans()]
+        return GcPlan(
+            commits=tuple(self._commits()),
+            retained=self._retained,
+            packs=len(going),
+            pack_bytes=sum(use.pack.nbytes for use in going),
+            orphans=len(sizes),
+            orphan_bytes=sum(sizes),
+            dead_bytes=sum(use.dead for use in staying),
+            kept_packs=len(staying) + len(survey.unreadable),
+            kept_bytes=sum(pack.nbytes for pack in (*(use.pack for use in staying), *survey.unreadable)),
+        )
+
+    def _commits(self) -> list[GcCommit]:
+        """The commits that leave, but for those nothing is left of."""
+        marks = self.survey.marks
+        found = []
+        for rank, (one, nbytes) in enumerate(zip(marks.leaving, self._freed, strict=True)):
+            is_new = (one.id, one.drop.parts) in self._new
+            if nbytes.together == 0 and not is_new and not self._collector.has_state(one):
+                continue
+            on_time = one.final_ns <= self._now_ns
+            found.append(
+                GcCommit(
+                    id=one.id.hex(),
+                    run=one.commit.run,
+                    step=one.commit.step,
+                    time_ns=one.commit.time_ns,
+                    outcome=FREES if on_time else EARLY if rank < marks.ended else WAITS,
+                    rule=one.drop.rule,
+                    parts=one.drop.parts,
+                    dropped_ns=one.drop.time_ns,
+                    is_new=is_new,
+                    final_ns=one.final_ns,
+                    alone=nbytes.alone,
+                    together=nbytes.together,
+                )
+            )
+        return found
+
+
+def _collector(repository: Repository, wait_s: float = WAIT_S) -> Collector:
+    repository.database.refresh()
+    return Collector(repository, kept_policies(repository.database).grace_ns, wait_s)
+
+
+def _retained(
+    repository: Repository, policy: Policy | Sequence[Policy] | None, *, dry_run: bool
+) -> RetainReport | None:
+    """What a policy, or those that the store keeps, let go; it is dropped unless this is a dry run."""
+    layers = kept_policies(repository.database).layers if policy is None else policy
+    return apply(repository, layers, dry_run=dry_run) if layers else None
+
+
+def _as_if_dropped(collector: Collector, retained: RetainReport | None, now_ns: int) -> list[Leaving]:
+    """What a policy is going to drop, as if it had just been; nothing if it was dropped."""
+    if retained is None or not retained.dry_run:
+        return []
+    database = collector.repository.database
+    found = []
+    for one in retained.plan.decisions:
+        parts = one.thin or None
+        commit = database.commit(one.id)
+        if commit is not None and (one.by is not None or parts is not None):
+            rule = THIN if one.by is None else one.by.rule
+            drop = Drop(one.id, None if one.by is not None else parts, rule, now_ns)
+            found.append(Leaving(one.id, commit, drop, now_ns + collector.grace_ns(commit.run)))
+    return found

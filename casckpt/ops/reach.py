@@ -1,0 +1,180 @@
+"""What commits reach: the ids of all objects that a commit needs to come back, as columns for `plan.reclaim`.
+
+    commit -> metadata objects                     commit -> tree -> component -> structure, pages, chunks
+
+Objects never change, so each is read once however many commits share it, and a second look reads only what is new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from casckpt.errors import DamagedObject, FormatError, IntegrityError, UnreadableCommit
+from casckpt.format.commit import Commit
+from casckpt.format.ids import CommitId, Kind, ObjectId, short_id
+from casckpt.format.layout import Large, places
+from casckpt.format.objects import Component, Structure, Tree
+from casckpt.format.pack_columns import Ids, prefixes
+from casckpt.odb.database import Database
+from casckpt.plan.reclaim import STAYS, Holder
+
+PAGE_ID_WIDTHS = (32, 36)
+"""Bytes of an entry of a page: an id, and its length where the layout lists lengths."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """That a commit lets go of its state, or of some components, and when in the order of all such commits."""
+
+    rank: int
+    parts: tuple[str, ...] | None = None
+    """The components it loses; None for all of its state."""
+    is_final: bool = True
+    """Whether it cannot be taken back any more, so that it does not matter if what is lost can still be read."""
+
+
+class Reach:
+    """The objects that commits of one store reach. One thread.
+
+    Keeps 8 bytes for each id of every component it has seen; 80 MB for ten million.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._trees: dict[ObjectId, Tree] = {}
+        self._components: dict[ObjectId, Ids] = {}
+        self._structures: dict[ObjectId, tuple[Structure, dict[int, int] | None]] = {}
+
+    def holders(
+        self, commits: Iterable[tuple[CommitId, Commit]], losses: Mapping[CommitId, Iterable[Loss]]
+    ) -> list[Holder]:
+        """What commits reach, each holder once.
+
+        Args:
+            losses: of commits that let go of something; all others stay whole. Of what they let go, objects that are
+                not in the store any more are passed over.
+
+        Raises:
+            UnreadableCommit: an object on the way is damaged, so that nobody knows what the commit needs.
+        """
+        ranks: dict[ObjectId, tuple[int, int]] = {}
+        for identity, commit in commits:
+            for unit, rank in self._ranked(identity, commit, losses.get(identity, ())):
+                first, last = ranks.get(unit, (rank, rank))
+                ranks[unit] = min(first, rank), max(last, rank)
+        return [Holder(self._ids(unit), *both) for unit, both in ranks.items()]
+
+    def is_whole(self, identity: CommitId, commit: Commit, lost: Collection[str] = ()) -> bool:
+        """Whether every object of a commit is in the store, but for those of components that it lost."""
+        rows = self._database.row
+        try:
+            parts = [component for name, component in self.tree(identity, commit).components if name not in lost]
+            reached = (self.ids_of(identity, component) for component in parts)
+            return all(rows(ids[at : at + 32]) is not None for ids in reached for at in range(0, len(ids), 32))
+        except UnreadableCommit:
+            return False
+
+    def _ranked(self, identity: CommitId, commit: Commit, losses: Iterable[Loss]) -> Iterator[tuple[ObjectId, int]]:
+        """(unit, rank) for everything that a commit has; a unit is a component, a tree or a metadata object."""
+        for unit in (commit.config, commit.environment, commit.code, commit.data):
+            if unit is not None:
+                yield unit, STAYS
+        whole: Loss | None = None
+        parts: dict[str, Loss] = {}
+        for loss in losses:
+            if loss.parts is None:
+                whole = loss
+            else:
+                parts.update(dict.fromkeys(loss.parts, loss))
+        if not self._can_read(identity, commit.tree, whole, self._tree):
+            return
+        yield commit.tree, STAYS if whole is None else whole.rank
+        for name, component in self._trees[commit.tree].components:
+            lost = parts.get(name)
+            lost = whole if lost is None or (whole is not None and whole.rank < lost.rank) else lost
+            if self._can_read(identity, component, lost, self._component):
+                yield component, STAYS if lost is None else lost.rank
+
+    def _can_read(
+        self, commit: CommitId, unit: ObjectId, loss: Loss | None, read: Callable[[CommitId, ObjectId], None]
+    ) -> bool:
+        """Read a unit; False if it is lost and, for good, cannot be read, or is not there any more."""
+        if loss is not None and not self._is_known(unit) and self._database.row(unit) is None:
+            return False
+        try:
+            read(commit, unit)
+        except UnreadableCommit:
+            if loss is None or not loss.is_final:
+                raise
+            return False
+        return True
+
+    def _is_known(self, unit: ObjectId) -> bool:
+        return unit in self._trees or unit in self._components
+
+    def tree(self, identity: CommitId, commit: Commit) -> Tree:
+        """The tree of a commit.
+
+        Raises:
+            UnreadableCommit: it is damaged.
+        """
+        self._tree(identity, commit.tree)
+        return self._trees[commit.tree]
+
+    def _ids(self, unit: ObjectId) -> Ids:
+        """The ids of a unit; a tree and a metadata object are one."""
+        known = self._components.get(unit)
+        return prefixes(unit) if known is None else known
+
+    def _tree(self, commit: CommitId, identity: ObjectId) -> None:
+        if identity not in self._trees:
+            self._trees[identity] = Tree.decode(self._read(commit, identity, Kind.TREE))
+
+    def _component(self, commit: CommitId, identity: ObjectId) -> None:
+        if identity not in self._components:
+            self._components[identity] = prefixes(self.ids_of(commit, identity))
+
+    def ids_of(self, commit: CommitId, identity: ObjectId) -> bytes:
+        """The whole ids of everything that a component of a commit reaches, its own first, 32 bytes each.
+
+        Raises:
+            UnreadableCommit: an object on the way is damaged.
+        """
+        component = Component.decode(self._read(commit, identity, Kind.COMPONENT))
+        try:
+            paged = self._paged(commit, component)
+        except IntegrityError as error:
+            raise UnreadableCommit(commit=short_id(commit), problem=str(error)) from error
+        found = [identity, component.structure, component.digests]
+        for entry, width in paged.items():
+            page = self._read(commit, ObjectId(component.digests[entry * 32 : entry * 32 + 32]), Kind.PAGE)
+            count = len(page) // width
+            found.append(page[: count * 32])
+        return b"".join(found)
+
+    def _paged(self, commit: CommitId, component: Component) -> dict[int, int]:
+        """The entries of a component's column that are pages, and how wide the entries of each page are."""
+        known = self._structures.get(component.structure)
+        if known is None:
+            structure = Structure.decode(self._read(commit, component.structure, Kind.STRUCTURE))
+            # Where no blob has a layout of its own, the column of every such component looks the same.
+            fixed = None if structure.layouts else _pages_of(structure, component)
+            known = self._structures[component.structure] = structure, fixed
+        structure, paged = known
+        return _pages_of(structure, component) if paged is None else paged
+
+    def _read(self, commit: CommitId, identity: ObjectId, kind: Kind) -> bytes:
+        try:
+            return bytes(self._database.read(identity, kind))
+        except (DamagedObject, FormatError) as error:
+            raise UnreadableCommit(commit=short_id(commit), problem=f"{error.summary}: {error.reason}") from error
+
+
+def _pages_of(structure: Structure, component: Component) -> dict[int, int]:
+    found: dict[int, int] = {}
+    for place in places(structure, component):
+        if isinstance(place, Large) and place.paged:
+            width = PAGE_ID_WIDTHS[place.explicit is not None]
+            found.update(dict.fromkeys(range(place.entry, place.entry + place.entries), width))
+    return found
