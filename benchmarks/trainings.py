@@ -129,7 +129,7 @@ class Run:
 
     def repack(self, case: str, ours: Casckpt) -> None:
         """Our store as another case, from now on."""
-        limits.wake(256 << 20)
+        limits.wake(self.plain_bytes)
         self.note(case, ours, timed(partial(ours.repack, thorough=case == MAX)).cpu)
         self.empty(case, ours)
 

@@ -65,11 +65,12 @@ class Archive:
 
 
 class Casckpt(Archive):
-    """Our store with one thread; what it commits is as `compress` of its settings says."""
+    """Our store with one thread, which repacks only when it is told to."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.store = casckpt.init(self.place, threads=1)
+        casckpt.init(self.place).close()
+        self.store = casckpt.open(self.place, settings=casckpt.StoreSettings(threads=1, upkeep=False))
         self._commits: list[str] = []
 
     def save(self, number: int, state: State) -> None:
