@@ -202,6 +202,16 @@ def judge(results: Results) -> None:
         print(f"{row[0].what:44s}{row[0].bound():>12s}" + "".join(f"{cell:>21s}" for cell in cells))
 
 
+def better(results: Results) -> None:
+    """Where a peer wins: those that are smaller than casckpt, or give a checkpoint back in less CPU time on average."""
+    for name in dict.fromkeys(name for name, _ in results.values):
+        for ours in (REPACKED, MAX):
+            for what, quantity, sign in (("smaller", "stored_mb", -1), ("faster back", "mean_mb_s", 1)):
+                ratios = {case: results.ratio(name, case, ours, quantity) for case in CASES if "casckpt" not in case}
+                won = [f"{case} ({ratio:.2f})" for case, ratio in ratios.items() if ratio and sign * ratio > sign]
+                print(f"{name}: {what} than {ours}: {', '.join(won) or 'none'}")
+
+
 def main() -> None:
     """Read the command line, train, store, print."""
     options = parser(__doc__, mb=None, repeats=3)
@@ -224,6 +234,8 @@ def main() -> None:
                 continue
             compare(Run(name, count, arguments.repeats, folder / "run", results), quick=arguments.quick)
     judge(results)
+    print("\nwhere a peer wins, and how many times the bytes or the speed it has")
+    better(results)
     results.write(arguments.json)
 
 
