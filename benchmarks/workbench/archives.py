@@ -287,7 +287,7 @@ class Chain(PieceFiles):
         if plain == self.before[at].plain:
             return SAME, b""
         words, before = (np.frombuffer(one, f"<u{width}") for one in (plain, self.before[at].plain))
-        difference = words ^ before if self._bits else words - before + _half(width)
+        difference = words ^ before if self._bits else words - before + _middle(width)
         coded = self._encoder.encode(difference.view(np.uint8).data, width, aligned=False)
         return found if coded is None or len(coded) >= len(found[1]) else (DIFFERENT, coded)
 
@@ -306,11 +306,11 @@ class Chain(PieceFiles):
             coded = planes.decode(Codec.PLANES, self.read(later, at), row.length, row.element)
             (np.bitwise_xor if self._bits else np.add)(words, np.frombuffer(coded, words.dtype), out=words)
             summed += 1
-        if not self._bits and summed % 2:  # the halves that were added to differences: two of them are none
-            np.add(words, _half(width), out=words)
+        if not self._bits:
+            np.subtract(words, _middle(width, summed), out=words)
         return words.view(np.uint8).data
 
 
-def _half(width: int) -> Any:
-    """Half of the range of a word, added so that small differences of both signs have close high bytes."""
-    return np.dtype(f"<u{width}").type(1 << 8 * width - 1)
+def _middle(width: int, times: int = 1) -> Any:
+    """A word of bytes 0x80, so many times: added to a small difference of either sign, its high bytes stay alike."""
+    return np.dtype(f"<u{width}").type(times * int.from_bytes(b"\x80" * width, "little") % (1 << 8 * width))
