@@ -21,9 +21,12 @@ from benchmarks.workbench.results import Results
 # The share of --mb and the repeats, where they are not those of all: a fresh process a case is slow to start.
 SIZES = {"small": 100, "codecs": 32}
 REPEATS = {"checkout": 2, "small": 2, "memory": 1, "trainings": 1}
+COUNTED = ("history", "gc", "trainings")
+"""Those of which the size is a number of commits, or of models."""
 FULL_MB = 1000
 BENCHMARKS = (
-    *("commit", "checkout", "small", "asynchronous", "memory", "stores", "codecs", "diff", "history", "trainings"),
+    *("commit", "checkout", "small", "asynchronous", "memory", "stores", "codecs", "diff", "history", "gc"),
+    "trainings",
 )
 
 
@@ -33,10 +36,8 @@ def run(name: str, mb: int, repeats: int, out: Path, folder: Path | None) -> boo
     file.unlink(missing_ok=True)
     command = [sys.executable, "-m", f"benchmarks.{name}", "--json", str(file)]
     command += ["--repeats", str(min(repeats, REPEATS.get(name, repeats)))]
-    if name == "trainings":
-        command += [] if mb >= FULL_MB else ["--quick"]
-    elif name != "history":  # which has commits, not bytes
-        command += ["--mb", str(SIZES.get(name, mb))]
+    command += ["--mb", str(SIZES.get(name, mb))] if name not in COUNTED else []
+    command += ["--quick"] if name == "trainings" and mb < FULL_MB else []
     command += ["--folder", str(folder.resolve())] if folder else []
     print(flush=True)
     return subprocess.run(command, cwd=ROOT, check=False).returncode == 0

@@ -178,16 +178,12 @@ def compare(run: Run, *, quick: bool) -> None:
             run.play(case, make, ours)
         else:
             run.results.absent(run.name, case, NOT_INSTALLED)
-    repacks = hasattr(ours.store, "repack")
-    if repacks:
-        run.repack(REPACKED, ours)
-    worst = run.results.median(run.name, REPACKED, "worst_mb_s") or 150.0
-    run.play(CUT, partial(Chain, bits=True, keys=run.cut(worst)), ours)
-    if repacks:
-        run.repack(MAX, ours)
+    run.repack(REPACKED, ours)
+    run.play(CUT, partial(Chain, bits=True, keys=run.cut(run.results.median(run.name, REPACKED, "worst_mb_s"))), ours)
+    run.repack(MAX, ours)
     ours.close()
     files.remove(run.folder)
-    run.results.print(run.name, base=REPACKED if repacks else COMMITTED, compared=("ratio",))
+    run.results.print(run.name, base=REPACKED, compared=("ratio",))
 
 
 def judge(results: Results) -> None:

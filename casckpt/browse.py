@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from casckpt.ops.graph import GraphRow
     from casckpt.ops.journal_reports import RefChange
     from casckpt.ops.relatives import Relatives
+    from casckpt.ops.remains import Remains
     from casckpt.ops.reports import BlameLine, LeafSummary, PathInfo
     from casckpt.ops.storage import StorageInfo
     from casckpt.ops.values import RunInfo, Status
@@ -136,6 +137,14 @@ class Browse:
 
         database = self._repository.database
         return storage(database, resolve(database, revision))
+
+    def remains(self, revision: str = "@") -> Remains | None:
+        """What is left of a commit that was dropped or thinned, and until when undo brings back the rest; else None."""
+        from casckpt.ops.remains import remains
+        from casckpt.ops.resolve import resolve
+
+        database = self._repository.database
+        return remains(database, resolve(database, revision))
 
     def relatives(self, revision: str = "@") -> Relatives:
         """The commits that a commit was made from, and those that were made from it."""

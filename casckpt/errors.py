@@ -122,6 +122,7 @@ class InvalidRetention(UsageError):
     code = "retention.invalid"
     what = "cannot use this retention policy"
     why = "{key}: {problem}"
+    hint = "casckpt retain --help"
 
 
 class InvalidCheck(UsageError):
@@ -237,15 +238,17 @@ class NothingToUndo(NotFoundError):
 class CommitDropped(NotFoundError):
     code = "commit.dropped"
     what = "commit {commit} was dropped"
-    why = "by the rule {rule!r} at {when}; its place in the log, metrics and parents are kept"
+    why = "by the rule {rule!r} at {when}; undo is promised until {until}; its log entry, metrics and parents are kept"
     hint = "casckpt undo takes the drop back (casckpt undo --list has its number); casckpt log shows its neighbours"
 
 
 class CommitThinned(NotFoundError):
     code = "commit.thinned"
     what = "commit {commit} has been thinned of {parts}"
-    why = "by the rule {rule!r} at {when}; the rest of it is kept"
-    hint = "select what is left of it; casckpt undo takes that back (casckpt undo --list has its number)"
+    why = "by the rule {rule!r} at {when}; undo is promised until {until}; the rest of it is kept"
+    hint = (
+        "checkout and export give the rest with {left}; casckpt undo takes it back (casckpt undo --list has its number)"
+    )
 
 
 class MigrationNotFound(NotFoundError):
@@ -374,6 +377,13 @@ class DamagedFile(IntegrityError):
     code = "data.damaged-file"
     what = "{file} is damaged"
     why = "{problem}"
+
+
+class NotReadBack(IntegrityError):
+    code = "data.not-read-back"
+    what = "pack {pack} does not read back as it was written"
+    why = "{problem}; it was removed, and what it was to replace is untouched"
+    hint = "memory or disk fail: casckpt doctor looks at the machine, casckpt fsck --full at the store"
 
 
 class FormatError(CasckptError):

@@ -127,17 +127,19 @@ class Exchange:
         *,
         replace: bool = False,
         links: bool = False,
+        select: str | Sequence[str] | None = None,
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> CheckoutReport:
         """Write the files of a commit, or of `REV:path`, to a path: whole, verified and durable, or not at all.
 
         It is absent, or an empty folder where a folder is to come. With `replace` what is there stays until the new is
-        complete; then they swap. With `links` symbolic links that stay inside are made; else they are refused. A path
+        complete; then they swap. With `links` symbolic links that stay inside are made; else they are refused. With
+        `select` only the files come out whose paths, or the folders above them, match, in a folder as they lay. A path
         with the suffix of a format, as in `gpt:model.npz`, is an export of that part, unless it is committed so. With
         `dry_run` names and target are checked and nothing is written.
         """
         from casckpt.ops.checkout_path import checkout_path
 
         words = self._repository, revision, destination
-        return checkout_path(*words, replace=replace, links=links, dry_run=dry_run, progress=progress)
+        return checkout_path(*words, replace=replace, links=links, select=select, dry_run=dry_run, progress=progress)

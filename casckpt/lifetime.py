@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from casckpt.odb.repository import Repository
     from casckpt.ops.gc_reports import GcPlan, GcReport
+    from casckpt.ops.kept_policy import KeptPolicies
     from casckpt.ops.lifetime_reports import DropReport, RetainReport
+    from casckpt.ops.repack_reports import RepackReport
     from casckpt.ops.values import Progress
     from casckpt.plan.policy import Retention
 
@@ -49,24 +51,56 @@ class Lifetime:
 
     def retain(
         self,
-        policy: Retention | Mapping[str, Any] | Sequence[Retention | Mapping[str, Any]],
+        policy: Retention | Mapping[str, Any] | Sequence[Retention | Mapping[str, Any]] | None = None,
         *,
         run: str | None = None,
         dry_run: bool = False,
     ) -> RetainReport:
-        """Drop and thin what a policy lets go, as one operation that `undo` takes back. Frees no bytes yet.
+        """Drop and thin what the kept policies let go, as one operation that `undo` takes back. Frees no bytes yet.
 
         Args:
-            policy: or several, laid over each other in this order.
+            policy: to be laid over those that are kept, for this call; or several, in this order.
             run: only the commits of this run.
 
         Raises:
-            InvalidRetention: the policy is empty, or cannot be meant.
+            InvalidRetention: the policy is empty, or cannot be meant; or none is given and none kept.
+            InvalidSetting, UnknownSetting, DamagedSettings: the policy that the store keeps cannot be read.
             RevisionNotFound: there is no such run.
         """
         from casckpt.ops.retain import apply
 
         return apply(self._in_turn(), policy, run=run, dry_run=dry_run)
+
+    def repack(
+        self,
+        *,
+        run: str | None = None,
+        max: bool = False,
+        limit_s: float | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> RepackReport:
+        """Pack neighbouring commits as deltas of each other, so that they take less room. No id changes.
+
+        The last, best and recovery of a run, the newest commit, and what a tag or a pin holds stay as they are. What
+        was packed before is left alone.
+
+        Args:
+            run: only the commits of this run.
+            max: for archives: larger groups, every form tried, all commits and what was packed before. Restores get
+                slower.
+            limit_s: the longest to work, in seconds; a later call goes on.
+            progress: called with the plain bytes done and in all; what it raises ends the work, and what is done stays.
+
+        Raises:
+            BusyError: another process repacks.
+            IntegrityError: an object is damaged, or what was written reads back otherwise; nothing was lost.
+            StorageError: the disk failed or is full; nothing was lost.
+        """
+        from casckpt.ops.repack import repack
+
+        repository = self._in_turn()
+        return repack(repository, run=run, thorough=max, limit_s=limit_s, dry_run=dry_run, progress=progress)
 
     def plan_gc(
         self,
@@ -77,7 +111,7 @@ class Lifetime:
         """What `gc` would free at this moment, commit by commit, with reasons and exact bytes; changes nothing.
 
         Args:
-            policy: instead of those that the store keeps.
+            policy: laid over those that the store keeps.
             now: as if no drop could be taken back any more.
 
         Raises:
@@ -105,7 +139,7 @@ class Lifetime:
         Safe while others commit and read. A committer that was stopped delays it, and is named then.
 
         Args:
-            policy: instead of those that the store keeps; or a plan, to be carried out.
+            policy: laid over those that the store keeps; or a plan, to be carried out.
             now: end all graces: nothing that was dropped can be taken back then.
             wait_s: for how long to wait for commits that are being written, in seconds.
             progress: called with the bytes freed, and in all.
@@ -119,3 +153,34 @@ class Lifetime:
         from casckpt.ops.gc import gc
 
         return gc(self._in_turn(), policy, now=now, wait_s=wait_s, dry_run=dry_run, progress=progress)
+
+    def retention(self) -> KeptPolicies:
+        """The policies that the store keeps: for all its runs, and for single ones.
+
+        Raises:
+            InvalidSetting, UnknownSetting, DamagedSettings, InvalidRetention: one cannot be read.
+        """
+        from casckpt.ops.kept_policy import kept_policies
+
+        database = self._repository.database
+        database.refresh()
+        return kept_policies(database)
+
+    def set_retention(
+        self, policy: Retention | Mapping[str, Any] | None, *, run: str | None = None, dry_run: bool = False
+    ) -> bool:
+        """Keep a policy in place of the one that is kept, or none any more; whether that changes anything.
+
+        Args:
+            run: keep it for this run alone; `undo` takes that back. Else it stands in the settings file of the store.
+
+        Raises:
+            InvalidRetention: it cannot be meant, or with what else is kept it would keep nothing of a run.
+            RevisionNotFound: there is no such run.
+            DamagedSettings: the settings file of the store is no TOML.
+        """
+        from casckpt.ops.keep_policy import keep_policy
+        from casckpt.plan.policy import Retention
+
+        wanted = policy if policy is None or isinstance(policy, Retention) else Retention.from_dict(policy)
+        return keep_policy(self._in_turn(), wanted, run, dry_run=dry_run)

@@ -276,9 +276,11 @@ def _filters(call: Call, _: click.Context, incomplete: str) -> Iterator[Value]:
 
 
 def _keys(call: Call, _: click.Context, incomplete: str) -> Iterator[Value]:
-    from casckpt.plan.settings import ALIAS, SETTINGS
+    from casckpt.plan.policy import KEYS
+    from casckpt.plan.settings import ALIAS, RETENTION, SETTINGS
 
     yield from ((key, setting.help) for key, setting in SETTINGS.items())
+    yield from ((f"{RETENTION}.{key}", "") for key in KEYS if key != "runs")
     yield from ((f"{ALIAS}{name}", line) for name, line in call.settings.aliases().items())
 
 

@@ -19,6 +19,7 @@ from casckpt.errors import IntegrityError
 from casckpt.format import limits
 from casckpt.format.canonical import Fields, decode, encode
 from casckpt.format.ids import CommitId, PackId
+from casckpt.format.marks import OF_LEAVES, is_leaves_mark
 from casckpt.format.pack import RECORD_BYTES, UNIT, Record, decode_records, pad
 
 _LENGTH = struct.Struct("<I")
@@ -56,7 +57,8 @@ class Drop(NamedTuple):
 class Mark(NamedTuple):
     """A fact about a commit that is no part of it: what it was and is; None is absence.
 
-    `note` is a text, `pin` a map of `time`, when it was set, and `until`, when it ends (nil: never), in nanoseconds.
+    `note` is a text, `pin` a map of `time`, when it was set, and `until`, when it ends (nil: never), in nanoseconds;
+    `nonfinite` and `damaged` are as `format.marks` says.
     """
 
     commit: CommitId
@@ -225,6 +227,8 @@ def is_mark(key: str, value: Any) -> bool:
     if key == "pin" and (type(value) is not dict or type(value.get("time")) is not int or "until" not in value):
         return False
     if key == "pin" and value["until"] is not None and type(value["until"]) is not int:
+        return False
+    if key in OF_LEAVES and not is_leaves_mark(value):
         return False
     return len(encode(value)) <= limits.MAX_MARK_BYTES
 

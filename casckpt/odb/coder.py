@@ -21,7 +21,7 @@ from casckpt.errors import CasckptError, UsageError
 from casckpt.format.codec import Codec
 from casckpt.format.elements import element_code
 from casckpt.format.encode import Encoder
-from casckpt.format.finite import is_finite
+from casckpt.format.finite import FINITE, NON_FINITE, UNSCANNED, is_finite
 from casckpt.format.ids import Kind, object_id
 from casckpt.odb.temporary import create_temporary
 from casckpt.storage.base import Storage, read_exact, write_all
@@ -29,9 +29,6 @@ from casckpt.storage.pages import pages
 
 Compress = Literal["auto", "always", "off"]
 """Policy for encoding new chunks."""
-
-FINITE, NON_FINITE = 1, 2
-"""Record flags: what a scan of the chunk's floats found; 0 is unscanned."""
 
 MEASURED_FROM = 64 << 20
 """States below are never worth a measurement of the disk."""
@@ -88,7 +85,7 @@ class ChunkCoder:
     def code(self, plain: memoryview, element: int, *, encoded: bool) -> tuple[int, memoryview | bytes, int]:
         """(codec, stored bytes, flags) of a chunk; the stored bytes are `plain` itself if it stays raw."""
         finite = is_finite(plain, element)
-        flags = 0 if finite is None else FINITE if finite else NON_FINITE
+        flags = UNSCANNED if finite is None else FINITE if finite else NON_FINITE
         if not encoded:
             return Codec.RAW, plain, flags
         codec, stored = self._encoder.encode(plain, element)

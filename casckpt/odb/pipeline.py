@@ -28,6 +28,7 @@ import numpy as np
 from casckpt.errors import StateChanged
 from casckpt.format import pack as p
 from casckpt.format.codec import Codec
+from casckpt.format.finite import UNSCANNED, Scan, is_sound, scan_of
 from casckpt.format.ids import Kind, ObjectId, object_id
 from casckpt.odb.staging import Pool, Staging
 from casckpt.odb.workers import Workers
@@ -68,6 +69,15 @@ class Staged(NamedTuple):
     """Plain bytes of all pieces."""
     ends_new: bool
     """Whether the last piece was new."""
+    unsound: tuple[int, ...] = ()
+    """Which of its pieces, counted from 0, hold NaN or infinities."""
+
+
+class Drained(NamedTuple):
+    """What became of pieces: their ids joined in order, and which of them, counted from 0, hold NaN or infinities."""
+
+    ids: bytes
+    unsound: list[int]
 
 
 class Coder(Protocol):
@@ -89,14 +99,17 @@ class RawCoder:
 
     def code(self, plain: memoryview, element: int, *, encoded: bool) -> tuple[int, memoryview | bytes, int]:
         """The chunk itself."""
-        return Codec.RAW, plain, 0
+        return Codec.RAW, plain, UNSCANNED
 
 
 class Sink(Protocol):
     """Where staged chunks go: the session."""
 
-    def claim_chunk(self, identity: ObjectId, length: int) -> bool:
-        """Whether a chunk is neither stored nor claimed yet; the caller has claimed it then. Thread-safe."""
+    def claim_chunk(self, identity: ObjectId, length: int) -> Scan | None:
+        """None if a chunk is neither stored nor claimed yet: the caller has claimed it then. Else what is known of it.
+
+        Thread-safe.
+        """
 
     def take_staged(self, staged: Staged) -> None:
         """Store what is new and release the buffer. Called in order, by one thread."""
@@ -131,6 +144,7 @@ class Pipeline:
         self._pieces: list[Piece] = []
         self._filled = 0
         self._ids = bytearray()
+        self._unsound: list[int] = []
         # At first a look costs a hash where it was needless, a copy would cost fresh staging memory.
         self._expect_new = False
 
@@ -155,13 +169,14 @@ class Pipeline:
         self._pieces.append(piece)
         self._filled += size
 
-    def drain(self) -> bytes:
-        """Wait for everything added since the last call; the ids of its pieces, joined in order."""
+    def drain(self) -> Drained:
+        """Wait for everything added since the last call, and tell what became of it."""
         self._submit()
         while self._window:
             self._take_oldest()
-        ids, self._ids = bytes(self._ids), bytearray()
-        return ids
+        drained = Drained(bytes(self._ids), self._unsound)
+        self._ids, self._unsound = bytearray(), []
+        return drained
 
     def _submit(self) -> None:
         pieces, self._pieces, self._filled = self._pieces, [], 0
@@ -200,6 +215,8 @@ class Pipeline:
         self._take(self._window.popleft().result())
 
     def _take(self, staged: Staged) -> None:
+        before = len(self._ids) // 32
+        self._unsound += [before + number for number in staged.unsound]
         self._ids += staged.ids
         self._expect_new = staged.ends_new
         self._sink.take_staged(staged)
@@ -222,20 +239,23 @@ class _Task:
         self._begin = 0
         self._records: list[p.Record] = []
         self._copy_first = expect_new
+        self._sound = True  # the piece at work
         self._encoded: bool | None = None  # not decided for this leaf; by task, so that it does not depend on threads
 
     def run(self, pieces: list[Piece]) -> Staged:
         """Do the work."""
-        ids = []
-        for piece in pieces:
+        ids, unsound = [], []
+        for number, piece in enumerate(pieces):
             ids.append(self._piece(piece))
+            if not self._sound:
+                unsound.append(number)
             if piece.ends_leaf:
                 self._end_run(ends_leaf=True)
                 self._encoded = None
         if self._records:
             self._end_run(ends_leaf=False)
         nbytes = sum([piece.stop - piece.start for piece in pieces])
-        return Staged(b"".join(ids), self._runs, self._staging, nbytes, self._copy_first)
+        return Staged(b"".join(ids), self._runs, self._staging, nbytes, self._copy_first, tuple(unsound))
 
     def _piece(self, piece: Piece) -> ObjectId:
         at = self._end + p.pad(self._end)
@@ -256,10 +276,15 @@ class _Task:
             # numpy's copy lets other threads go on meanwhile, a memoryview's does not.
             np.copyto(place, np.frombuffer(data, np.uint8))
             identity = object_id(Kind.CHUNK, place.data)
-            self._copy_first = self._sink.claim_chunk(identity, length)
+            known = self._sink.claim_chunk(identity, length)
+            self._copy_first = known is None
+            if known is not None:
+                self._sound = is_sound(place.data, piece.element, known)
             return identity, self._copy_first
         identity = object_id(Kind.CHUNK, data)
-        if not self._sink.claim_chunk(identity, length):
+        known = self._sink.claim_chunk(identity, length)
+        if known is not None:
+            self._sound = is_sound(data, piece.element, known)
             return identity, False
         self._copy_first = True
         np.copyto(place, np.frombuffer(data, np.uint8))
@@ -273,6 +298,7 @@ class _Task:
         if self._encoded is None:
             self._encoded = self._coder.pays(plain, element)
         codec, stored, flags = self._coder.code(plain, element, encoded=self._encoded)
+        self._sound = is_sound(plain, element, scan_of(element, flags))
         if codec != Codec.RAW:
             if self._records and len(stored) < p.ALIGNED_FROM:
                 at = self._end + p.pad(self._end, p.UNIT)

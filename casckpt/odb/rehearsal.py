@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from casckpt.format.entry import Entry
+from casckpt.format.finite import scan_of
 from casckpt.format.ids import Kind, ObjectId
 from casckpt.odb.session import Session, check_size
 
@@ -27,7 +28,7 @@ class Rehearsal(Session):
         staged.staging.release()
 
     def _add(self, record: p.Record, stored: _Data) -> None:
-        self._known.add(record.id)
+        self._known[record.id] = scan_of(record.element, record.flags)
         self.added += len(stored)
 
     def publish(self, settle: Callable[[], tuple[Entry, list[tuple[ObjectId, Kind, bytes]]]]) -> int:

@@ -1,8 +1,9 @@
-"""Taking packs out of a store: one frame says so, then their files are removed. Nothing else ever deletes data.
+"""Taking packs out of a store: one frame says so, then their files leave packs/. Nothing else ever deletes data.
 
 The caller holds the commit lock alone and knows that nothing needs the packs: nobody relies on them, and nobody can
-write one of the same name until the lock is given back, so no file is removed that somebody just made again. A crash
-between the frame and the last removal leaves files that no frame names; the next collector removes them.
+write one of the same name until the lock is given back. Removing a file takes milliseconds on some disks, and there may
+be thousands. So under the lock files only get other names, in tmp/, and are removed after it. A crash in between leaves
+files that no frame names: those in packs/ the next collector removes, those in tmp/ whoever writes next.
 
 A frame takes room, and the disk may have none left. Every store therefore keeps a file of 64 KiB in reserve, which
 goes first then.
@@ -13,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from casckpt.errors import CasckptError, StorageError, StoreFull
@@ -33,22 +34,16 @@ _SHORT_FRAME_PACKS = 256
 _PACK_FILE = re.compile(r"[0-9a-f]{64}\.pack")
 
 
-def remove_packs(
-    database: Database,
-    uuid: bytes,
-    gone: Sequence[PackRef],
-    copies: Sequence[PackRef],
-    entry: Entry,
-    removed: Callable[[PackRef], None],
-) -> None:
-    """Take packs out of the pack set, durably, and remove their files.
+def take_out(
+    database: Database, uuid: bytes, gone: Sequence[PackRef], copies: Sequence[PackRef], entry: Entry
+) -> Iterator[tuple[PackRef, str]]:
+    """Take packs out of the pack set, durably, and their files out of packs/; where each file is then.
 
     Args:
         gone: packs of the set that nothing needs.
         copies: packs of the set that hold what is needed of those: they are listed anew, so that the rows of these
             objects point to them.
         entry: what else the frames say: operation, time, writer.
-        removed: called after the file of each pack is gone.
 
     Raises:
         StorageError: the disk failed. Packs that were taken out before stay out.
@@ -68,10 +63,31 @@ def remove_packs(
                 step = _SHORT_FRAME_PACKS
                 continue
         for pack in batch:
-            with contextlib.suppress(FileNotFoundError):
-                database.storage.unlink(pack_name(pack.id))
-            removed(pack)
+            yield pack, put_aside(database.storage, pack_name(pack.id))
         waiting = waiting[len(batch) :]
+
+
+def put_aside(storage: Storage, name: str) -> str:
+    """Give a file of packs/ a name in tmp/, where it is removed by anybody; where that needs room, remove it at once.
+
+    Returns:
+        its name now, which may be of no file any more.
+    """
+    aside = f"tmp/gone-{os.getpid()}-{os.urandom(6).hex()}"
+    try:
+        storage.rename(name, aside)
+    except FileNotFoundError:
+        pass
+    except StoreFull:
+        with contextlib.suppress(FileNotFoundError):
+            storage.unlink(name)
+    return aside
+
+
+def remove(storage: Storage, aside: str) -> None:
+    """Remove a file that was put aside; absent is fine."""
+    with contextlib.suppress(FileNotFoundError):
+        storage.unlink(aside)
 
 
 def unlisted(database: Database) -> list[str]:

@@ -82,9 +82,12 @@ class Repository:
     Args:
         threads: cores that one operation keeps busy; None for as many as this process may use, at most 8.
         run: the current run; None for the one committed to last.
+        health_gate: as of `Database`.
     """
 
-    def __init__(self, storage: Storage, *, threads: int | None = None, run: str | None = None) -> None:
+    def __init__(
+        self, storage: Storage, *, threads: int | None = None, run: str | None = None, health_gate: bool = True
+    ) -> None:
         if threads is not None and threads < 1:
             raise UsageError(problem=f"threads must be 1 or more, not {threads}")
         self.storage = storage
@@ -94,15 +97,19 @@ class Repository:
         self._pid = os.getpid()
         self._cleaned = False
         self._run = run
-        self._database = Database(storage, self.format.uuid, current_run=run)
+        self._health_gate = health_gate
+        self._database = self._opened()
 
     @property
     def database(self) -> Database:
         """The database of this process."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
-            self._database = Database(self.storage, self.format.uuid, current_run=self._run)
+            self._database = self._opened()
         return self._database
+
+    def _opened(self) -> Database:
+        return Database(self.storage, self.format.uuid, current_run=self._run, health_gate=self._health_gate)
 
     def session(self, *, dry_run: bool = False) -> Session:
         """A new write session.

@@ -20,6 +20,8 @@ from casckpt.odb.pack_writer import PackWriter
 
 SNAPSHOT_ITEMS = 20_000
 """Refs, packs or records in one entry of a snapshot, so that frames stay small."""
+SNAPSHOT_RUNS = 1_000
+"""Settings of runs in one entry of a snapshot: with the longest policies each, some 4 MiB."""
 SNAPSHOT_DROPS = 1_000
 """Drops in one entry of a snapshot: of 64 components with the longest names each, half a frame."""
 SNAPSHOT_MARKS = 200
@@ -71,7 +73,7 @@ def _snapshot(database: Database, sealed: list[PackRef], uuid: bytes, time_ns: i
         yield Entry("snapshot", time_ns, packs=tuple(packs))
     for refs in _slices(list(database.refs().items())):
         yield Entry("snapshot", time_ns, refs=tuple(RefMove(name, None, commit) for name, commit in refs))
-    for runs in _slices(list(tables.scan(t.RUNS))):
+    for runs in _slices(list(tables.scan(t.RUNS)), SNAPSHOT_RUNS):
         yield Entry("snapshot", time_ns, runs={run.decode(): decode(value, "run settings") for run, value in runs})
     for drops in _slices(list(database.drops().values()), SNAPSHOT_DROPS):
         yield Entry("snapshot", time_ns, drops=tuple(drops))

@@ -20,6 +20,7 @@ from casckpt.errors import ConflictError, DamagedObject, TooLarge
 from casckpt.format import pack as p
 from casckpt.format.codec import Codec, compress
 from casckpt.format.entry import Entry, PackRef
+from casckpt.format.finite import UNKNOWN, UNSCANNED, Scan, is_sound, scan_of
 from casckpt.format.ids import Kind, ObjectId, object_id
 from casckpt.format.limits import MAX_OBJECT_BYTES
 from casckpt.odb import locks
@@ -48,7 +49,8 @@ class Session:
         self._database = database
         self._uuid = uuid
         self._stack = ExitStack()
-        self._known: set[ObjectId] = set()
+        self._known: dict[ObjectId, Scan] = {}
+        """Objects of the session itself; a chunk that is claimed and not yet stored is unscanned."""
         self._claiming = threading.Lock()
         # No pack leaves the pack set while the session holds the commit lock, so places stay right.
         self._locator = Locator(database)
@@ -87,29 +89,34 @@ class Session:
 
         Thread-safe.
         """
-        if identity in self._known:
-            return True
+        return self.scan(identity, kind, length) is not None
+
+    def scan(self, identity: ObjectId, kind: Kind, length: int) -> Scan | None:
+        """What is known of the floats of an object that the store or the session has, None if neither has it."""
+        known = self._known.get(identity)
+        if known is not None:
+            return known
         place = self._locator.find(identity, kind, length)
         if place is None:
-            return False
+            return None
         if place.pack is None:
             self._relied_frames[identity] = (kind, length)
         else:
             self._relied.add(place.pack)
-        return True
+        return scan_of(place.row.element, place.row.flags)
 
-    def claim_chunk(self, identity: ObjectId, length: int) -> bool:
-        """Whether a chunk is neither stored nor claimed by an earlier call; it is claimed then, to be stored.
+    def claim_chunk(self, identity: ObjectId, length: int) -> Scan | None:
+        """None if a chunk is neither stored nor claimed by an earlier call: it is claimed then, to be stored.
 
-        Thread-safe.
+        Else what is known of its floats. Thread-safe.
         """
-        if self.has(identity, Kind.CHUNK, length):
-            return False
-        with self._claiming:
-            if identity in self._known:
-                return False
-            self._known.add(identity)
-        return True
+        known = self.scan(identity, Kind.CHUNK, length)
+        if known is None:
+            with self._claiming:
+                known = self._known.get(identity)
+                if known is None:
+                    self._known[identity] = UNKNOWN
+        return known
 
     def take_staged(self, staged: Staged) -> None:
         """Store what a task of the pipeline found to be new, and release its buffer."""
@@ -122,6 +129,8 @@ class Session:
             return
         self.added += new
         for run in staged.runs:
+            for record in run.records:
+                self._known[record.id] = scan_of(record.element, record.flags)
             if run.records:
                 writer = self._writer or self._start_pack()
                 writer.add_run(staged.staging, run.start, run.stop, run.records)
@@ -146,27 +155,32 @@ class Session:
             self._add(p.Record(identity, 0, len(data), len(stored), kind, codec, check=check), stored)
         return identity
 
-    def put_chunk(self, data: bytes | memoryview, element: int, coder: Coder | None = None) -> ObjectId:
+    def put_chunk(self, data: bytes | memoryview, element: int, coder: Coder | None = None) -> tuple[ObjectId, bool]:
         """Store a chunk unless the store has it; for groups of small blobs, since large ones go by the pipeline.
 
         Args:
             data: 1 byte to 1 MiB that nobody writes to any more; kept until it is written.
             element: element type code.
             coder: encodes it; None for raw.
+
+        Returns:
+            Its id, and whether it holds neither NaN nor infinities.
         """
         identity = object_id(Kind.CHUNK, data)
-        if self.claim_chunk(identity, len(data)):
-            codec, flags = int(Codec.RAW), 0
+        known = self.claim_chunk(identity, len(data))
+        if known is None:
+            codec, flags = int(Codec.RAW), UNSCANNED
             stored: _Data = data
             if coder is not None:
                 plain = memoryview(data)
                 codec, stored, flags = coder.code(plain, element, encoded=coder.pays(plain, element))
             check = p.check_of(codec, identity, Kind.CHUNK, stored)
             self._add(p.Record(identity, 0, len(data), len(stored), Kind.CHUNK, codec, element, flags, check), stored)
-        return identity
+            known = scan_of(element, flags)
+        return identity, is_sound(data, element, known)
 
     def _add(self, record: p.Record, stored: _Data) -> None:
-        self._known.add(record.id)
+        self._known[record.id] = scan_of(record.element, record.flags)
         self.added += len(stored)
         if self._writer is None and not self._packs:
             self._small.append((record, stored))

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
-from casckpt.errors import UsageError
+from casckpt.errors import NotFoundError, UsageError
 from casckpt.odb.repository import Repository
 from casckpt.ops.export import checkout_view
 from casckpt.ops.history import require_tree
 from casckpt.ops.load import LoadedComponent, Loader
 from casckpt.ops.reports import CheckoutReport
 from casckpt.ops.resolve import resolve
+from casckpt.ops.selection import Patterns
 from casckpt.ops.values import Progress, counted
 from casckpt.ops.write_files import file_size, write_files
 from casckpt.plan.placing import place_files
 from casckpt.plan.revision import split_path
 from casckpt.state import paths
+from casckpt.state.select import compile_patterns, may_reach
 from casckpt.state.walk import LeafInfo
 from casckpt.storage.aside import Aside, check_place
 from casckpt.storage.posix import OsErrors
@@ -29,10 +30,14 @@ def checkout_path(
     *,
     replace: bool = False,
     links: bool = False,
+    select: Patterns | None = None,
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> CheckoutReport:
     """Write the files of a commit, or with `REV:path` those at and below a path in it, to `destination`.
+
+    Args:
+        select: only those whose paths, or the folders above them, match; they lie in a folder as they did.
 
     They come back byte for byte in a folder; a single file comes back as that file. The destination is absent, an
     empty folder where a folder is to come, or with `replace` a file or folder that is there whole until the new is.
@@ -42,7 +47,8 @@ def checkout_path(
         TargetExists: the destination is there already.
         UsageError: the commit holds a live state, not files, or the destination cannot be replaced.
         UnsafePath: a name or link in the commit that would leave the destination.
-        NotFoundError: the commit has nothing of that path.
+        NotFoundError: the commit has nothing of that path, or nothing matches.
+        CommitThinned: it has lost a component that may hold something that is asked for.
         DamagedLeaf: stored bytes are wrong or missing.
         StorageError: the disk failed or is full.
 
@@ -52,14 +58,19 @@ def checkout_path(
 
     Cost: one read, one BLAKE3 pass and one write of what is asked for; memory is up to 8 MiB a thread.
     """
-    view = checkout_view(repository, revision, destination, replace=replace, dry_run=dry_run, progress=progress)
-    if view is not None:
-        return view
+    if select is None:
+        view = checkout_view(repository, revision, destination, replace=replace, dry_run=dry_run, progress=progress)
+        if view is not None:
+            return view
     name, path = split_path(revision)
     database = repository.database
     identity = resolve(database, name)
-    loader = Loader(database, identity, require_tree(database, identity))
-    placing = place_files(_leaves(loader, path), path, links=links)
+    wanted = _Wanted(path, select)
+    loader = Loader(database, identity, require_tree(database, identity, wanted.is_unasked))
+    leaves = wanted.leaves(loader)
+    if select is not None and not leaves:
+        raise NotFoundError(thing=f"a file that matches {select!r} in commit {loader.commit}")
+    placing = place_files(leaves, path, links=links, as_folder=select is not None)
     _spare_stores(repository, destination)
     check_place(destination, is_folder=placing.is_folder, replace=replace)
     nbytes = sum(map(file_size, placing.files))
@@ -74,15 +85,30 @@ def checkout_path(
     return CheckoutReport(identity.hex(), os.fspath(destination), len(placing.files), nbytes, aside.leftover)
 
 
-def _leaves(loader: Loader, path: str | None) -> Iterator[tuple[LoadedComponent, LeafInfo]]:
-    """The leaves of a commit, less those of components in which nothing has the path: damage there hits nobody."""
-    first = (path or "").strip("/").partition("/")[0]
-    for name, identity in loader.tree().components:
-        if first and name and first not in (name, paths.text_of(name)):
-            continue
-        loaded = loader.component(name, identity)
-        for leaf in loaded.leaves():
-            yield loaded, leaf
+class _Wanted:
+    """What of a commit is asked for: all at and below a path that patterns select."""
+
+    def __init__(self, path: str | None, select: Patterns | None) -> None:
+        self._first = (path or "").strip("/").partition("/")[0]
+        self._patterns = select
+        self._selects = None if select is None else compile_patterns(select)
+
+    def is_unasked(self, component: str) -> bool:
+        """Whether nothing in a component can be asked for, whatever is in it. Damage there hits nobody."""
+        has_path = not self._first or self._first in (component, paths.text_of(component))
+        return not has_path or (self._patterns is not None and not may_reach(self._patterns, component))
+
+    def leaves(self, loader: Loader) -> list[tuple[LoadedComponent, LeafInfo]]:
+        """The leaves that patterns select, less those of components in which nothing is asked for."""
+        found: list[tuple[LoadedComponent, LeafInfo]] = []
+        for name, identity in loader.tree().components:
+            if not name or not self.is_unasked(name):
+                loaded = loader.component(name, identity)
+                found += ((loaded, leaf) for leaf in loaded.leaves() if self._is_selected(leaf))
+        return found
+
+    def _is_selected(self, leaf: LeafInfo) -> bool:
+        return self._selects is None or (leaf.kind != "part" and self._selects(leaf.path))
 
 
 def _spare_stores(repository: Repository, destination: str | os.PathLike[str]) -> None:

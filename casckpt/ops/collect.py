@@ -9,19 +9,21 @@ add to them. Whatever wants packs replaced writes better ones first, and they ar
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from casckpt.errors import CasckptError
+from casckpt.errors import BusyError, CasckptError
 from casckpt.format.entry import Entry, PackRef
 from casckpt.format.ids import PackId
-from casckpt.format.pack_columns import Ids
+from casckpt.format.pack_columns import Ids, metadata
 from casckpt.odb import locks
+from casckpt.odb import tables as t
 from casckpt.odb.pack_writer import pack_name
-from casckpt.odb.removing import keep_reserve, remove_packs, unlisted
+from casckpt.odb.removing import keep_reserve, put_aside, remove, take_out, unlisted
 from casckpt.odb.repository import Repository, writer_name
 from casckpt.ops.marks import Leaving, Marks, leaving, mark, needed_since
 from casckpt.ops.reach import Reach
@@ -29,6 +31,10 @@ from casckpt.plan.reclaim import PackRecords, PackUse, Reclaim, reclaim, rescued
 
 WAIT_S = 60.0
 """For so long a collector waits for committers, if it is not told otherwise."""
+INDEX_ROWS = 100_000
+"""Rows of objects that are gone do no harm up to here."""
+_Aside = tuple[PackRef | None, str]
+"""A file that is to be removed, by its name now, and the pack that it was; None if it was none of the set."""
 _ERRORS = (CasckptError, FileNotFoundError)
 
 
@@ -74,6 +80,12 @@ class Collector:
     _reach: Reach | None = None
     _records: dict[PackId, PackRecords] = field(default_factory=dict)
 
+    @property
+    def reach(self) -> Reach:
+        """What the commits of the store reach."""
+        self._reach = self._reach or Reach(self.repository.database)
+        return self._reach
+
     def leaving(self) -> list[Leaving]:
         """All commits that were dropped or thinned, in the order in which their graces end."""
         self.repository.database.refresh()
@@ -99,23 +111,27 @@ class Collector:
         """
         leaves = self.leaving() if leaves is None else leaves
         database = self.repository.database
-        self._reach = self._reach or Reach(database)
-        marks = mark(self._reach, database, leaves, is_over)
-        unreadable = self._read_packs()
+        # First the packs: one that comes after this look is none that could go, whoever needs it.
+        unreadable = self._read_packs(self.reach)
+        marks = mark(self.reach, database, leaves, is_over)
         records = list(self._records.values())
         return Survey(marks, dict(self._records), reclaim(records, marks.needed), unreadable)
 
-    def _read_packs(self) -> tuple[PackRef, ...]:
+    def _read_packs(self, reach: Reach) -> tuple[PackRef, ...]:
         """Know the records of all packs of the set."""
         database = self.repository.database
         packs = {pack.id: pack for pack in sorted(database.pack_set())}
-        for identity in self._records.keys() - packs.keys():
+        gone = self._records.keys() - packs.keys()
+        for identity in gone:
             del self._records[identity]
+        reach.unlearn(gone)
         unreadable: list[PackRef] = []
         for identity, pack in packs.items():
             if identity not in self._records:
                 try:
-                    self._records[identity] = PackRecords.of(pack, database.packs.columns(pack))
+                    columns, hints = database.packs.columns(pack)
+                    reach.learn(pack, metadata(columns))
+                    self._records[identity] = PackRecords.of(pack, columns, hints)
                 except _ERRORS:
                     unreadable.append(pack)
         return tuple(unreadable)
@@ -138,11 +154,22 @@ class Collector:
             database = self.repository.database
             database.refresh()
             self._rescued(survey, going)  # reads what is new already, so that the store is held for less long
-            with locks.alone(self.repository.storage, self.wait_s):
-                return self._remove(survey, going, removed)
+            aside: list[_Aside] = []
+            try:
+                with locks.alone(self.repository.storage, self.wait_s):
+                    done = self._take_out(survey, going, aside)
+            finally:
+                # Also what was put aside before an error, which may have been for want of room.
+                for pack, name in aside:
+                    remove(self.repository.storage, name)
+                    if pack is not None:
+                        removed(pack)
+            keep_reserve(self.repository.storage)
+            self._slim_index()
+        return done
 
-    def _remove(self, survey: Survey, going: Sequence[PackUse], removed: Callable[[PackRef], None]) -> Removed:
-        """The part that needs the store alone."""
+    def _take_out(self, survey: Survey, going: Sequence[PackUse], aside: list[_Aside]) -> Removed:
+        """The part that needs the store alone; files that are to be removed go to `aside`."""
         repository, database = self.repository, self.repository.database
         database.refresh()
         kept = self._rescued(survey, going)
@@ -150,38 +177,32 @@ class Collector:
         copies = [pack for pack in survey.reclaim.copies if database.has_pack(pack.id)]
         if len(copies) < len(survey.reclaim.copies):
             going = [use for use in going if use.goes == "dead"]
-        redundant = any(use.goes == "redundant" for use in going)
-        gone: list[PackRef] = []
-
-        def note(pack: PackRef) -> None:
-            gone.append(pack)
-            self._records.pop(pack.id, None)
-            removed(pack)
-
+        if all(use.goes == "dead" for use in going):
+            copies = []
         # First what needs no frame: on a full disk it makes room for one.
-        orphans, nbytes = self._remove_unlisted()
+        repository.remove_abandoned()
+        names = unlisted(database)
+        nbytes = sum(repository.storage.size(name) or 0 for name in names)
+        aside += [(None, put_aside(repository.storage, name)) for name in names]
+        database.packs.let_go(names)
         entry = Entry("gc", time.time_ns(), by=writer_name())
-        packs = [use.pack for use in going]
-        remove_packs(database, repository.format.uuid, packs, copies if redundant else [], entry, note)
-        keep_reserve(repository.storage)
-        total = nbytes + sum(pack.nbytes for pack in gone)
-        return Removed(tuple(going), orphans, total, len(kept))
+        for pack, name in take_out(database, repository.format.uuid, [use.pack for use in going], copies, entry):
+            aside.append((pack, name))
+            self._records.pop(pack.id, None)
+            nbytes += pack.nbytes
+        return Removed(tuple(going), len(names), nbytes, len(kept))
 
-    def _remove_unlisted(self) -> tuple[int, int]:
-        storage = self.repository.storage
-        self.repository.remove_abandoned()
-        count = nbytes = 0
-        for name in unlisted(self.repository.database):
-            size = storage.size(name) or 0
-            storage.unlink(name)
-            self.repository.database.packs.let_go((name,))
-            count, nbytes = count + 1, nbytes + size
-        return count, nbytes
+    def _slim_index(self) -> None:
+        """Build the index anew if most of its rows are of objects that are gone: nothing else ever removes a row."""
+        database = self.repository.database
+        live = sum(len(pack.ids) for pack in self._records.values())
+        if database.has_index and database.tables.count(t.ROWS) > 2 * live + INDEX_ROWS:
+            with contextlib.suppress(BusyError):
+                database.rebuild_index()
 
     def _rescued(self, survey: Survey, going: Sequence[PackUse]) -> set[PackId]:
         """Packs that hold what has become needed since the survey."""
-        assert self._reach is not None
-        fresh = needed_since(survey.marks, self._reach, self.repository.database)
+        fresh = needed_since(survey.marks, self.reach, self.repository.database)
         return rescued({use.pack.id: survey.records[use.pack.id] for use in going}, fresh) if len(fresh) else set()
 
     def _proven(self, survey: Survey) -> Sequence[PackUse]:

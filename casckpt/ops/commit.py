@@ -18,8 +18,9 @@ from casckpt.errors import TooLarge, UsageError
 from casckpt.format import limits
 from casckpt.format.canonical import decode, encode
 from casckpt.format.commit import Commit
-from casckpt.format.entry import Entry
+from casckpt.format.entry import Entry, Mark
 from casckpt.format.ids import CommitId, Kind, ObjectId, object_id
+from casckpt.format.marks import NONFINITE, leaves_mark
 from casckpt.odb.coder import MEASURED_FROM, ChunkCoder, Compress, keeps_up
 from casckpt.odb.database import Database
 from casckpt.odb.pipeline import Coder
@@ -27,6 +28,7 @@ from casckpt.odb.renames import listed
 from casckpt.odb.repository import Repository, writer_name
 from casckpt.odb.session import Session
 from casckpt.ops.history import finished, info
+from casckpt.ops.lookup import best_commit, is_sound
 from casckpt.ops.publishing import settings_changed
 from casckpt.ops.resolve import resolve
 from casckpt.ops.save import plain_bytes, save_state
@@ -144,7 +146,7 @@ def commit_state(
     coder = _coder(repository, flat, compress)
     with repository.session(dry_run=dry_run) as session:
         session.hints = {"run": options.run, "step": options.step, "metrics": metrics, "time": time.time_ns()}
-        tree, nbytes = save_state(session, flat, repository.threads, coder, progress)
+        tree, nbytes, unsound = save_state(session, flat, repository.threads, coder, progress)
         session.hints["tree"] = tree
         draft = Commit(
             tree=tree,
@@ -163,10 +165,12 @@ def commit_state(
             nbytes=nbytes,
             **_metadata(session, options),
         )
-        commit, entry = _publish(database, session, draft, given, expect, options)
+        mark = leaves_mark(unsound) if unsound else None
+        commit, entry = _publish(database, session, draft, given, expect, options, mark)
+    identity = CommitId(object_id(Kind.COMMIT, commit.encode()))
     # The refs that just moved; looking through all refs would make every commit cost more as tags pile up.
-    heads = tuple(sorted(move.name.rpartition("/")[2] for move in entry.refs))
-    return info(CommitId(object_id(Kind.COMMIT, commit.encode())), commit, entry.added, heads)
+    heads = tuple(sorted(move.name.rpartition("/")[2] for move in entry.refs if move.new == identity))
+    return info(identity, commit, entry.added, heads, nonfinite=mark)
 
 
 def _coder(repository: Repository, flat: FlatState, compress: Compress) -> Callable[[], Coder]:
@@ -230,8 +234,12 @@ def _publish(
     given: tuple[CommitId, ...] | None,
     expect: CommitId | None,
     options: CommitOptions,
+    nonfinite: Mapping[str, Any] | None,
 ) -> tuple[Commit, Entry]:
     made: list[tuple[Commit, Entry]] = []
+
+    def standing(best: CommitId, metric: str, mode: str) -> CommitId | None:
+        return best if is_sound(database, best) else best_commit(database, draft.run, metric, mode)
 
     def settle() -> tuple[Entry, list[tuple[ObjectId, Kind, bytes]]]:
         parents = settle_parents(draft.run, given, expect, database.ref)
@@ -245,13 +253,17 @@ def _publish(
         rule = settings.get("best") if options.best is None else list(parse_best(options.best))
         runs, before = settings_changed(database, {draft.run: {"best": rule}})
         settings = {**settings, "best": rule}
-        moves = ref_moves(identity, commit, settings, database.ref, database.commit)
+        may_move = nonfinite is None or not database.health_gate
+        moves = ref_moves(
+            *(identity, commit, settings, database.ref, database.commit), is_sound=may_move, standing=standing
+        )
         entry = Entry(
             "commit",
             time.time_ns(),
             refs=moves,
             runs=runs,
             before=before,
+            marks=() if nonfinite is None else (Mark(identity, NONFINITE, None, nonfinite),),
             by=writer_name(),
             added=session.added + len(data),
         )

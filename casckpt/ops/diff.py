@@ -7,15 +7,17 @@ asked for (`diff_values`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Literal, TypedDict, Unpack
 
 from casckpt.errors import UsageError
 from casckpt.format.ids import CommitId
 from casckpt.odb.database import Database
-from casckpt.ops.history import describe
+from casckpt.ops.history import describe, require_tree
 from casckpt.ops.inspect import metadata
+from casckpt.ops.load import Loader
+from casckpt.ops.remains import lost_parts
 from casckpt.ops.renames import renamed
 from casckpt.ops.reports import Diff, LeafChange
 from casckpt.ops.stored_leaves import Chunks, Run, StoredLeaf, stored_leaves
@@ -56,6 +58,7 @@ def diff_commits(
 
     Raises:
         UsageError: a count in `words` is none, or there are words and no values; values of no tree.
+        CommitDropped: one of them has no state any more.
         DamagedLeaf: what has to be read is wrong or missing.
 
     Cost: reads both trees, the pages of large tensors, and the chunks of small leaves that changed or have a changed
@@ -84,7 +87,8 @@ def _with_tree(
     found: Diff, database: Database, before: CommitId, after: CommitId, values: bool, threads: int, words: DiffWords
 ) -> Diff:
     """A diff, with what differs between the states."""
-    old, new = stored_leaves(database, before), stored_leaves(database, after)
+    lost = {*lost_parts(database, before), *lost_parts(database, after)}
+    old, new = stored_leaves(database, before, lost), stored_leaves(database, after, lost)
     chunks = Chunks()
     comparison = None
     if values:
@@ -123,7 +127,17 @@ def _with_tree(
         equal_bytes=_equal_bytes(old, new, equal),
         total_bytes=_total(new),
         values=measured,
+        lost=_unlike(database, (before, after), lost) if lost else (),
     )
+
+
+def _unlike(database: Database, commits: Sequence[CommitId], lost: Collection[str]) -> tuple[str, ...]:
+    """Of components that cannot be looked into those that differ, as their ids say, ascending."""
+    trees = []
+    for identity in commits:
+        commit = require_tree(database, identity, lambda name: name in lost)
+        trees.append(dict(Loader(database, identity, commit).tree().components))
+    return tuple(sorted(name for name in lost if len({tree.get(name) for tree in trees}) > 1))
 
 
 def _check(words: DiffWords, parts: Sequence[Part], *, values: bool) -> None:

@@ -13,10 +13,10 @@ from casckpt.odb.repository import Repository
 from casckpt.ops.aside import written_aside
 from casckpt.ops.consent import agreed
 from casckpt.ops.history import require_tree
-from casckpt.ops.load import LoadedComponent, Loader
+from casckpt.ops.remains import lost_parts
 from casckpt.ops.reports import CheckoutReport, ExportReport
 from casckpt.ops.resolve import resolve
-from casckpt.ops.selection import Patterns, Selection, select_state
+from casckpt.ops.selection import Patterns, Selection, select_state, what_is_left
 from casckpt.ops.values import Progress, counted
 from casckpt.plan.revision import split_path
 from casckpt.state import paths
@@ -42,21 +42,23 @@ def export(
     dry_run: bool = False,
 ) -> ExportReport:
     """Write a state or a part of it to a file; see `Store.export`."""
-    path, identity, loader, components, whole = _looked_up(repository, revision)
+    path, identity, left, whole = _looked_up(repository, revision)
     target = Path(destination)
     file = _file(whole, path or "")
     if file is not None:
-        return _export_file(
-            loader, components, file, identity, target, form, progress, replace=replace, dry_run=dry_run
-        )
+        return _export_file(left, file, identity, target, form, progress, replace=replace, dry_run=dry_run)
     part, viewed = view_of(whole, path or "")
+    if part and lost_parts(repository.database, identity):
+        # Of a thinned commit the part that is asked for by its path is enough, as it is there or refused.
+        require_tree(repository.database, identity, lambda name: name != part.partition("/")[0])
+        select = part if select is None else select
     wanted = _form(form, viewed, target)
     selection = select_state(repository.database, identity, select)
     if select is not None:
-        whole = grow([(one.loaded.name, one.node, one.values) for one in selection.chosen])
+        whole = _grown(selection)
     tree = find(whole, part)
     if tree is None:
-        raise NotFoundError(thing=f"{part!r} in commit {loader.commit}")
+        raise NotFoundError(thing=f"{part!r} in commit {selection.loader.commit}")
     with written_aside(target, replace=replace, dry_run=dry_run) as out:
         count = _write(repository, selection, tree, wanted, out, target, progress)
         nbytes = out.seek(0, os.SEEK_END)
@@ -87,16 +89,16 @@ def checkout_view(
     return CheckoutReport(report.commit, report.path, 1, report.nbytes, dry_run=dry_run)
 
 
-def _looked_up(
-    repository: Repository, revision: str
-) -> tuple[str | None, CommitId, Loader, list[LoadedComponent], Branch | Leaf]:
-    """The path of a revision; the id, loader, components and whole tree of its commit."""
+def _looked_up(repository: Repository, revision: str) -> tuple[str | None, CommitId, Selection, Branch | Leaf]:
+    """The path of a revision; the id of its commit, all that this has not lost, and the tree of that."""
     name, path = split_path(revision)
     identity = resolve(repository.database, name)
-    loader = Loader(repository.database, identity, require_tree(repository.database, identity))
-    components = loader.components(loader.tree())
-    tree = grow([(one.name, one.structure.node, one.component.values) for one in components])
-    return path, identity, loader, components, tree
+    left = what_is_left(repository.database, identity)
+    return path, identity, left, _grown(left)
+
+
+def _grown(selection: Selection) -> Branch | Leaf:
+    return grow([(one.loaded.name, one.node, one.values) for one in selection.chosen])
 
 
 def view_of(tree: Branch | Leaf, path: str) -> tuple[str, Form | None]:
@@ -193,8 +195,7 @@ def _file(tree: Branch | Leaf, path: str) -> Leaf | None:
 
 
 def _export_file(
-    loader: Loader,
-    components: list[LoadedComponent],
+    left: Selection,
     file: Leaf,
     identity: CommitId,
     target: Path,
@@ -214,11 +215,11 @@ def _export_file(
             f"{name} is a file, which comes out as it is and not as {wanted}; casckpt import --as state decodes it"
         )
         raise UsageError(problem=problem)
-    loaded = components[file.part]
+    loaded = left.chosen[file.part].loaded
     blob = file.node.blob
     done = counted(progress, 0 if blob is None else loaded.structure.sizes[blob])
     with written_aside(target, replace=replace, dry_run=dry_run) as written:
-        for piece in () if blob is None else loader.pieces(loaded, blob):
+        for piece in () if blob is None else left.loader.pieces(loaded, blob):
             written.write(piece)
             done(len(piece))
         nbytes = written.seek(0, os.SEEK_END)

@@ -6,7 +6,8 @@
 
 Repair gives packs whose files have a wrong name their own (ops.strays). Then (ops.repair) it rewrites damaged packs
 from what is whole or has a second copy, moves damaged files to trash/, takes back in what a damaged journal lost, and
-rebuilds the index.
+rebuilds the index. Commits that are hit after that get a mark, so that neither `best` nor `recovery` moves to them; a
+full repair takes it from those that are whole again.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from casckpt.errors import UsageError
+from casckpt.format.ids import CommitId
 from casckpt.odb.repository import Repository
-from casckpt.ops.repair import heal
+from casckpt.ops.repair import heal, note_damage
 from casckpt.ops.reports import FsckReport
 from casckpt.ops.strays import return_strays
 from casckpt.ops.survey import check
@@ -42,6 +44,8 @@ def fsck(
     database = repository.database
     database.refresh()
     survey = check(database, full=depth == "full", progress=progress)
+    fresh: tuple[CommitId, ...] = ()
+    cleared: tuple[CommitId, ...] = ()
     if repair:
         before = survey.findings
         done = return_strays(database, survey.strays)
@@ -51,6 +55,7 @@ def fsck(
             before = [*before, *(finding for finding in survey.findings if finding not in before)]
         done |= heal(repository, survey)
         survey = check(repository.database, full=depth == "full", progress=progress)
+        fresh, cleared = note_damage(repository, survey, full=depth == "full")
         left = {finding.what for finding in survey.findings}
         healed = [
             replace(finding, repaired=done.get(finding.where, "healed"))
@@ -65,4 +70,6 @@ def fsck(
         commits=survey.commits,
         nbytes=survey.nbytes,
         findings=tuple(survey.findings),
+        marked=tuple(identity.hex() for identity in fresh),
+        cleared=tuple(identity.hex() for identity in cleared),
     )

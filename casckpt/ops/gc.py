@@ -31,7 +31,7 @@ def plan(repository: Repository, policy: Policy | Sequence[Policy] | None = None
     """What `gc` would do at this moment; changes nothing and holds no lock.
 
     Args:
-        policy: instead of those that the store keeps.
+        policy: laid over those that the store keeps.
         now: as if all graces were over.
 
     Raises:
@@ -57,7 +57,7 @@ def gc(
     """Drop what the policies let go, and free everything whose grace is over.
 
     Args:
-        policy: instead of those that the store keeps; or a plan, of which exactly that is dropped which it lets go,
+        policy: laid over those that the store keeps; or a plan, of which exactly that is dropped which it lets go,
             but for what a name or a pin has come to hold since.
         now: end all graces: what was dropped cannot be taken back then.
         wait_s: for how long to wait for commits that are being written.
@@ -184,9 +184,10 @@ def _collector(repository: Repository, wait_s: float = WAIT_S) -> Collector:
 def _retained(
     repository: Repository, policy: Policy | Sequence[Policy] | None, *, dry_run: bool
 ) -> RetainReport | None:
-    """What a policy, or those that the store keeps, let go; it is dropped unless this is a dry run."""
-    layers = kept_policies(repository.database).layers if policy is None else policy
-    return apply(repository, layers, dry_run=dry_run) if layers else None
+    """What the policies let go, None if there are none; it is dropped unless this is a dry run."""
+    if policy is None and not kept_policies(repository.database).layers:
+        return None
+    return apply(repository, policy, dry_run=dry_run)
 
 
 def _as_if_dropped(collector: Collector, retained: RetainReport | None, now_ns: int) -> list[Leaving]:

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
 from casckpt.errors import (
-    CommitDropped,
-    CommitThinned,
     UsageError,
 )
 from casckpt.format.commit import Commit
 from casckpt.format.entry import Drop
 from casckpt.format.ids import CommitId
+from casckpt.format.marks import DAMAGED, NONFINITE, OF_LEAVES
 from casckpt.odb.database import Database
+from casckpt.odb.fold import all_marks
 from casckpt.odb.journal import file_name
 from casckpt.ops import lookup
 from casckpt.ops.resolve import not_found, walk
 from casckpt.ops.values import CommitInfo, RunInfo, Status
 from casckpt.plan.names import head_ref, run_of
-from casckpt.units import rfc3339
 
 
 def describe(
@@ -43,12 +42,11 @@ def describe(
     names = (refs_by_commit(database) if refs is None else refs).get(identity, [])
     shown = tuple(_short(name, commit.run) for name in names)
     children = tuple(child.hex() for child in database.children(identity))
-    pin = note = None
-    if database.has_marks():
-        pin, note = database.mark(identity, "pin"), database.mark(identity, "note")
-        if pin is not None and pin["until"] is not None and pin["until"] <= time.time_ns():
-            pin = None
-    return info(identity, commit, database.added(identity), shown, children, database.drop(identity), note, pin)
+    marks = {key: database.mark(identity, key) for key in ("note", "pin", *OF_LEAVES)} if database.has_marks() else {}
+    pin = marks.get("pin")
+    if pin is not None and pin["until"] is not None and pin["until"] <= time.time_ns():
+        marks["pin"] = None
+    return info(identity, commit, database.added(identity), shown, children, database.drop(identity), **marks)
 
 
 def info(
@@ -60,8 +58,10 @@ def info(
     drop: Drop | None = None,
     note: str | None = None,
     pin: Mapping[str, Any] | None = None,
+    nonfinite: Mapping[str, Any] | None = None,
+    damaged: Mapping[str, Any] | None = None,
 ) -> CommitInfo:
-    """A commit as users see it, with what it does not know itself."""
+    """A commit as users see it, with what it does not know itself; the last four are values of marks."""
     return CommitInfo(
         id=identity.hex(),
         run=commit.run,
@@ -86,6 +86,10 @@ def info(
         note=note,
         pinned=pin is not None,
         pinned_until=None if pin is None else pin["until"],
+        nonfinite=0 if nonfinite is None else nonfinite["leaves"],
+        nonfinite_paths=() if nonfinite is None else tuple(nonfinite["paths"]),
+        damaged=0 if damaged is None else damaged["leaves"],
+        damaged_paths=() if damaged is None else tuple(damaged["paths"]),
     )
 
 
@@ -150,8 +154,9 @@ def require_tree(
         raise not_found(database, identity.hex(), "the store has no such commit")
     drop = database.drop(identity)
     if drop is not None and (drop.parts is None or not all(map(may_lack, drop.parts))):
-        facts = {"commit": identity.hex()[:12], "rule": drop.rule, "when": rfc3339(drop.time_ns)}
-        raise CommitDropped(**facts) if drop.parts is None else CommitThinned(parts=", ".join(drop.parts), **facts)
+        from casckpt.ops.remains import refusal  # reads the tree, which no log needs
+
+        raise refusal(database, identity, drop)
     return commit
 
 
@@ -160,7 +165,8 @@ def runs(database: Database) -> list[RunInfo]:
     database.refresh()
     refs = refs_by_commit(database)
     heads = [(run_of(name), identity) for name, identity in database.refs("runs/").items()]
-    found = [_run(database, head[0], identity, refs) for head, identity in heads if head and head[1] == "last"]
+    hit = _hit(database)
+    found = [_run(database, head[0], identity, refs, hit) for head, identity in heads if head and head[1] == "last"]
     return sorted(found, key=lambda run: -run.last.time_ns)
 
 
@@ -168,10 +174,25 @@ def run_info(database: Database, name: str) -> RunInfo:
     """One run, which must be there."""
     last = database.ref(head_ref(name, "last"))
     assert last is not None, name
-    return _run(database, name, last, refs_by_commit(database))
+    return _run(database, name, last, refs_by_commit(database), _hit(database))
 
 
-def _run(database: Database, name: str, last: CommitId, refs: dict[CommitId, list[str]]) -> RunInfo:
+def _hit(database: Database) -> Counter[tuple[str, str]]:
+    """How many commits of each run have a mark that names leaves, by run and key, without those that are dropped."""
+    found: Counter[tuple[str, str]] = Counter()
+    if not database.has_marks():
+        return found
+    for identity, key, _ in all_marks(database.tables):
+        commit = database.commit(identity) if key in OF_LEAVES else None
+        drop = database.drop(identity)
+        if commit is not None and (drop is None or drop.parts is not None):
+            found[commit.run, key] += 1
+    return found
+
+
+def _run(
+    database: Database, name: str, last: CommitId, refs: dict[CommitId, list[str]], hit: Counter[tuple[str, str]]
+) -> RunInfo:
     best = database.ref(head_ref(name, "best"))
     settings = database.run_settings(name)
     rule, ended = settings.get("best"), finished(settings)
@@ -185,6 +206,9 @@ def _run(database: Database, name: str, last: CommitId, refs: dict[CommitId, lis
         rule=":".join(rule) if rule else None,
         finished=status,
         finished_ns=at,
+        nonfinite=hit[name, NONFINITE],
+        damaged=hit[name, DAMAGED],
+        health_gate=database.health_gate,
     )
 
 
@@ -200,6 +224,7 @@ def status(database: Database) -> Status:
     found = runs(database)
     packs = list(database.pack_set())
     storage = database.storage
+    space = storage.space()
     files = [storage.size(file_name(number)) or 0 for number in database.journal.files()]
     return Status(
         path=str(storage.path or "memory"),
@@ -207,14 +232,8 @@ def status(database: Database) -> Status:
         packs=len(packs),
         stored=sum(pack.nbytes for pack in packs) + sum(files),
         logical=sum(nbytes for _, nbytes in database.totals().values()),
-        free=None if storage.path is None else _free(storage.path),
+        free=None if space is None else space.free,
         runs=tuple(found),
         tags={name.removeprefix("tags/"): commit.hex() for name, commit in database.refs("tags/").items()},
         journal_seq=database.tail.position.seq,
     )
-
-
-def _free(path: str) -> int:
-    """Bytes an ordinary user can still write on the disk of a folder."""
-    found = os.statvfs(path)
-    return found.f_bavail * found.f_frsize

@@ -152,7 +152,8 @@ def _import(
         if not str(error.facts.get("path", "")).startswith(str(one.path)):
             raise  # the store failed, not the checkpoint
         return result(problem=error.message, code=error.code, exit_code=error.exit_code)
-    return result(commit=info.id, added=info.added, opaque=opaque)
+    hit = {"nonfinite": info.nonfinite, "nonfinite_paths": info.nonfinite_paths}
+    return result(commit=info.id, added=info.added, opaque=opaque, **hit)
 
 
 def _watched(one: Candidate, advance: Callable[[int, int], None]) -> Progress:

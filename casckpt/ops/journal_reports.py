@@ -82,8 +82,8 @@ class Operation:
     number: int
     """Sequence number of its entry."""
     op: str
-    """What was done: commit, tag, untag, pin, unpin, note, run-fork, run-rename, run-finish, drop, retain, undo,
-    repair, init."""
+    """What was done: commit, tag, untag, pin, unpin, note, run-fork, run-rename, run-finish, run-policy, drop, retain,
+    undo, repair, init."""
     time_ns: int
     by: str
     """Host and process that did it."""

@@ -67,9 +67,26 @@ def kept_policies(database: Database) -> KeptPolicies:
 
     Cost: reads the settings file and the settings of all runs.
     """
-    store = Settings([store_layer(database.storage)]).policy()
+    return KeptPolicies(store_policy(database), run_policies(database))
+
+
+def store_policy(database: Database) -> Retention | None:
+    """The policy that a store keeps for all runs.
+
+    Raises:
+        UnknownSetting, InvalidSetting, DamagedSettings: it cannot be read.
+    """
+    return Settings([store_layer(database.storage)]).policy()
+
+
+def run_policies(database: Database) -> dict[str, Retention]:
+    """The policies that a store keeps for single runs.
+
+    Raises:
+        InvalidRetention: one cannot be meant.
+    """
     settings = ((name, settings.get(SETTING)) for name, settings in database.all_run_settings())
-    return KeptPolicies(store, {name: _policy_of(name, table) for name, table in settings if table is not None})
+    return {name: _policy_of(name, table) for name, table in settings if table is not None}
 
 
 def kept_layers(repository: Repository) -> tuple[Retention, ...]:

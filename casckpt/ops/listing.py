@@ -11,7 +11,7 @@ from casckpt.format.ids import CommitId
 from casckpt.odb.database import Database
 from casckpt.ops.history import require_tree
 from casckpt.ops.load import LoadedComponent, Loader
-from casckpt.ops.reports import PathInfo
+from casckpt.ops.reports import Lost, PathInfo
 from casckpt.ops.resolve import resolve
 from casckpt.plan.revision import split_path
 from casckpt.state import paths
@@ -29,7 +29,9 @@ class Place:
         path: canonical full path, empty for the whole state.
         loaded: the component it lies in; the root for the whole state.
         node, values: the part of that component that lies there.
-        components: of the whole state the others, in the order in which its root numbers them; else none.
+        components: of the whole state the others, in the order in which its root numbers them, None for those that the
+            commit has lost; else none.
+        lost: by which rule and when it lost them.
     """
 
     loader: Loader
@@ -37,7 +39,8 @@ class Place:
     loaded: LoadedComponent
     node: Node
     values: Sequence[object]
-    components: tuple[LoadedComponent, ...] = ()
+    components: tuple[LoadedComponent | None, ...] = ()
+    lost: Lost | None = None
 
     def leaves(self) -> Iterator[LeafInfo]:
         """The leaves at and below it, in walk order; those of components in their turn."""
@@ -46,6 +49,12 @@ class Place:
 
     def owned_leaves(self) -> Iterator[tuple[LoadedComponent, LeafInfo]]:
         """The same, each with the component it lies in."""
+        for loaded, leaf in self.entries():
+            if loaded is not None:
+                yield loaded, leaf
+
+    def entries(self) -> Iterator[tuple[LoadedComponent | None, LeafInfo]]:
+        """The same, and where a component is lost, None and the place that it had."""
         for leaf in walk(self.path, self.node, self.values):
             if leaf.kind != "part":
                 yield self.loaded, leaf
@@ -53,14 +62,20 @@ class Place:
                 raise IntegrityError(object=leaf.path, problem="it is a component that the tree does not list")
             else:
                 component = self.components[leaf.value]
+                if component is None:
+                    yield None, leaf
+                    continue
                 for inner in component.leaves():
                     yield component, inner
 
     def sole_leaf(self) -> tuple[LoadedComponent, LeafInfo] | None:
         """The leaf it is, or the file that all of the commit is; None for every other container."""
-        (loaded, leaf), *others = islice(self.owned_leaves(), 2)
+        found = list(islice(self.entries(), 2))
+        loaded, leaf = found[0]
         is_file = not self.path and leaf.kind == "file"
-        return None if others or (leaf.path != self.path and not is_file) else (loaded, leaf)
+        if len(found) > 1 or loaded is None or (leaf.path != self.path and not is_file):
+            return None
+        return loaded, leaf
 
     def kinds(self) -> dict[str, str]:
         """The kinds of what lies one level below, by path; of small values the empty text. A leaf has none."""
@@ -71,7 +86,7 @@ class Place:
         pairs = list(zip(map(paths.element, keys), found.children, strict=True))
         pairs += [(paths.METADATA, child) for child in getattr(found, "metadata", ())]
         kinds = {paths.join(self.path, name): "" if child is None else child[0] for name, child in pairs}
-        for component in self.components:
+        for component in filter(None, self.components):
             kinds[component.name] = "" if component.structure.node is None else component.structure.node[0]
         return kinds
 
@@ -84,6 +99,8 @@ def place_of(database: Database, target: str) -> Place:
 
     Raises:
         NotFoundError: the commit has nothing at that path.
+        CommitDropped: it has nothing at all any more.
+        CommitThinned: it has lost the component that the path leads into.
     """
     revision, path = split_path(target)
     return place_at(database, resolve(database, revision), (path or "").strip("/"))
@@ -91,13 +108,18 @@ def place_of(database: Database, target: str) -> Place:
 
 def place_at(database: Database, identity: CommitId, path: str) -> Place:
     """What lies at a path of a commit, see `place_of`."""
-    loader = Loader(database, identity, require_tree(database, identity))
+    wanted = path.split("/")
+    # A name that is lost is refused before it is looked for, also as people type it.
+    commit = require_tree(database, identity, lambda name: not path or not _is_plain(name, wanted[0]))
+    loader = Loader(database, identity, commit)
     (root_name, root_id), *others = loader.tree().components
+    drop = database.drop(identity)
+    lost = () if drop is None else drop.parts or ()
     if not path:
         root = loader.component(root_name, root_id)
-        rest = tuple(loader.component(name, found) for name, found in others)
-        return Place(loader, "", root, root.structure.node, root.component.values, rest)
-    wanted = path.split("/")
+        rest = tuple(None if name in lost else loader.component(name, found) for name, found in others)
+        record = None if drop is None else Lost(drop.rule, drop.time_ns)
+        return Place(loader, "", root, root.structure.node, root.component.values, rest, record)
     exact = [(name, found) for name, found in others if name == wanted[0]]
     near = [(name, found) for name, found in others if _is_plain(name, wanted[0])]
     loaded = [loader.component(name, found) for name, found in exact or [(root_name, root_id), *near]]
@@ -185,18 +207,26 @@ def pieces(database: Database, target: str) -> Iterator[bytes]:
 def listing(database: Database, target: str, *, recursive: bool) -> Iterator[PathInfo]:
     """What lies one level below `REV` or `REV:PATH`, in order; with `recursive` every leaf. Reads no chunk.
 
+    Components that a thinned commit has lost stand in their places, as of the kind `lost`.
+
     Raises:
         NotFoundError: the commit has nothing at that path.
     """
     place = place_of(database, target)
     if recursive:
-        for loaded, leaf in place.owned_leaves():
-            yield info(loaded, leaf)
+        for loaded, leaf in place.entries():
+            yield _lost(place, leaf) if loaded is None else info(loaded, leaf)
         return
     kinds = place.kinds()
     depth = len(place.path.split("/")) if place.path else 0
     folder: _Folder | None = None
-    for loaded, leaf in place.owned_leaves():
+    for loaded, leaf in place.entries():
+        if loaded is None:
+            if folder is not None:
+                yield folder.info()
+            folder = None
+            yield _lost(place, leaf)
+            continue
         elements = leaf.path.split("/") if leaf.path else []
         if len(elements) <= depth:
             # Of a container that is stored as something simpler this is itself, which is not below itself.
@@ -211,6 +241,11 @@ def listing(database: Database, target: str, *, recursive: bool) -> Iterator[Pat
         folder.take(loaded, leaf)
     if folder is not None:
         yield folder.info()
+
+
+def _lost(place: Place, leaf: LeafInfo) -> PathInfo:
+    """What is to be said of a component that is not there any more."""
+    return PathInfo(leaf.path, "lost", None, None, None, lost=place.lost)
 
 
 class _Folder:

@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
-from casckpt.errors import MetricNotFound
+from casckpt.errors import MetricNotFound, RevisionNotFound
 from casckpt.format.canonical import decode
 from casckpt.format.commit import Commit
 from casckpt.format.ids import CommitId, Kind, ObjectId
+from casckpt.format.marks import DAMAGED, NONFINITE
 from casckpt.odb.database import Database
 from casckpt.odb.fold import all_marks
 from casckpt.ops.ref_changes import changes
 from casckpt.plan.graph import ancestors
-from casckpt.plan.names import NUMBERS, TEXTS
+from casckpt.plan.names import NUMBERS, TEXTS, run_of
 from casckpt.plan.revision import CONFIG, With, id_prefix
 from casckpt.units import format_count, parse_number, rfc3339
 
@@ -47,10 +48,29 @@ def pinned(database: Database) -> dict[CommitId, int | None]:
     return {commit: until for commit, until in found.items() if until is None or until > now_ns}
 
 
+def marked(database: Database, key: str) -> dict[CommitId, Any]:
+    """The commits that have a mark, with its value. Cost: all marks are looked at."""
+    if not database.has_marks():
+        return {}
+    return {commit: value for commit, found, value in all_marks(database.tables) if found == key}
+
+
+def is_sound(database: Database, identity: CommitId) -> bool:
+    """Whether a commit may be the `best` or `recovery` of its run.
+
+    Not if damage of it was recorded; nor, with the health gate, if its state holds NaN or infinities. What nobody has
+    looked at counts as finite.
+    """
+    if database.mark(identity, DAMAGED) is not None:
+        return False
+    return not database.health_gate or database.mark(identity, NONFINITE) is None
+
+
 def best_commit(database: Database, run: str, metric: str, mode: str) -> CommitId | None:
     """The best commit of a run by a metric, as the ref `best` would name it: completed, never NaN, the older of equals.
 
-    Dropped commits do not count, as they have no state. Cost: all commits of the store are looked at.
+    Dropped commits do not count, as they have no state; nor do unsound ones. Cost: all commits of the store are looked
+    at.
     """
     found: tuple[float, int, CommitId] | None = None
     for identity, commit in database.commits():
@@ -58,7 +78,8 @@ def best_commit(database: Database, run: str, metric: str, mode: str) -> CommitI
         if commit.run != run or commit.status != "completed" or value is None or math.isnan(value):
             continue
         candidate = (value if mode == "min" else -value, commit.time_ns, identity)
-        if (found is None or candidate < found) and not _is_dropped(database, identity):
+        better = found is None or candidate < found
+        if better and not _is_dropped(database, identity) and is_sound(database, identity):
             found = candidate
     return None if found is None else found[2]
 
@@ -112,7 +133,7 @@ def matching(
         MetricNotFound: there were commits and none was wanted, and no one had a metric that the filter compares: more
             likely a slip than an answer.
     """
-    from casckpt.plan.filters import Subject  # whoever parsed the filter has imported it
+    from casckpt.plan.filters import FLAGS, Subject  # whoever parsed the filter has imported it
 
     now_ns = time.time_ns()
     metrics: set[str] = set()
@@ -122,7 +143,9 @@ def matching(
         metrics |= commit.metrics.keys()
         subject = Subject(commit, now_ns, tuple(tags.get(identity, ())))
         if mark is not None:
-            subject = subject._replace(note=mark(identity, "note"), pin=_end_of_pin(mark(identity, "pin"), now_ns))
+            flags = tuple(flag for flag in FLAGS if mark(identity, flag) is not None)
+            pin = _end_of_pin(mark(identity, "pin"), now_ns)
+            subject = subject._replace(note=mark(identity, "note"), pin=pin, flags=flags)
         if wanted.matches(subject):
             found = True
             yield identity, commit
@@ -249,11 +272,17 @@ def did_you_mean(names: list[str]) -> str:
     return f"did you mean {' or '.join(map(repr, names))}?" if names else ""
 
 
+def no_such_run(database: Database, run: str) -> RevisionNotFound:
+    """The error for the name of a run that is none, with names that are close."""
+    close = close_names(run, {head[0] for head in map(run_of, database.refs("runs/")) if head is not None})
+    return RevisionNotFound(text=run, problem=did_you_mean(close) or "there is no such run")
+
+
 def no_best(database: Database, run: str, metric: str) -> str:
     """Why a run has no best commit by a metric."""
     known = metrics_of(database, run)
     if metric in known:
-        return f"no completed commit of run {run!r} that is not dropped has a number for {metric!r}"
+        return f"no completed, sound commit of run {run!r} that is not dropped has a number for {metric!r}"
     return f"run {run!r} has no metric {metric!r}; {_those_there_are(metric, known)}"
 
 

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from casckpt.errors import CasckptError, DamagedObject, FormatError, IntegrityError
 from casckpt.format import pack as p
 from casckpt.format.codec import compress
 from casckpt.format.commit import Commit
-from casckpt.format.entry import Entry, PackRef, RefMove
+from casckpt.format.entry import Entry, Mark, PackRef, RefMove
 from casckpt.format.ids import CommitId, Kind, ObjectId, PackId, TreeId, object_id, short_id
+from casckpt.format.marks import DAMAGED, leaves_mark
 from casckpt.odb import locks
 from casckpt.odb.database import Database
+from casckpt.odb.fold import mark_of
 from casckpt.odb.journal import file_name
 from casckpt.odb.pack_writer import PackWriter, pack_name
 from casckpt.odb.repository import Repository, writer_name
+from casckpt.ops.lookup import marked
 from casckpt.ops.strays import quarantine
 from casckpt.ops.survey import Survey
 from casckpt.plan.names import tag_ref
 
+MARKS_AT_ONCE = 1_000
+"""Marks in one entry: with the longest paths a quarter of a frame."""
 _LOST = (DamagedObject, IntegrityError, FormatError, FileNotFoundError)
 
 
@@ -45,6 +52,44 @@ def heal(repository: Repository, survey: Survey) -> dict[str, str]:
         done |= {file_name(gap[0]): "gone over: packs it had lost were taken back in" for gap in survey.gaps}
     repository.rebuild_index()
     return done
+
+
+def note_damage(
+    repository: Repository, survey: Survey, *, full: bool
+) -> tuple[tuple[CommitId, ...], tuple[CommitId, ...]]:
+    """Mark the commits that are damaged after a repair, and take the mark from those that are whole again.
+
+    Args:
+        survey: what was found after the repair.
+        full: whether every byte was read; else nothing is taken away, and no mark is replaced.
+
+    Returns:
+        The commits that have a mark from now on, and those that have none any more.
+    """
+    database = repository.database
+    known = marked(database, DAMAGED)
+    wanted: dict[CommitId, Any] = {}
+    for identity, leaves in survey.hit.items():
+        value = leaves_mark(leaves)
+        if identity not in known or (full and known[identity] != value):
+            wanted[identity] = value
+    if full:
+        # Only what was looked at as a whole: of a dropped or thinned commit nobody knows.
+        whole = [one for one in known if one not in survey.hit and database.has_commit(one) and not database.drop(one)]
+        wanted |= dict.fromkeys(whole)
+    pairs = list(wanted.items())
+    for start in range(0, len(pairs), MARKS_AT_ONCE):
+        with repository.session() as session:
+            session.publish(partial(_marks, database, pairs[start : start + MARKS_AT_ONCE]))
+    fresh, cleared = (one for one in wanted if one not in known), (one for one in wanted if wanted[one] is None)
+    return tuple(sorted(fresh)), tuple(sorted(cleared))
+
+
+def _marks(
+    database: Database, wanted: Iterable[tuple[CommitId, Any]]
+) -> tuple[Entry, list[tuple[ObjectId, Kind, bytes]]]:
+    marks = [Mark(one, DAMAGED, mark_of(database.tables, one, DAMAGED), value) for one, value in wanted]
+    return Entry("repair", time.time_ns(), marks=tuple(marks), by=writer_name()), []
 
 
 def _replace_pack(repository: Repository, pack: PackRef) -> str:

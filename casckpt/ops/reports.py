@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from casckpt.ops.value_reports import ValueDiff
 from casckpt.ops.values import CommitInfo
@@ -41,15 +41,32 @@ class LeafSummary:
         }
 
 
+class Lost(NamedTuple):
+    """By which rule a commit lost components, and when."""
+
+    rule: str
+    time_ns: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"rule": self.rule, "time": rfc3339(self.time_ns)}
+
+
 @dataclass(frozen=True, slots=True)
 class PathInfo(LeafSummary):
-    """A leaf of a committed state, or a container. `nbytes` of a container: of what its leaves lie in, each once."""
+    """A leaf of a committed state, or a container. `nbytes` of a container: of what its leaves lie in, each once.
+
+    Of a component that the commit has lost, the kind is `lost` and nothing else is known.
+    """
 
     leaves: int | None = None
     """How many leaves lie below a container; None for a leaf, which an empty container is too."""
 
+    lost: Lost | None = None
+    """By which rule and when a lost component went; None for what is there."""
+
     def to_dict(self) -> dict[str, Any]:
-        return {**LeafSummary.to_dict(self), "leaves": self.leaves}
+        lost = None if self.lost is None else self.lost.to_dict()
+        return {**LeafSummary.to_dict(self), "leaves": self.leaves, "lost": lost}
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +155,8 @@ class Diff:
     """What differs in the config, environment, code and data they were made with."""
     parts: tuple[str, ...] = ("metadata", "tree")
     """What was compared; the fields of the other part are empty."""
+    lost: tuple[str, ...] = ()
+    """Components that differ, and of which no more is known, as one of the commits has lost them."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -150,6 +169,7 @@ class Diff:
                 for name, pair in self.metrics.items()
             },
             "leaves": [leaf.to_dict() for leaf in self.leaves],
+            "lost": list(self.lost),
             "equal": self.equal,
             "bytes_equal": self.equal_bytes,
             "bytes_total": self.total_bytes,
@@ -224,6 +244,10 @@ class ImportedCheckpoint:
     """The run has it already."""
     opaque: tuple[str, ...] = ()
     """Files of a folder that hold pickled objects, and are in its state as bytes."""
+    nonfinite: int = 0
+    """How many leaves of its state hold NaN or infinities; 0 if it was skipped."""
+    nonfinite_paths: tuple[str, ...] = ()
+    """The first eight of them."""
     problem: str | None = None
     """Why it was not imported, None if nothing is wrong."""
     code: str | None = None
@@ -241,6 +265,8 @@ class ImportedCheckpoint:
             "bytes_added": self.added,
             "skipped": self.skipped,
             "opaque": list(self.opaque),
+            "nonfinite": self.nonfinite,
+            "nonfinite_paths": list(self.nonfinite_paths),
             "problem": self.problem,
             "code": self.code,
         }
@@ -309,6 +335,10 @@ class FsckReport:
     nbytes: int
     """Stored bytes that were read and compared with their ids."""
     findings: tuple[Finding, ...] = field(default=())
+    marked: tuple[str, ...] = ()
+    """Commits that a repair marked as damaged: neither `best` nor `recovery` moves to them any more."""
+    cleared: tuple[str, ...] = ()
+    """Commits from which it took that mark, since they are whole again."""
 
     @property
     def ok(self) -> bool:
@@ -323,4 +353,6 @@ class FsckReport:
             "commits": self.commits,
             "bytes_read": self.nbytes,
             "findings": [finding.to_dict() for finding in self.findings],
+            "marked": list(self.marked),
+            "cleared": list(self.cleared),
         }

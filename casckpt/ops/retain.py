@@ -9,13 +9,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from casckpt.errors import RevisionNotFound
+from casckpt.errors import InvalidRetention
 from casckpt.format.entry import Entry
 from casckpt.format.ids import CommitId
+from casckpt.format.marks import DAMAGED, NONFINITE
 from casckpt.odb.database import Database
 from casckpt.odb.repository import Repository, writer_name
+from casckpt.ops.kept_policy import kept_policies
 from casckpt.ops.lifetime_reports import Fate, RetainReport
-from casckpt.ops.lookup import close_names, did_you_mean, pinned
+from casckpt.ops.lookup import marked, no_such_run, pinned
 from casckpt.ops.losses import Components, Loss, Records, held, records_of
 from casckpt.ops.publishing import publish
 from casckpt.ops.values import Progress, counted
@@ -27,30 +29,32 @@ from casckpt.plan.retention import decide
 THIN = "thin"
 """The rule in the record of a thinned commit."""
 Policy = Retention | Mapping[str, Any]
+_GRACE = "a call cannot say how long a drop can be undone; keep it with casckpt retain --save --grace or set_retention"
+_NONE = "none is given and the store keeps none; say one, or keep one with casckpt retain --save or set_retention"
 
 
 def apply(
     repository: Repository,
-    policy: Policy | Sequence[Policy],
+    policy: Policy | Sequence[Policy] | None = None,
     *,
     run: str | None = None,
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> RetainReport:
-    """Drop and thin what a policy lets go, of all runs or of one.
+    """Drop and thin what the policies that are kept let go, of all runs or of one.
 
     Args:
-        policy: or several, laid over each other in this order.
+        policy: to be laid over what is kept, for this call; or several, in this order.
         progress: called with the commits looked at, and in all.
 
     Raises:
-        InvalidRetention: the policy is empty, or cannot be meant.
+        InvalidRetention: the policy is empty, or cannot be meant; or none is given and none kept.
+        UnknownSetting, InvalidSetting, DamagedSettings: the policy that the store keeps cannot be read.
         RevisionNotFound: there is no such run.
 
     Cost: about 50 us for each commit; a policy that thins reads the trees too. A commit made meanwhile doubles it.
     """
-    given = [policy] if isinstance(policy, Retention | Mapping) else list(policy)
-    layers = [one if isinstance(one, Retention) else Retention.from_dict(one) for one in given]
+    layers = layers_of(policy)
     database = repository.database
     database.refresh()
     decided = _decided(database, layers, run, progress)
@@ -92,6 +96,21 @@ def carry_out(repository: Repository, decided: Plan) -> None:
         publish(repository, settle, dry_run=False)
 
 
+def layers_of(policy: Policy | Sequence[Policy] | None) -> list[Retention]:
+    """What a call says, to be laid over each other.
+
+    Raises:
+        InvalidRetention: it cannot be meant; or says for how long drops can be undone, of which a call cannot decide.
+    """
+    given = [policy] if isinstance(policy, Retention | Mapping) else list(policy or ())
+    layers = [one if isinstance(one, Retention) else Retention.from_dict(one) for one in given]
+    for layer in layers:
+        if layer.says_grace():
+            # Whether a drop is final is asked long after the call, and then only what is kept can say.
+            raise InvalidRetention(key="grace", problem=_GRACE)
+    return layers
+
+
 class _Decided:
     """A plan, and the place in the journal that it is about."""
 
@@ -103,11 +122,13 @@ class _Decided:
 
 def _decided(database: Database, layers: Sequence[Retention], run: str | None, progress: Progress | None) -> _Decided:
     place = database.tail.position.seq
+    layers = (*kept_policies(database).layers, *layers)
+    if not layers:
+        raise InvalidRetention(key="retention", problem=_NONE)
     components = Components(database) if any(layer.thins() for layer in layers) else None
     facts = list(_facts(database, run, components, progress))
     if run is not None and not facts and database.ref(f"runs/{run}/last") is None:
-        close = close_names(run, {head[0] for head in map(run_of, database.refs("runs/")) if head is not None})
-        raise RevisionNotFound(text=run, problem=did_you_mean(close) or "there is no such run")
+        raise no_such_run(database, run)
     best = {name: database.run_settings(name).get("best") for name in {one.run for one in facts}}
     own = {name: (rule[0], rule[1]) for name, rule in best.items() if type(rule) is list and len(rule) == 2}
     return _Decided(decide(facts, layers, time.time_ns(), best=own), facts, place)
@@ -126,6 +147,8 @@ def _facts(
         else:
             heads.setdefault(identity, set()).add(head[1])
     pins = pinned(database)
+    damaged = marked(database, DAMAGED)
+    nonfinite = marked(database, NONFINITE) if database.health_gate else {}
     drops = database.drops()
     advance = counted(progress, sum(count for count, _ in database.totals().values()))
     for identity, commit in database.commits():
@@ -144,6 +167,8 @@ def _facts(
             metrics=commit.metrics,
             heads=tuple(head for head in HEADS if head in heads.get(identity, ())),
             tags=tuple(tags.get(identity, ())),
+            damaged=identity in damaged,
+            nonfinite=identity in nonfinite,
             pinned_until=(pins[identity] or FOREVER) if identity in pins else None,
             dropped_ns=drop.time_ns if drop is not None and drop.parts is None else None,
             components=() if components is None else components.left(identity, commit),

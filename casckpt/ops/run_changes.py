@@ -1,9 +1,10 @@
-"""Runs as names: begin one at any commit, give one another name, say how one ended."""
+"""Runs as names: begin one at any commit, give one another name, say how one ended and what of it is kept."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from casckpt.errors import RevisionNotFound, RunExists, UsageError
 from casckpt.format.entry import Entry, RefMove
@@ -19,7 +20,7 @@ from casckpt.ops.values import RunInfo
 from casckpt.plan.names import check_name, head_ref, run_of
 
 ENDS = ("completed", "failed", "cancelled", "preempted")
-_OF_A_RUN = ("best", "finished")
+_OF_A_RUN = ("best", "finished", "retention")
 """Settings that say something of a run, and go with it."""
 
 
@@ -106,6 +107,28 @@ def finish_run(repository: Repository, name: str, status: str = "completed", *, 
         return Entry("run-finish", at, runs=runs, before=before, by=writer_name())
 
     return _described(repository, name, settle, dry_run)
+
+
+def keep_run_policy(
+    repository: Repository, name: str, table: Mapping[str, Any] | None, *, dry_run: bool = False
+) -> bool:
+    """Keep a retention policy for one run, or none any more; whether that changes anything.
+
+    Raises:
+        RevisionNotFound: there is no such run.
+    """
+    database = repository.database
+
+    def settle() -> Entry:
+        _heads(database, name)
+        runs, before = settings_changed(database, {name: {"retention": table}})
+        return Entry("run-policy", time.time_ns(), runs=runs, before=before, by=writer_name())
+
+    database.refresh()
+    if not settle().runs:
+        return False
+    publish(repository, settle, dry_run=dry_run)
+    return True
 
 
 def _heads(database: Database, run: str) -> dict[str, CommitId]:

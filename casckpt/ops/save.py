@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +20,7 @@ from casckpt.format.objects import Component, Structure, Tree
 from casckpt.format.pack import PACK_BYTES
 from casckpt.odb.pipeline import Coder, Piece, Pipeline, RawCoder
 from casckpt.odb.session import Session
+from casckpt.ops.unsound import TinyFloats, tiny_floats, unsound_leaves, unsound_members, unsound_tiny
 from casckpt.ops.values import Progress, counted
 from casckpt.state.flat import Blob, FlatComponent, FlatState, Schema
 from casckpt.state.join import join
@@ -27,14 +29,22 @@ THREADED_FROM = 16 << 20
 """Plain bytes of large blobs from which on threads are worth starting."""
 
 
+class Saved(NamedTuple):
+    """A state that was put: the id of its tree, its plain bytes, paths of the leaves that hold NaN or infinities."""
+
+    tree: TreeId
+    nbytes: int
+    unsound: tuple[str, ...]
+
+
 def save_state(
     session: Session,
     flat: FlatState,
     threads: int = 1,
     coder: Callable[[], Coder] = RawCoder,
     progress: Progress | None = None,
-) -> tuple[TreeId, int]:
-    """Put a whole state; returns the id of its tree and its plain bytes.
+) -> Saved:
+    """Put a whole state.
 
     Args:
         threads: most threads that read, hash, stage and encode large blobs.
@@ -54,7 +64,7 @@ def save_state(
             session.end_part()
         root = save.component(flat.root)
     tree = session.put(Kind.TREE, Tree(root, tuple(parts), flat.links).encode())
-    return TreeId(tree), nbytes
+    return Saved(TreeId(tree), nbytes, tuple(sorted(save.unsound)))
 
 
 def plain_bytes(flat: FlatState) -> int:
@@ -66,11 +76,15 @@ def plain_bytes(flat: FlatState) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What follows from the look of a component alone: element codes, division of its blobs, encoded structure."""
+    """What follows from the look of a component alone.
+
+    Element codes and division of its blobs, its structure encoded, where among its tiny bytes floats lie.
+    """
 
     codes: bytes
     division: chunking.Division
     structure: bytes
+    tiny: tuple[TinyFloats, ...]
 
 
 _plans: WeakKeyDictionary[Schema, _Plan] = WeakKeyDictionary()
@@ -84,7 +98,7 @@ def _plan(schema: Schema) -> _Plan:
         division = chunking.divide(schema.sizes, codes, schema.paths)
         layouts: dict[int, dict[str, Any]] = {number: {"cut": "content"} for number in schema.cut}
         structure = Structure(schema.node, schema.sizes, codes, division.groups, layouts).encode()
-        found = _plans[schema] = _Plan(codes, division, structure)
+        found = _plans[schema] = _Plan(codes, division, structure, tiny_floats(division.tiny, codes, schema.sizes))
     return found
 
 
@@ -97,6 +111,8 @@ class _Entries(NamedTuple):
     ids: bytes
     chunks: int
     spans: bytes = b""
+    is_sound: bool = True
+    """Whether none of its chunks holds NaN or infinities."""
 
 
 _ZEROS = bytes(chunking.CHUNK)
@@ -113,21 +129,33 @@ class _Save:
         self._entries: dict[int, _Entries] = {}
         """Of large blobs, by the identity of their source."""
         self._has_zeros = False
+        self.unsound: list[str] = []
+        """Paths of the leaves that hold NaN or infinities, of all components put so far."""
 
     def component(self, component: FlatComponent) -> ObjectId:
         """Put one component."""
         session, plan = self._session, _plan(component.schema)
-        digests = bytearray()
+        digests, unsound = bytearray(), set[int]()
         for group in plan.division.groups:
             joined = _joined(component, group)
-            digests += session.put_chunk(joined, plan.codes[group[0]], self._coder)
+            code = plan.codes[group[0]]
+            identity, is_sound = session.put_chunk(joined, code, self._coder)
+            digests += identity
+            if not is_sound:
+                unsound.update(unsound_members(joined, group, component.schema.sizes, code))
             session.end_leaf()
             self._advance(len(joined))
         large = [(component.blobs[number], plan.codes[number]) for number in plan.division.large]
         self._large(large)
         entries = [self._entries[id(blob.source)] for blob, _ in large]
         digests += b"".join([entry.ids for entry in entries])
+        unsound.update(
+            [number for number, entry in zip(plan.division.large, entries, strict=True) if not entry.is_sound]
+        )
         tiny = bytes(_joined(component, plan.division.tiny))
+        unsound.update(unsound_tiny(tiny, plan.tiny, plan.division.tiny, plan.codes, component.schema.sizes))
+        if unsound:
+            self.unsound += unsound_leaves(component, plan.codes, unsound)
         self._advance(len(tiny))
         cut = [entry for entry in entries if entry.spans]
         counts = tuple([(entry.chunks, len(entry.ids) // 32) for entry in cut])
@@ -143,12 +171,14 @@ class _Save:
             key = id(blob.source)
             if key not in self._entries and key not in fresh:
                 fresh[key] = blob, self._feed(blob, code)
-        ids, at = self._pipeline.drain(), 0
+        (ids, unsound), at = self._pipeline.drain(), 0
         for key, (blob, lengths) in fresh.items():
             fed = chunking.chunk_count(blob.nbytes) if lengths is None else sum([length > 0 for length in lengths])
             stop = at + fed * 32
             own = ids[at:stop]
-            self._entries[key] = _Entries(self._paged(own), fed) if lengths is None else self._listed(own, lengths)
+            entries = _Entries(self._paged(own), fed) if lengths is None else self._listed(own, lengths)
+            is_sound = not unsound or bisect_left(unsound, at // 32) == bisect_left(unsound, stop // 32)
+            self._entries[key] = entries._replace(is_sound=is_sound)
             at = stop
 
     def _feed(self, blob: Blob, code: int) -> array[int] | None:

@@ -10,9 +10,10 @@ from casckpt.format.ids import CommitId
 from casckpt.odb.database import Database
 from casckpt.ops.history import require_tree
 from casckpt.ops.load import LoadedComponent, Loader
+from casckpt.ops.remains import lost_parts
 from casckpt.state.collector import paused
 from casckpt.state.flat import Node
-from casckpt.state.select import compile_patterns, may_reach, prune, subtree
+from casckpt.state.select import Selects, compile_patterns, may_reach, prune, subtree
 from casckpt.state.unflatten import Part
 from casckpt.state.walk import LeafInfo, contents, walk
 
@@ -31,6 +32,8 @@ class Chosen:
     """Blobs that are texts or packed numbers, of which nothing keeps the memory."""
     reduced: bool
     """Whether there are values of classes, or of other types that are stored as something simpler."""
+    files: bool
+    """Whether there are files or links."""
 
     def leaves(self) -> Iterator[LeafInfo]:
         """Its leaves in walk order."""
@@ -102,31 +105,55 @@ def select_state(database: Database, identity: CommitId, patterns: Patterns | No
         return patterns is not None and not may_reach(patterns, component)
 
     loader = Loader(database, identity, require_tree(database, identity, is_unasked))
-    drop = database.drop(identity)
-    lost = () if drop is None else drop.parts or ()
-    tree = loader.tree()
-    with paused():
-        components = [None if name in lost else loader.component(name, found) for name, found in tree.components]
+    tree, components = loader.tree(), _components(database, identity, loader)
     if patterns is None:
         whole = [loaded for loaded in components if loaded is not None]
-        chosen = [chosen_part(loaded, loaded.structure.node, loaded.component.values) for loaded in whole]
+        chosen = [_whole(loaded) for loaded in whole]
         selection = Selection(loader, chosen, tree.links)
     else:
-        selection = _reduced(loader, components, tree.links, patterns)
+        selection = Selection(loader, *_reduced(components, tree.links, compile_patterns(patterns)))
+        if not selection.chosen:
+            raise NotFoundError(thing=f"a leaf that matches {patterns!r} in commit {loader.commit}")
+    if any(one.files for one in selection.chosen):
+        raise UsageError(problem="the commit holds files: restore it with Store.checkout_path")
     return selection
 
 
+def what_is_left(database: Database, identity: CommitId) -> Selection:
+    """The state or the files of a commit, or of a thinned one what it has not lost; reads no chunk.
+
+    Raises:
+        CommitDropped: nothing is left.
+    """
+    loader = Loader(database, identity, require_tree(database, identity, lambda component: True))
+    tree, components = loader.tree(), _components(database, identity, loader)
+    if None not in components:
+        return Selection(loader, [_whole(loaded) for loaded in components if loaded is not None], tree.links)
+    return Selection(loader, *_reduced(components, tree.links, lambda path: True))
+
+
+def _components(database: Database, identity: CommitId, loader: Loader) -> list[LoadedComponent | None]:
+    """The components of a commit, the root first; None in the places of those that it has lost."""
+    lost = lost_parts(database, identity)
+    with paused():
+        return [None if name in lost else loader.component(name, found) for name, found in loader.tree().components]
+
+
 def chosen_part(loaded: LoadedComponent, node: Node, values: Sequence[object]) -> Chosen:
-    """A part of a component; refuses files."""
+    """A part of a component."""
     found = contents(node)
-    if found.files:
-        raise UsageError(problem="the commit holds files: restore it with Store.checkout_path")
-    return Chosen(loaded, node, values, found.packed, found.reduced)
+    return Chosen(loaded, node, values, found.packed, found.reduced, found.files)
 
 
-def _reduced(loader: Loader, components: list[LoadedComponent | None], links: Links, patterns: Patterns) -> Selection:
-    """What patterns select of components, of which those are None that the commit has lost; the root never is."""
-    selects = compile_patterns(patterns)
+def _whole(loaded: LoadedComponent) -> Chosen:
+    return chosen_part(loaded, loaded.structure.node, loaded.component.values)
+
+
+def _reduced(components: list[LoadedComponent | None], links: Links, selects: Selects) -> tuple[list[Chosen], Links]:
+    """What is selected of components, of which those are None that the commit has lost, and of their links.
+
+    The root is never lost; if nothing of it is selected, there is nothing at all.
+    """
     numbers: dict[int, int] = {}
     chosen: list[Chosen] = []
     for number, loaded in enumerate(components[1:]):
@@ -140,7 +167,7 @@ def _reduced(loader: Loader, components: list[LoadedComponent | None], links: Li
     assert root is not None
     found = prune("", root.structure.node, root.component.values, selects, numbers)
     if found is None:
-        raise NotFoundError(thing=f"a leaf that matches {patterns!r} in commit {loader.commit}")
+        return [], ()
     chosen.insert(0, chosen_part(root, *found))
     places = {0: 0} | {number + 1: new + 1 for number, new in numbers.items()}
     blobs = [set(one.blobs()) for one in chosen]
@@ -149,7 +176,7 @@ def _reduced(loader: Loader, components: list[LoadedComponent | None], links: Li
         members = [(places[part], blob) for part, blob in group if part in places and blob in blobs[places[part]]]
         if len(members) > 1:
             kept.append(tuple(members))
-    return Selection(loader, chosen, tuple(kept))
+    return chosen, tuple(kept)
 
 
 def _part(loader: Loader, chosen: Chosen, memories: dict[int, memoryview]) -> Part:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from casckpt.odb.coder import Compress
 
 FILE = "config.toml"
-_OF_STORE = ("run", "compress", "threads", "upkeep")
+_OF_STORE = ("run", "compress", "threads", "upkeep", "health_gate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +26,14 @@ class StoreSettings:
         compress: as of `Store.commit`.
         threads: as of `casckpt.open`.
         upkeep: whether policies are applied and space is freed after commits, within a twentieth of the time.
+        health_gate: whether `best` and `recovery` pass over commits whose state holds NaN or infinities.
     """
 
     run: str | None = None
     compress: Compress = "auto"
     threads: int | None = None
     upkeep: bool = True
+    health_gate: bool = True
 
     @classmethod
     def of(cls, settings: Settings, *, strict: bool = True) -> StoreSettings:

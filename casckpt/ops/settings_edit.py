@@ -1,4 +1,4 @@
-"""One value of a settings file is changed: comments, order and everything else stay as they are.
+"""One value of a settings file is changed, or its policy: comments, order and everything else stay as they are.
 
 The new text is written aside, flushed and renamed, so the file is the old one or the new one, whole, at any moment.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
+from typing import Any
 
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
@@ -14,7 +16,9 @@ from tomlkit.exceptions import TOMLKitError
 from casckpt.errors import CasckptError, DamagedSettings, StorageError
 from casckpt.odb.temporary import write_whole
 from casckpt.ops.settings import FILE, decoded
-from casckpt.plan.settings import MAX_FILE_BYTES, Value
+from casckpt.plan.policy import ALIASES, Retention
+from casckpt.plan.policy_table import items
+from casckpt.plan.settings import MAX_FILE_BYTES, RETENTION, Value, parts_of
 from casckpt.storage.base import Storage, read_exact
 
 WAIT_S = 10.0
@@ -26,40 +30,104 @@ def edited(path: str, text: str, key: str, value: Value) -> str:
     Raises:
         DamagedSettings: the text is no TOML.
     """
-    section, _, name = key.rpartition(".")
+    parts = parts_of(key)
+    return _changed(path, text, lambda document: _set(document, parts, value))
+
+
+def with_policy(path: str, text: str, policy: Retention | None) -> str:
+    """A settings file with another retention policy, or without one.
+
+    Raises:
+        DamagedSettings: the text is no TOML.
+    """
+
+    def change(document: Any) -> None:
+        document.pop(RETENTION, None)
+        for key, value in items({} if policy is None else policy.to_dict()):
+            _set(document, (RETENTION, *key), value)
+
+    return _changed(path, text, change)
+
+
+def _changed(path: str, text: str, change: Callable[[Any], None]) -> str:
     try:
         document = tomlkit.parse(text)
-        table = document
-        if section:
-            if section not in document and value is not None:
-                document[section] = tomlkit.table()
-            table = document.get(section, {})
-        if value is not None:
-            table[name] = value
-        elif name in table:
-            del table[name]
-        return tomlkit.dumps(document)
-    except (TOMLKitError, TypeError, ValueError, RecursionError) as error:
+        change(document)
+        changed = tomlkit.dumps(document)
+    except (TOMLKitError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise DamagedSettings(file=path, problem=str(error) or type(error).__name__) from error
+    decoded(path, changed.encode())  # a file that nobody reads any more would be as good as none
+    return changed
+
+
+def _set(document: Any, parts: tuple[str, ...], value: Value) -> None:
+    """Set one key of a document, or take it away, and with it tables that say nothing any more."""
+    *sections, name = parts
+    tables = [document]
+    for section in sections:
+        if section not in tables[-1]:
+            if value is None:
+                return
+            tables[-1][section] = tomlkit.table()
+        tables.append(tables[-1][section])
+        if not isinstance(tables[-1], dict):
+            raise TypeError(f"{section} is no table")
+    # Another name for the same key would say it a second time.
+    for other in [known for known in tables[-1] if ALIASES.get(known) == name and sections[:1] == [RETENTION]]:
+        del tables[-1][other]
+    if value is not None:
+        tables[-1][name] = _item(value)
+    elif name in tables[-1]:
+        del tables[-1][name]
+    for table, section in zip(reversed(tables[:-1]), reversed(sections), strict=True):
+        if not table[section]:
+            del table[section]
+
+
+def _item(value: Any) -> Any:
+    """A value in one line."""
+    if not isinstance(value, dict):
+        return value
+    table = tomlkit.inline_table()
+    table.update(value)
+    return table
 
 
 def edit_store(storage: Storage, key: str, value: Value, *, dry_run: bool = False) -> None:
-    """Change the settings file of a store; `dry_run` only says whether that is possible.
+    """Change one key in the settings file of a store; `dry_run` only says whether that is possible.
 
     Raises:
         DamagedSettings: the file there is no TOML.
         ReadOnlyStore, BusyError, StorageError: it cannot be written, and is as it was; only if the very last flush
             failed may the new content be there.
     """
+    _edit_store(storage, lambda path, text: edited(path, text, key, value), dry_run)
+
+
+def edit_policy(storage: Storage, policy: Retention | None, *, dry_run: bool = False) -> bool:
+    """Change the retention policy in the settings file of a store, or take it away; whether the file changes.
+
+    Raises:
+        DamagedSettings, ReadOnlyStore, BusyError, StorageError: as `edit_store`.
+    """
+    return _edit_store(storage, lambda path, text: with_policy(path, text, policy), dry_run)
+
+
+def _edit_store(storage: Storage, change: Callable[[str, str], str], dry_run: bool) -> bool:
+    """Change the settings file of a store; whether it changes."""
     path = FILE if storage.path is None else os.path.join(storage.path, FILE)
     if dry_run:
-        edited(path, _stored(storage, path), key, value)
-        return
+        before = _stored(storage, path)
+        return change(path, before) != before
     # Two changes at once would each keep what the other replaced.
     with storage.lock("settings", exclusive=True, wait_s=WAIT_S):
-        text = edited(path, _stored(storage, path), key, value)
+        before = _stored(storage, path)
+        text = change(path, before)
+        if text == before:
+            return False
         storage.make_dir("tmp")
         write_whole(storage, FILE, text.encode())
+    return True
 
 
 def _stored(storage: Storage, path: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,12 +126,19 @@ class Chunks:
                     self._kept.popitem(last=False)
 
 
-def stored_leaves(database: Database, identity: CommitId) -> dict[str, StoredLeaf]:
-    """The leaves of a commit by path. Reads its tree and the pages of large leaves."""
-    loader = Loader(database, identity, require_tree(database, identity))
+def stored_leaves(database: Database, identity: CommitId, but: Collection[str] = ()) -> dict[str, StoredLeaf]:
+    """The leaves of a commit by path. Reads its tree and the pages of large leaves.
+
+    Args:
+        but: components that are left out, which the commit may have lost.
+
+    Raises:
+        CommitDropped, CommitThinned: it has lost others, or all.
+    """
+    loader = Loader(database, identity, require_tree(database, identity, lambda name: name in but))
     return {
         leaf.info.path: leaf
-        for loaded in loader.components(loader.tree())
+        for loaded in (loader.component(*one) for one in loader.tree().components if one[0] not in but)
         for leaf in _component_leaves(loader, loaded)
         if leaf.info.kind != "part"
     }

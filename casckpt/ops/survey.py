@@ -9,7 +9,7 @@ from casckpt.errors import CasckptError, DamagedObject, FormatError, IntegrityEr
 from casckpt.format import pack as p
 from casckpt.format.commit import Commit
 from casckpt.format.entry import PackRef
-from casckpt.format.ids import Kind, ObjectId, short_id
+from casckpt.format.ids import CommitId, Kind, ObjectId, short_id
 from casckpt.odb.database import Database
 from casckpt.odb.fold import Gap, repaired_gaps
 from casckpt.odb.journal import Tail, file_name
@@ -43,6 +43,8 @@ class Survey:
     commits: int = 0
     lost: dict[ObjectId, str] = field(default_factory=dict)
     """Objects no copy of which is whole, with the file that should hold them."""
+    hit: dict[CommitId, tuple[str, ...]] = field(default_factory=dict)
+    """Commits that something is wrong with, and their leaves that it hits; those of one blob in one text."""
 
     def note(self, severity: str, what: str, where: str) -> None:
         """Add a finding."""
@@ -212,6 +214,8 @@ def _check_commits(database: Database, survey: Survey) -> None:
         if commit.required and not problems and not thinned:
             # Only where the whole structure was read: what is lost or was given up is not missing by mistake.
             problems = _missing_paths(loader, commit, required)
+        if problems:
+            survey.hit[identity] = tuple(sorted({leaf for leaf, _, _ in problems}))
         for problem in problems:
             hits.setdefault(problem, []).append(identity.hex())
     for (leaf, what, where), commits in hits.items():

@@ -7,11 +7,12 @@ An undo can be taken back like any operation. Commits and their data stay; only 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from casckpt.errors import AlreadyUndone, NothingToUndo, NotUndoable, UndoConflict, UsageError
-from casckpt.format.entry import Drop, Entry
+from casckpt.format.entry import Drop, Entry, Mark
+from casckpt.format.marks import OF_LEAVES
 from casckpt.odb.database import Database
 from casckpt.odb.fold import mark_of
 from casckpt.odb.repository import Repository, writer_name
@@ -141,12 +142,17 @@ def _inverse(database: Database, undone: Operation, entry: Entry) -> Entry:
         before={
             run: {key: value for key, value in set_.items() if value is not None} for run, set_ in entry.runs.items()
         },
-        marks=tuple(mark._replace(old=mark.new, new=mark.old) for mark in entry.marks if mark.old != mark.new),
+        marks=tuple(mark._replace(old=mark.new, new=mark.old) for mark in _taken_back(entry.marks)),
         drops=drops,
         by=writer_name(),
         note=f"took back operation {undone.number}, {undone.op}",
         undoes=undone.number,
     )
+
+
+def _taken_back(marks: Sequence[Mark]) -> Iterator[Mark]:
+    """The marks that an undo sets back: what was found out about the content of a commit stays true."""
+    return (mark for mark in marks if mark.old != mark.new and mark.key not in OF_LEAVES)
 
 
 def _restored(before: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,7 +168,7 @@ def _now(database: Database, entry: Entry) -> Iterator[tuple[str, Any, Any]]:
             drop = None if move.old is None else database.drop(move.old)
             if move.old is not None and drop is not None and drop.parts is None:
                 yield f"the retention of {move.old.hex()[:12]}", None, drop
-    for mark in entry.marks:
+    for mark in _taken_back(entry.marks):
         yield (
             f"the {mark.key} of {mark.commit.hex()[:12]}",
             mark.new,

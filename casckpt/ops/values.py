@@ -69,6 +69,14 @@ class CommitInfo:
     """Whether it is pinned now."""
     pinned_until: int | None = None
     """When its pin ends, as `time_ns`; None if never, or without one."""
+    nonfinite: int = 0
+    """How many leaves of its state hold NaN or infinities, as far as that was looked for when it was made."""
+    nonfinite_paths: tuple[str, ...] = ()
+    """The first eight of them."""
+    damaged: int = 0
+    """How many leaves of it a repair found damaged or missing and could not heal."""
+    damaged_paths: tuple[str, ...] = ()
+    """The first eight of them."""
 
     @property
     def short(self) -> str:
@@ -100,6 +108,10 @@ class CommitInfo:
             "note": self.note,
             "pinned": self.pinned,
             "pinned_until": None if self.pinned_until is None else rfc3339(self.pinned_until),
+            "nonfinite": self.nonfinite,
+            "nonfinite_paths": list(self.nonfinite_paths),
+            "damaged": self.damaged,
+            "damaged_paths": list(self.damaged_paths),
         }
 
 
@@ -154,6 +166,12 @@ class RunInfo:
     """How it ended: completed, failed, cancelled or preempted. None if nobody said so, or commits came after that."""
     finished_ns: int | None = None
     """When that was said, as `time_ns`."""
+    nonfinite: int = 0
+    """How many of its commits that are not dropped hold NaN or infinities in their state."""
+    damaged: int = 0
+    """Of how many damage was recorded."""
+    health_gate: bool = True
+    """Whether `best` and `recovery` pass over commits with NaN or infinities; over damaged ones they always do."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -165,6 +183,9 @@ class RunInfo:
             "activity": None if self.activity is None else self.activity.to_dict(),
             "finished": self.finished,
             "finished_at": None if self.finished_ns is None else rfc3339(self.finished_ns),
+            "nonfinite": self.nonfinite,
+            "damaged": self.damaged,
+            "health_gate": self.health_gate,
         }
 
 

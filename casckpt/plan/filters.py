@@ -3,7 +3,7 @@
     filter    = and { "or" and }
     and       = not { "and" not }
     not       = [ "not" ] ( condition | "(" filter ")" )
-    condition = key operator value | "has" key | "nan" "(" metric ")"
+    condition = key operator value | "has" key | "nan" "(" metric ")" | "nonfinite" | "damaged"
     operator  = "<" | "<=" | ">" | ">=" | "=" | "!=" | "~"
     key       = "step" | "epoch" | "time" | "age" | "run" | "kind" | "status" | "message" | "author" | "tag" | "note"
               | "pin" | metric
@@ -12,7 +12,7 @@
 A metric, and a text, is a word or stands in quotes, in which a backslash takes the next character as it is. A quoted
 key is always a metric, so one that is called `step` or `or` can be asked for too. What a commit does not have
 fulfils no comparison, not even `!=`. Of several tags one has to fulfil it. The text of a pin is when it ends, in UTC,
-or `never`.
+or `never`. `nonfinite` and `damaged` are those whose state holds NaN or infinities, and those with recorded damage.
 
 `~` compares with a pattern of `*` and `?`, not with a regular expression: what a hostile text could make of one takes
 time without bounds.
@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 from casckpt.errors import InvalidFilter
 from casckpt.format.commit import Commit
+from casckpt.format.marks import OF_LEAVES
 from casckpt.plan.moments import Moment, duration_text, parse_duration, parse_moment
 from casckpt.plan.names import NUMBERS
 from casckpt.plan.names import TEXTS as FIELDS
@@ -37,7 +38,9 @@ from casckpt.units import SECOND, parse_number
 TEXTS = (*FIELDS, "tag", "note", "pin")
 TIMES = ("time", "age")
 _KEYS = (*NUMBERS, *TIMES, *TEXTS)
-_RESERVED = ("and", "or", "not", "has")
+FLAGS = OF_LEAVES
+"""What is asked for by a word alone."""
+_RESERVED = ("and", "or", "not", "has", *FLAGS)
 _MAX_NESTING = 32
 _TOKEN = re.compile(
     r"""\s*(?:(?P<operator><=|>=|!=|[<>=~])|(?P<paren>[()])|(?P<quoted>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
@@ -59,6 +62,8 @@ class Subject(NamedTuple):
     note: str | None = None
     pin: str | None = None
     """When it ends, in UTC, or `never`; None without one."""
+    flags: tuple[str, ...] = ()
+    """Those of `FLAGS` that it has."""
 
 
 class Key(NamedTuple):
@@ -138,13 +143,28 @@ class Has(NamedTuple):
         yield from ()
 
 
+class Flag(NamedTuple):
+    """Whether something holds of a commit that is said by a word alone."""
+
+    word: str
+
+    def __str__(self) -> str:
+        return self.word
+
+    def matches(self, subject: Subject) -> bool:
+        return self.word in subject.flags
+
+    def compared(self) -> Iterator[Key]:
+        yield from ()
+
+
 class Not(NamedTuple):
     """The opposite."""
 
     part: Filter
 
     def __str__(self) -> str:
-        return f"not {self.part}" if isinstance(self.part, Condition | Has) else f"not ({self.part})"
+        return f"not {self.part}" if isinstance(self.part, Condition | Has | Flag) else f"not ({self.part})"
 
     def matches(self, subject: Subject) -> bool:
         return not self.part.matches(subject)
@@ -176,7 +196,7 @@ class Several(NamedTuple):
             yield from part.compared()
 
 
-Filter = Condition | Has | Not | Several
+Filter = Condition | Has | Flag | Not | Several
 _AGE = Key("age", is_metric=False)
 
 
@@ -246,6 +266,8 @@ class _Parser:
             return Has(self._key())
         if self._take("word", "nan"):
             return self._nan()
+        if opening.kind == "word" and opening.text in FLAGS:
+            return self._flag(opening)
         return self._condition()
 
     def _nan(self) -> Condition:
@@ -259,6 +281,13 @@ class _Parser:
         if not self._take("paren", ")"):
             raise self._error(self._tokens[self._next].at, "expected the ')' of nan(METRIC)")
         return Condition(key, "=", math.nan)
+
+    def _flag(self, opening: _Token) -> Flag:
+        self._next += 1
+        if self._tokens[self._next].kind == "operator":
+            at = self._tokens[self._next].at
+            raise self._error(at, f"{opening.text} stands alone; of a metric with that name say '{opening.text}'")
+        return Flag(opening.text)
 
     def _key(self) -> Key:
         token = self._tokens[self._next]

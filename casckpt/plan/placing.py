@@ -48,7 +48,9 @@ class Placing(Generic[Owner]):
     links: list[tuple[Names, bytes]] = field(default_factory=list)
 
 
-def place_files(leaves: Iterable[tuple[Owner, LeafInfo]], path: str | None, *, links: bool) -> Placing[Owner]:
+def place_files(
+    leaves: Iterable[tuple[Owner, LeafInfo]], path: str | None, *, links: bool, as_folder: bool = False
+) -> Placing[Owner]:
     """What the leaves of a commit of files become, or those at and below a path in it.
 
     Args:
@@ -56,6 +58,7 @@ def place_files(leaves: Iterable[tuple[Owner, LeafInfo]], path: str | None, *, l
         path: of canonical elements or plain names; what has it becomes the target itself. None or empty for all of
             the commit: then a file that is all of it becomes the target.
         links: whether links may be made.
+        as_folder: a file that is all there is lies in the target too, so that its name says where it comes from.
 
     Raises:
         UsageError: they are the leaves of a live state.
@@ -71,7 +74,8 @@ def place_files(leaves: Iterable[tuple[Owner, LeafInfo]], path: str | None, *, l
     if wanted:
         found = _below(found, wanted)
     depth = len(wanted) or 1
-    is_file = len(found) == 1 and found[0][1].kind == "file" and len(_elements(found[0][1])) <= depth
+    is_alone = len(found) == 1 and not as_folder
+    is_file = is_alone and found[0][1].kind == "file" and len(_elements(found[0][1])) <= depth
     placing: Placing[Owner] = Placing(not is_file)
     kinds: dict[Names, str] = {} if is_file else {(): _FOLDER}
     for owner, leaf in found:

@@ -7,7 +7,7 @@ what an earlier one said. 0 (of a list: nothing) says that a rule or a cap is of
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, Self, cast
 
@@ -171,6 +171,10 @@ class Retention:
         """Whether it may take components from commits of any run."""
         return any(layer.thin for layer in (self, *(policy for _, policy in self._layers())))
 
+    def says_grace(self) -> bool:
+        """Whether it says of any run how long a drop can be undone."""
+        return any(layer.grace is not None for layer in (self, *(policy for _, policy in self._layers())))
+
     @property
     def periods(self) -> tuple[Every, ...]:
         """What `keep_periodic` says."""
@@ -221,9 +225,8 @@ def key_of(name: str) -> str:
         InvalidRetention: there is no such key; those that are spelled alike are named.
     """
     key = ALIASES.get(name, name)
-    known = [one.name for one in fields(Retention)]
-    if key not in known:
-        raise InvalidRetention(key=f"{name!s:.60}", problem=_no_such("key", name, known))
+    if key not in KEYS:
+        raise InvalidRetention(key=f"{name!s:.60}", problem=_no_such("key", name, KEYS))
     return key
 
 
@@ -251,7 +254,7 @@ def _no_such(what: str, name: object, known: Iterable[str]) -> str:
 
 
 def _count(key: str, value: object) -> int:
-    if type(value) is not int or value < 0:
+    if type(value) is not int or not 0 <= value < 1 << 63:  # what TOML and the journal can hold
         raise InvalidRetention(key=key, problem=f"it is a number of commits, 0 or more, not {_shown(value)}")
     return value
 
@@ -356,3 +359,6 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "thin": _thin, "grace": _duration,
 }  # fmt: skip
 """Every key but `runs`, in the order in which policies are shown, and what checks and settles its value."""
+
+KEYS = (*_CHECKS, "runs")
+"""All keys, in that order."""

@@ -32,17 +32,17 @@ def path_of(key: str) -> tuple[str, ...]:
     return ("runs", pattern, *path_of(name))
 
 
-def items(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The keys that a table says, each with its value; what is wrong with them is not looked at."""
+def items(table: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Where each key stands that a table says, and its value; what is wrong with them is not looked at."""
     for name, value in table.items():
         if name != "runs" or not isinstance(value, Mapping):
-            yield name, value
+            yield (name,), value
             continue
         for pattern, inner in value.items():
             if isinstance(inner, Mapping):
-                yield from ((f"runs.{pattern}.{key}", one) for key, one in inner.items())
+                yield from ((("runs", pattern, key), one) for key, one in inner.items())
             else:
-                yield f"runs.{pattern}", inner
+                yield ("runs", pattern), inner
 
 
 def policy_of(table: Mapping[str, Any]) -> Retention | None:

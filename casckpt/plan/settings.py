@@ -86,6 +86,9 @@ SETTINGS = {
         ),
         Setting("threads", "count", None, "Cores that one operation keeps busy.", of_store=True),
         Setting("upkeep", "flag", True, "After commits, apply kept policies, free and repack.", of_store=True),
+        Setting(
+            "health_gate", "flag", True, "Whether best and recovery pass over commits with NaN or Inf.", of_store=True
+        ),
         Setting("color", "choice", "auto", "When to colour.", choices=("auto", "always", "never")),
         Setting("time", "choice", "relative", "How times are shown.", choices=("relative", "local", "utc", "iso")),
         Setting(

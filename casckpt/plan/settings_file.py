@@ -57,7 +57,7 @@ def _is_about_policy(problem: CasckptError) -> bool:
 def _flat(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, object]]:
     for name, value in table.items():
         if not above and name == RETENTION and isinstance(value, dict):
-            yield from ((f"{RETENTION}.{key}", one) for key, one in items(value))
+            yield from ((".".join((RETENTION, *path)), one) for path, one in items(value))
         elif isinstance(value, dict) and value and above.count(".") < 4:
             yield from _flat(value, f"{above}{name}.")
         else:

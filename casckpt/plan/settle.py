@@ -14,6 +14,7 @@ from casckpt.plan.names import head_ref
 
 RefOf = Callable[[str], CommitId | None]
 CommitOf = Callable[[CommitId], Commit | None]
+Standing = Callable[[CommitId, str, str], CommitId | None]
 
 
 def parse_best(text: str) -> tuple[str, str]:
@@ -47,24 +48,44 @@ def settle_parents(
     return () if last is None else (last,)
 
 
+def as_it_is(best: CommitId, metric: str, mode: str) -> CommitId | None:
+    """The commit that `best` names, if that is sound anyway."""
+    return best
+
+
 def ref_moves(
-    identity: CommitId, commit: Commit, settings: Mapping[str, Any], refs: RefOf, commits: CommitOf
+    identity: CommitId,
+    commit: Commit,
+    settings: Mapping[str, Any],
+    refs: RefOf,
+    commits: CommitOf,
+    *,
+    is_sound: bool = True,
+    standing: Standing = as_it_is,
 ) -> tuple[RefMove, ...]:
     """Ref moves of a new commit: `last` always, `recovery` and `best` when it earns them.
 
     Args:
         settings: of its run; `best` is [metric, mode].
+        is_sound: whether it may be trusted with more than `last`.
+        standing: the commit that `best` should name until now, by what it names, the metric and the mode: itself, or if
+            it has become unsound, the best of the others. Then `best` moves there unless the new one is better.
     """
     moves = [RefMove(head_ref(commit.run, "last"), refs(head_ref(commit.run, "last")), identity)]
-    if commit.status == "completed" and commit.kind == "recovery":
+    if commit.status != "completed" or not is_sound:
+        return tuple(moves)
+    if commit.kind == "recovery":
         name = head_ref(commit.run, "recovery")
         moves.append(RefMove(name, refs(name), identity))
     rule = settings.get("best")
-    if type(rule) is list and len(rule) == 2 and commit.status == "completed":
+    if type(rule) is list and len(rule) == 2:
         name = head_ref(commit.run, "best")
         old = refs(name)
-        if _is_better(commit, None if old is None else commits(old), rule[0], rule[1]):
-            moves.append(RefMove(name, old, identity))
+        best = None if old is None else standing(old, rule[0], rule[1])
+        if _is_better(commit, None if best is None else commits(best), rule[0], rule[1]):
+            best = identity
+        if best is not None and best != old:
+            moves.append(RefMove(name, old, best))
     return tuple(moves)
 
 

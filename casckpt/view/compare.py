@@ -32,7 +32,7 @@ _WORDS = {
 def differs(diff: Diff) -> bool:
     """Whether there is any difference in what the two hold, measured or were made with."""
     same = diff.metadata.is_empty and all(_same(*pair) for pair in diff.metrics.values())
-    return bool(diff.leaves) or not same
+    return bool(diff.leaves or diff.lost) or not same
 
 
 def _same(before: int | float | None, after: int | float | None) -> bool:
@@ -94,6 +94,9 @@ def tree_lines(diff: Diff, look: Look, *, top: int) -> Lines:
         f"{look.paint(t.LABEL, 'bytes')}    {format_bytes(diff.equal_bytes)} of {format_bytes(diff.total_bytes)} "
         f"are in both{share}"
     )
+    if diff.lost:
+        names = safe(", ".join(diff.lost))
+        yield f"{look.paint(t.LABEL, 'lost')}     not the same, and one of the commits has lost it: {names}"
     measured = set() if diff.values is None else {leaf.path for leaf in diff.values.leaves}
     leaves = [leaf for leaf in diff.leaves if leaf.path not in measured]
     yield from _first((_leaf_cells(leaf, look) for leaf in leaves), len(leaves), top, look)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from casckpt.ops.reports import Finding, FsckReport
 from casckpt.units import format_bytes
@@ -22,6 +22,11 @@ def fsck_lines(report: FsckReport, look: Look, *, notices: bool = True) -> Itera
     for finding in report.findings:
         if notices or finding.severity == "damage":
             yield from _finding_lines(finding, look)
+    if report.marked:
+        commits = _listed(report.marked)
+        yield look.paint(t.BAD, f"marked as damaged: {commits}; best and recovery do not move there")
+    if report.cleared:
+        yield look.paint(t.GOOD, f"whole again: {_listed(report.cleared)}")
     left = [finding for finding in report.findings if finding.severity == "damage" and finding.repaired is None]
     hit = {commit for finding in left for commit in finding.commits}
     if report.ok:
@@ -42,8 +47,11 @@ def _finding_lines(finding: Finding, look: Look) -> Iterator[str]:
     if finding.leaf is not None:
         yield f"    leaf     {safe(finding.leaf)}"
     if finding.commits:
-        more = len(finding.commits) - COMMITS_SHOWN
-        shown = " ".join(commit[:12] for commit in finding.commits[:COMMITS_SHOWN])
-        yield f"    commits  {shown}" + (f" and {more} more" if more > 0 else "")
+        yield f"    commits  {_listed(finding.commits)}"
     if finding.repaired is not None:
         yield f"    healed   {safe(finding.repaired)}"
+
+
+def _listed(commits: Sequence[str]) -> str:
+    more = len(commits) - COMMITS_SHOWN
+    return " ".join(commit[:12] for commit in commits[:COMMITS_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -17,6 +17,7 @@ from casckpt.view.text import Cell, Look, safe
 if TYPE_CHECKING:
     from casckpt.ops.journal_reports import RefChange
     from casckpt.ops.relatives import Relatives
+    from casckpt.ops.remains import Remains
     from casckpt.ops.reports import CheckoutReport, LeafSummary
     from casckpt.ops.storage import ComponentStorage, StorageInfo
 
@@ -107,7 +108,9 @@ def _metric(metrics: Mapping[str, int | float], key: str) -> Cell:
 
 
 def is_bad(commit: CommitInfo) -> bool:
-    """Whether a commit stands for trouble: a metric is no finite number, or its training failed or was cancelled."""
+    """Whether a commit stands for trouble: NaN in its metrics or state, damage, or its training failed or so."""
+    if commit.nonfinite or commit.damaged:
+        return True
     return commit.status in TROUBLED or not all(map(math.isfinite, commit.metrics.values()))
 
 
@@ -164,11 +167,15 @@ def remarks(commit: CommitInfo) -> str:
 
 
 def health(commit: CommitInfo) -> list[str]:
-    """What is wrong with a commit: its status, metrics that are no finite numbers, what of it was dropped."""
+    """What is wrong with a commit: its status, NaN in its metrics and state, damage, what of it was dropped."""
     found = [commit.status] if commit.status != "completed" else []
     if not all(map(math.isfinite, commit.metrics.values())):
         wrong = [safe(name) for name, value in commit.metrics.items() if not math.isfinite(value)]
         found.append(f"! {', '.join(wrong)} not finite")
+    if commit.nonfinite:
+        found.append(f"! NaN or Inf in {t.plural(commit.nonfinite, 'leaf', 'leaves')}")
+    if commit.damaged:
+        found.append(f"! {t.plural(commit.damaged, 'leaf', 'leaves')} damaged")
     if commit.dropped is not None:
         found.append(f"dropped by rule {safe(commit.dropped)}")
     if commit.thinned:
@@ -201,11 +208,13 @@ def show_lines(
     *,
     relatives: Relatives | None = None,
     storage: StorageInfo | None = None,
+    remains: Remains | None = None,
 ) -> Iterator[str]:
     """One commit in full; its leaves, its metadata and its storage if they were asked for.
 
     Args:
         relatives: its parents and children, which are shown by their ids alone without.
+        remains: what it lost.
     """
     author = f" by {safe(commit.author)}" if commit.author else ""
     if commit.added is None:
@@ -226,6 +235,9 @@ def show_lines(
             ("schema", schema(commit)),
             ("size", size),
             ("health", Cell(", ".join(health(commit)), t.BAD)),
+            ("lost", "" if remains is None else lost_text(remains)),
+            *_hit("NaN, Inf", commit.nonfinite, commit.nonfinite_paths),
+            *_hit("damaged", commit.damaged, commit.damaged_paths),
             ("pinned", pin_end(commit, look) if commit.pinned else ""),
             *(("message" if not number else "", line) for number, line in enumerate(message_lines(commit))),
             *(("note" if not number else "", line) for number, line in enumerate(text_lines(commit.note or ""))),
@@ -240,6 +252,32 @@ def show_lines(
         total = sum(leaf.nbytes or 0 for leaf in leaves)
         yield look.paint(t.LABEL, f"tree     {t.plural(len(leaves), 'leaf', 'leaves')}, {format_bytes(total)}")
         yield from t.columns((leaf_cells(leaf) for leaf in leaves), look, indent="  ")
+
+
+def lost_text(remains: Remains) -> str:
+    """What a commit lost, by which rule and when, and until when that is promised to be taken back."""
+    what = "all of its state" if remains.lost is None else safe(", ".join(remains.lost))
+    until = "" if remains.until_ns is None else f"; undo until {rfc3339(remains.until_ns)}"
+    return f"{what}, by rule {safe(remains.rule)} at {rfc3339(remains.time_ns)}{until}"
+
+
+def _hit(label: str, count: int, paths: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """A line a leaf that something is wrong with, as far as they are known by name."""
+    for number, path in enumerate(paths):
+        yield "" if number else label, safe(path) or "the state"
+    if count > len(paths):
+        yield "" if paths else label, f"and {t.plural(count - len(paths), 'more leaf', 'more leaves')}"
+
+
+def nonfinite_warning(count: int, paths: Sequence[str], *, gate: bool) -> str:
+    """What to say of a commit whose state holds NaN or infinities.
+
+    Args:
+        gate: whether that keeps it from becoming best or recovery.
+    """
+    named = ", ".join(safe(path) or "the state" for path in paths) + (", ..." if count > len(paths) else "")
+    effect = "best and recovery stay" if gate else "the health gate is off"
+    return f"holds NaN or Inf in {t.plural(count, 'leaf', 'leaves')}: {named}; {effect}"
 
 
 def _related(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from casckpt.ops.gc_reports import GcCommit, GcReport
+from casckpt.ops.kept_policy import KeptPolicies
 from casckpt.ops.lifetime_reports import DropReport, Fate, RetainReport
 from casckpt.units import SECOND, format_bytes, format_count, format_duration
 from casckpt.view import text as t
 from casckpt.view.history import commit_cells
+from casckpt.view.settings import value_text
 from casckpt.view.text import Cell, Look, safe
 
 
@@ -43,6 +46,30 @@ def retain_lines(report: RetainReport, look: Look) -> Iterator[str]:
         yield f"{t.plural(len(plan.thinned), 'commit')} {would}thinned{_by_rule(report.counts['thinned'])}"
     for notice in plan.notices:
         yield look.paint(t.MUTED, f"{safe(notice.run)}, {notice.rule}: {safe(notice.problem)}")
+
+
+def policies_lines(kept: KeptPolicies, run: str | None, look: Look) -> Iterator[str]:
+    """The policies that a store keeps, or what is kept for a run and what holds for it all in all."""
+    tables = [("all runs", kept.store), *sorted(kept.runs.items())]
+    if run is not None:
+        tables = [("all runs", kept.store), (run, kept.runs.get(run)), ("together", kept.of(run))]
+    rows = [(name, policy.to_dict()) for name, policy in tables if policy is not None]
+    yield from t.columns(([Cell(safe(name), t.LABEL), Cell(policy_text(table))] for name, table in rows), look)
+
+
+def kept_line(table: Mapping[str, Any] | None, run: str | None, *, dry_run: bool) -> str:
+    """What became, or would become, of the policy that is kept for all runs or for one."""
+    where = "all runs" if run is None else safe(run)
+    if table is None:
+        return f"{'would keep' if dry_run else 'keeps'} no policy for {where}"
+    return f"{'would keep' if dry_run else 'keeps'} for {where}: {policy_text(table)}"
+
+
+def policy_text(table: Mapping[str, Any]) -> str:
+    """A policy as its keys with their values, in the order in which policies are shown."""
+    said = [f"{key} {value_text(value)}" for key, value in table.items() if key != "runs"]
+    said += [f"{pattern}: {policy_text(inner)}" for pattern, inner in table.get("runs", {}).items()]
+    return ", ".join(said)
 
 
 def _by_rule(counts: Mapping[str, int]) -> str:

@@ -23,12 +23,15 @@ _SCALARS = {
 
 def ls_lines(found: Iterable[PathInfo], look: Look) -> Iterator[str]:
     """A line for each leaf and container."""
-    return t.columns(map(path_cells, found), look)
+    return t.columns((path_cells(one, look) for one in found), look)
 
 
-def path_cells(found: PathInfo) -> list[Cell]:
+def path_cells(found: PathInfo, look: Look) -> list[Cell]:
     """A leaf or a container in one row; the path of a container ends with a slash."""
     path, *cells = leaf_cells(found)
+    if found.lost is not None:
+        when = f"by rule {safe(found.lost.rule)}, {look.when(found.lost.time_ns)}"
+        return [path, Cell("lost", t.BAD), cells[1], Cell(when, t.MUTED)]
     if found.leaves is None:
         return [path, *cells]
     return [Cell(f"{path.text}/", t.REF, cut=True), *cells[:2], Cell(t.plural(found.leaves, "leaf", "leaves"), t.MUTED)]

@@ -133,6 +133,8 @@ def _setting_text(change: FactChange, look: Look) -> str:
     value = change.new
     if change.key == "finished" and isinstance(value, dict):
         value = value.get("status")
+    if change.key == "retention":
+        return f"{run} keeps no policy" if value is None else f"{run} keeps by {_value(', '.join(value))}"
     if change.key == "best" and isinstance(value, list):
         value = ":".join(map(str, value))
     return f"{run} not {safe(change.key)} any more" if value is None else f"{run} {safe(change.key)} {_value(value)}"

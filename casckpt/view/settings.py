@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from casckpt.plan.settings import PLACES, Settings, Value, setting_of
 from casckpt.view import text as t
@@ -24,7 +26,17 @@ def setting_dict(settings: Settings, key: str) -> dict[str, object]:
 
 def value_text(value: Value) -> str:
     """A value as it would be typed; nothing for none."""
-    return "" if value is None else str(value).lower() if isinstance(value, bool) else safe(str(value))
+    return "" if value is None else safe(value) if isinstance(value, str) else _toml(value)
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML writes it in one line."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{safe(key)} = {_toml(inner)}' for key, inner in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    # A text of JSON is one of TOML too.
+    return safe(json.dumps(value, ensure_ascii=False))
 
 
 def list_lines(settings: Settings, keys: Sequence[str], look: Look, *, origin: bool) -> Iterator[str]:

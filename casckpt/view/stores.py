@@ -14,6 +14,8 @@ from casckpt.view.history import METRICS_SHOWN, TROUBLED, is_bad, remarks, step
 from casckpt.view.text import Cell, Look, safe
 
 SPARK_WIDTH = 8
+_GATE = {True: "best and recovery do not move there", False: "the health gate is off"}
+"""What follows from NaN in a commit, by whether the health gate is on; of damage always what the gate does."""
 ENDED_BADLY = ("failed", "cancelled", "preempted")
 
 
@@ -118,6 +120,12 @@ def _troubles(run: RunInfo) -> list[str]:
         found.append(f"{safe(run.name)}: metrics not finite in {of}{since}")
     elif wrong:
         found.append(f"{safe(run.name)}: {', '.join(wrong)} not finite in its last commit {run.last.short}")
+    if run.nonfinite:
+        held = f"{t.plural(run.nonfinite, 'commit holds', 'commits hold')} NaN or Inf"
+        found.append(f"{safe(run.name)}: {held}; {_GATE[run.health_gate]}")
+    if run.damaged:
+        hit = t.plural(run.damaged, "commit is", "commits are")
+        found.append(f"{safe(run.name)}: {hit} damaged; {_GATE[True]}")
     if run.last.status in TROUBLED:
         found.append(f"{safe(run.name)}: its last commit {run.last.short} says {run.last.status}")
     return found

@@ -24,7 +24,7 @@ STORE = ".casckpt"
 
 def state(seed: int, rows: int = 16) -> dict[str, Any]:
     """A small state of arrays, numbers and texts."""
-    weight = np.frombuffer(shake_256(b"%d" % seed).digest(rows * 64), "<f4").reshape(rows, 16)
+    weight = np.nan_to_num(np.frombuffer(shake_256(b"%d" % seed).digest(rows * 64), "<f4").reshape(rows, 16))
     return {"model": {"weight": weight, "bias": np.zeros(16, "<f4")}, "step": seed, "name": "gpt"}
 
 
@@ -95,6 +95,22 @@ def dropped(folder: Path) -> None:
     append(repository, Entry("drop", drop.time_ns, drops=(drop,), by="test"))
 
 
+def thinned(folder: Path) -> None:
+    """Of a run of states and of a run of folders the first commits lost two components each."""
+    for name in ("weights", "optim", "logs"):
+        (folder / name).mkdir()
+        (folder / name / f"{name}.txt").write_text(f"{name}\n")
+    with casckpt.init(folder / STORE) as store:
+        for step in (1, 2):
+            more = {"optimizer": {"lr": 0.5}, "rng": {"seed": step}}
+            store.commit({**state(step), **more}, run="gpt", step=step)
+            store.commit_path(*(folder / name for name in ("weights", "optim", "logs")), run="files", step=step)
+            (folder / "logs" / "logs.txt").write_text("more\n")
+        store.drop("gpt@step=1", parts=["optimizer", "rng"])
+        store.drop("files@step=1", parts="optim")
+        store.drop("gpt@step=1", parts="optimizer")
+
+
 def ambiguous(folder: Path) -> None:
     """Two commits whose ids begin with the same four digits, tagged `one` and `two`."""
     history(folder)
@@ -152,6 +168,19 @@ def schema(folder: Path) -> None:
         commit_state(store._repository, flatten(broken), CommitOptions("gpt", 2, schema=required))
 
 
+def diverged(folder: Path) -> None:
+    """A run that broke down after its best commit, and checkpoints of which one holds NaN."""
+    with casckpt.init(folder / STORE) as store:
+        for number, loss in enumerate((0.5, 0.25, 0.125)):
+            weights = state(number)
+            if number == 2:
+                weights["model"] |= {"weight": np.full((16, 16), np.nan, "<f4"), "bias": np.full(16, np.inf, "<f4")}
+            store.commit(weights, run="gpt", step=1000 * (number + 1), metrics={"val/loss": loss}, best="val/loss:min")
+    (folder / "ck").mkdir()
+    for step in (3000, 4000):
+        np.savez(folder / "ck" / f"step_{step}.npz", np.full(1 << 17, np.nan if step == 4000 else 1, "<f4"))
+
+
 def trainings(folder: Path) -> None:
     """A run, one that was forked from it with another config and breaks once, and one of its own."""
     with casckpt.init(folder / STORE) as store:
@@ -174,6 +203,16 @@ def trainings(folder: Path) -> None:
         train("odd", range(1, 4), {"seed": 8}, 1)
 
 
+def walk(folder: Path) -> None:
+    """A run whose weights change little from commit to commit, and are too large for the journal."""
+    weights = np.frombuffer(shake_256(b"walk").digest(100_000), "<u2").astype("<f4")
+    with casckpt.init(folder / STORE) as store:
+        for number in range(6):
+            steps = np.frombuffer(shake_256(b"step %d" % number).digest(100_000), "<u2").astype("<f4")
+            weights = weights + steps * np.float32(1e-3)
+            store.commit({"model": {"weight": weights}, "step": number}, run="gpt", step=100 * number)
+
+
 def append(repository: Repository, entry: Entry, objects: list[tuple[ObjectId, Kind, bytes]] | None = None) -> None:
     """Add one entry to the journal, then close."""
     with repository.session() as session:
@@ -184,6 +223,7 @@ def append(repository: Repository, entry: Entry, objects: list[tuple[ObjectId, K
 SCENES: dict[str, Callable[[Path], object]] = {
     scene.__name__: scene
     for scene in (
-        *(empty, history, big, damaged, lost, newer, dropped, ambiguous, hostile, checkpoints, schema, trainings),
+        *(empty, history, big, damaged, lost, newer, dropped, thinned, ambiguous, hostile, checkpoints, schema),
+        *(trainings, diverged, walk),
     )
 }

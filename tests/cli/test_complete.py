@@ -206,6 +206,7 @@ FREE = {
     "keep_last",
     "keep_best",
     "every",
+    "grace",
     "step",
     "epoch",
     "message",

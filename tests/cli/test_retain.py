@@ -58,3 +58,27 @@ def test_a_file_that_says_no_policy_is_refused(store: Path, content: bytes | Non
 def test_a_metric_without_a_best_value_is_refused(store: Path) -> None:
     done = run("retain", "--keep-best", "1", "--metric", "acc")
     assert (done.code, "say min or max" in done.err) == (2, True)
+
+
+def test_a_kept_policy_needs_no_words_and_a_call_goes_before_it(store: Path) -> None:
+    assert run("retain", "--save", "--keep-last", "2").code == 0
+    assert kept() == {"base": 2, "odd": 2, "wide": 2}
+    assert kept("--keep-last", "4", "-r", "wide") == {"wide": 4}
+    assert run("retain", "--save", "--keep-last", "3", "-r", "wide").code == 0
+    assert kept() == {"base": 2, "odd": 2, "wide": 3}
+    (store / "policy.toml").write_text('keep_last = 1\n[runs."o*"]\nkeep_last = 3\n')
+    assert run("retain", "--save", "--policy", "policy.toml").code == 0
+    assert kept() == {"base": 1, "odd": 3, "wide": 3}
+    assert run("retain", "--save", "--policy", "policy.toml", "--keep-last", "1").code == 2
+
+
+def test_a_mistake_in_the_kept_policy_is_a_warning_until_it_is_needed(store: Path) -> None:
+    (store / ".casckpt" / "config.toml").write_text("[retention]\nkeep_lst = 3\n")
+    for words in (["log"], ["commit", "policy.toml"], ["drop", "base~2"], ["config", "list"]):
+        (store / "policy.toml").write_text("")
+        done = run(*words)
+        assert (done.code, "config.toml, line 2" in done.err) == (0, True)
+    for words in (["retain"], ["retain", "--keep-last", "1"], ["retain", "--show"]):
+        assert run(*words, "--json").envelope["error"]["code"] == "config.unknown-key"
+    assert run("retain", "--save", "--keep-last", "1").code == 0
+    assert run("retain", "--show").err == ""

@@ -30,6 +30,7 @@ from casckpt.odb import session as sessions
 from casckpt.odb.fold import all_marks
 from casckpt.odb.repository import Repository, initialize
 from casckpt.ops import load, save
+from casckpt.ops.kept_policy import run_policies
 from casckpt.ops.settings import store_layer
 from casckpt.ops.settings_edit import edit_store
 from casckpt.storage.base import Storage
@@ -116,7 +117,7 @@ class Moment:
     refs: tuple[tuple[str, int | None], ...]
     steps: frozenset[int | None]
     facts: tuple[tuple[str, Any], ...] = ()
-    """By what they are about, as `run 3`, `note 3`, `pin 3`, `drop 3` or `finished main`."""
+    """By what they are about, as `run 3`, `note 3`, `pin 3`, `drop 3` `finished main` or `policy main`."""
 
 
 NOTHING = Moment((), frozenset())
@@ -175,16 +176,23 @@ def drop(step: int) -> Operation:
     return Operation(lambda store: store.drop(f"main@step={step}"), facts=((f"drop {step}", "by hand"),))
 
 
+def keep_policy(run: str, keep_last: int) -> Operation:
+    """Keep a retention policy for a run."""
+    return Operation(
+        lambda store: store.set_retention({"keep_last": keep_last}, run=run), facts=((f"policy {run}", keep_last),)
+    )
+
+
 def finish(run: str) -> Operation:
     """Say that a run has ended."""
     return Operation(lambda store: store.finish_run(run), facts=((f"finished {run}", "completed"),))
 
 
-def rename(old: str, new: str, *steps: int) -> Operation:
-    """Rename a run of which the last of these steps is the last commit."""
+def rename(old: str, new: str, *steps: int, facts: tuple[tuple[str, Any], ...] = ()) -> Operation:
+    """Rename a run of which the last of these steps is the last commit, with the facts that go along."""
     refs = ((f"runs/{old}/last", None), (f"runs/{new}/last", steps[-1]))
     return Operation(
-        lambda store: store.rename_run(old, new), refs, None, tuple((f"run {step}", new) for step in steps)
+        lambda store: store.rename_run(old, new), refs, None, (*((f"run {step}", new) for step in steps), *facts)
     )
 
 
@@ -299,7 +307,8 @@ def look(repository: Repository) -> Moment:
         assert identity in steps, f"{name} names a commit that is not there"
     facts: dict[str, Any] = {f"run {found.step}": found.run for _, found in database.commits()}
     for identity, key, value in all_marks(database.tables):
-        facts[f"{key} {steps[identity]}"] = value if key == "note" else value["until"] or "for good"
+        if key in ("note", "pin"):  # others follow from what a commit holds, and ride in its frame
+            facts[f"{key} {steps[identity]}"] = value if key == "note" else value["until"] or "for good"
     layer = store_layer(repository.storage)
     assert not layer.problems, layer.problems
     facts |= {f"setting {key}": value for key, value in layer.values.items()}
@@ -307,6 +316,7 @@ def look(repository: Repository) -> Moment:
     for run in {found.run for _, found in database.commits()}:
         ended = database.run_settings(run).get("finished")
         facts |= {} if ended is None else {f"finished {run}": ended["status"]}
+    facts |= {f"policy {run}": policy.keep_last for run, policy in run_policies(database).items()}
     return Moment(
         tuple((name, steps[identity]) for name, identity in database.refs().items()),
         frozenset(steps.values()),

@@ -16,6 +16,7 @@ import pytest
 import casckpt
 from casckpt.format import frame
 from casckpt.format.entry import Entry, PackRef
+from casckpt.format.finite import UNKNOWN, Scan
 from casckpt.format.frame import HEADER_BYTES, NO_HASH, Frame, encode_frame
 from casckpt.format.ids import checksum
 from casckpt.odb import journal, pack_writer, repository, seal, staging, temporary
@@ -286,19 +287,20 @@ def snapshot_without_drops(patch: pytest.MonkeyPatch) -> None:
 
 def pack_without_a_frame_trusted(patch: pytest.MonkeyPatch) -> None:
     """Dedup believes every file in packs/, named by the journal or not."""
-    inner = Session.has
+    inner = Session.scan
 
-    def has(self: Session, identity: Any, kind: Any, length: int) -> bool:
-        if inner(self, identity, kind, length):
-            return True
+    def scan(self: Session, identity: Any, kind: Any, length: int) -> Scan | None:
+        found = inner(self, identity, kind, length)
+        if found is not None:
+            return found
         database = self._database
         for name in database.storage.list("packs"):
             contents = PackReader(database.storage).contents(bytes.fromhex(name.removesuffix(".pack")))
             if any(record.id == identity for record in contents.records):
-                return True
-        return False
+                return UNKNOWN
+        return None
 
-    patch.setattr(Session, "has", has)
+    patch.setattr(Session, "scan", scan)
 
 
 def short_writes_believed(patch: pytest.MonkeyPatch) -> None:

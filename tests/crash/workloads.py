@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from tests.crash.promises import REPAIR, Workload, commit, drop, finish, note, pin, rename, setting, tag, undo
+from tests.crash.promises import (
+    REPAIR,
+    Workload,
+    commit,
+    drop,
+    finish,
+    keep_policy,
+    note,
+    pin,
+    rename,
+    setting,
+    tag,
+    undo,
+)
 from tests.crash.recorder import Snapshot
 
 
@@ -51,7 +64,11 @@ WORKLOADS = {
             drop(1),
             finish("main"),
             undo(facts=(("finished main", None),)),
-            rename("main", "base", 1, 2, 3),
+            # One policy in place of another, which is taken back, and goes with the run.
+            keep_policy("main", 5),
+            keep_policy("main", 3),
+            undo(facts=(("policy main", 5),)),
+            rename("main", "base", 1, 2, 3, facts=(("policy main", None), ("policy base", 5))),
             commit(4, run="base"),
         ),
         (commit(1), commit(2), commit(3)),

@@ -472,7 +472,7 @@ def doubled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sample:
     with casckpt.init(made.path) as store:
         made.states[store.commit(state_of(1, 300_000), run="one").id] = state_of(1, 300_000)
         with monkeypatch.context() as patch:
-            patch.setattr(Session, "has", lambda self, identity, *_: identity in self._known)
+            patch.setattr(Session, "scan", lambda self, identity, *_: self._known.get(identity))
             made.states[store.commit(state_of(1, 300_000), run="two").id] = state_of(1, 300_000)
     made.learn()
     assert len(os.listdir(made.path / "packs")) == 2

@@ -151,6 +151,7 @@ def test_the_bare_disk_reads_what_it_wrote(tmp_path: Path) -> None:
         ("trainings", "--quick", "--checkpoints", "3", "--only", "language model bf16"),
         ("diff", "--mb", "2"),
         ("history", "--commits", "1000"),
+        ("gc", "--commits", "100", "--chunks", "100"),
     ],
     ids=lambda command: command[0],
 )

@@ -17,10 +17,12 @@ def blame_command(call: Call, rev: str, by: int | None) -> Answer:
     The newest change comes first, what never changed last. First parents of REV are followed, by default of @; PATH
     names a leaf or a part of the state. No tensor is read: leaves are compared by ids.
     """
+    from casckpt.cli.undone import note_losses
     from casckpt.view.blame import blame_lines
 
     store = call.open()
     found = list(store.blame(revision=rev, by=by))
+    note_losses(call, store, rev)
     return Answer(
         lambda: {"lines": [line.to_dict() for line in found]},
         lambda look: blame_lines(found, look),

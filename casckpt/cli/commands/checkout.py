@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from casckpt.cli.call import Answer, Call
@@ -14,13 +16,17 @@ UNSURE = "the target is as it was, or written as a whole"
     "casckpt checkout gpt/best best/",
     "casckpt checkout 75beb7660a1b",
     "casckpt checkout gpt@step=4000:out/model.safetensors model.safetensors --replace",
+    "casckpt checkout gpt~5 part/ --select 'out/*.json'",
 )
 @click.argument("rev", metavar="REV[:PATH]")
 @click.argument("dest", required=False)
+@click.option("--select", multiple=True, metavar="PATTERN", help="Only what matches, in a folder; repeatable.")
 @click.option("--replace", is_flag=True, help="DEST may be there; it stays until the new one is complete.")
 @click.option("--links", is_flag=True, help="Make the symbolic links among the files, which must stay inside.")
 @dry_run
-def checkout_command(call: Call, rev: str, dest: str | None, replace: bool, links: bool, dry_run: bool) -> Answer:
+def checkout_command(
+    call: Call, rev: str, dest: str | None, select: tuple[str, ...], replace: bool, links: bool, dry_run: bool
+) -> Answer:
     """Write a commit to disk.
 
     With PATH only that file or folder of it. DEST must be absent, or an empty folder where a folder is to come; without
@@ -37,7 +43,8 @@ def checkout_command(call: Call, rev: str, dest: str | None, replace: bool, link
             name, path = split_path(rev)
             dest = (path or "").strip("/").rpartition("/")[2] or store.show(name).short
         try:
-            report = store.checkout_path(rev, dest, replace=replace, links=links, dry_run=dry_run, progress=progress)
+            words: dict[str, Any] = {"select": list(select) or None, "progress": progress}
+            report = store.checkout_path(rev, dest, replace=replace, links=links, dry_run=dry_run, **words)
         except BaseException:  # said only if it comes from an interrupt
             if progress.total is not None and progress.done >= progress.total:
                 call.outcome = UNSURE

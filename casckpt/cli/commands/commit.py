@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from casckpt.store import Store
 
 NOTHING = "nothing was committed"
+NONFINITE = "commit.nonfinite"
+"""Code of the warning that a state holds NaN or infinities."""
 UNSURE = "the commit may have been made: casckpt log tells"
 
 
@@ -105,9 +107,9 @@ def commit_command(
     When this ends with success, the commit survives a crash and a power loss. Data the store has already is not
     written again.
     """
-    from casckpt.view.history import one_line
+    from casckpt.view.history import nonfinite_warning, one_line
 
-    store = call.open("run", "compress", "threads", "upkeep")
+    store = call.open("run", "compress", "threads", "upkeep", "health_gate")
     with call.progress("commit") as progress:
         if tag is not None:
             _require_free(store, tag)
@@ -131,6 +133,10 @@ def commit_command(
             raise
         if tag is not None and not dry_run:
             info = _tagged(call, store, tag, info)
+    if info.nonfinite:
+        gate = bool(call.settings.get("health_gate"))
+        said = nonfinite_warning(info.nonfinite, info.nonfinite_paths, gate=gate)
+        call.warn(NONFINITE, f"commit {info.short} {said}")
     return Answer(
         lambda: {"commit": info.to_dict(), "dry_run": dry_run},
         lambda look: [one_line(info, look) + would(dry_run)],

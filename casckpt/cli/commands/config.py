@@ -23,6 +23,7 @@ _FORMS = {"list": "", "get": " KEY", "set": " KEY VALUE", "unset": " KEY"}
     "casckpt config set run gpt",
     "casckpt config set time local --user",
     "casckpt config set alias.best \"log -w 'has val/loss' -n 5\"",
+    "casckpt config set retention.keep_last 3",
     "casckpt config unset run -n",
 )
 @click.argument("action", type=click.Choice(list(_FORMS)), default="list")
@@ -36,9 +37,10 @@ def config_command(
 ) -> Answer:
     """Show and change settings.
 
-    Without a word it lists them all. A setting that concerns the commits of a store (run, compress, threads) is set in
-    the file of the store, unless --user is given; all others in your own file. An empty VALUE is a value, and unset
-    takes one away. casckpt help settings tells what each does, and which place wins.
+    Without a word it lists them all. A setting that concerns the commits of a store (run, compress, threads, upkeep,
+    health_gate) is set in the file of the store, unless --user is given; the keys of its retention policy always there;
+    all others in your own file. An empty VALUE is a value, and unset takes one away. casckpt help settings tells what
+    each does, and which place wins.
     """
     words = tuple(word for word in (key, value) if word is not None)
     if len(words) != len(_FORMS[action].split()):
@@ -59,7 +61,7 @@ def _list(call: Call, *, origin: bool) -> Answer:
 
     settings = call.settings
     _warn(call)
-    keys = [*SETTINGS, *(ALIAS + name for name in settings.aliases())]
+    keys = [*SETTINGS, *settings.policy_keys(), *(ALIAS + name for name in settings.aliases())]
     found = [setting_dict(settings, key) for key in keys]
     return Answer(
         lambda: {"settings": found},
@@ -85,10 +87,13 @@ def _warn(call: Call) -> None:
 
 
 def _change(call: Call, key: str, text: str | None, *, user: bool, dry_run: bool) -> Answer:
-    from casckpt.plan.settings import parse_value, setting_of
+    from casckpt.plan.settings import STORE, USER, parse_value, refuse_place, setting_of
 
-    in_store = setting_of(key).of_store and not user
+    setting = setting_of(key)
+    in_store = setting.of_store and not user
     place = _store_file(call) if in_store else _user_file(call)
+    refuse_place(STORE if in_store else USER, key, text, place)
+    key = setting.name
     value = None if text is None else parse_value(key, text, place, list(COMMANDS))
     call.outcome = "the settings are as before"
     _edit(call, key, value, in_store=in_store, dry_run=dry_run)

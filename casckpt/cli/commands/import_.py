@@ -40,10 +40,13 @@ def import_command(
     commit, oldest first, with the step, epoch and metrics that its name says. What the run has is skipped, so repeat it
     to import what is new or to go on after an interrupt. Ends with the code of the first checkpoint that failed.
     """
+    from casckpt.cli.commands.commit import NONFINITE
     from casckpt.view.exchange import import_lines
+    from casckpt.view.history import nonfinite_warning
+    from casckpt.view.text import safe
 
     call.outcome = "nothing was changed" if dry_run else "what was imported stays; repeat it to go on"
-    store = call.open("run", "threads", "upkeep")
+    store = call.open("run", "threads", "upkeep", "health_gate")
     with call.progress("import") as progress:
         report = store.import_path(
             *paths,
@@ -53,6 +56,11 @@ def import_command(
             allow_pickle=allow_pickle,
             progress=progress,
         )
+    gate = bool(call.settings.get("health_gate"))
+    for one in report.checkpoints:
+        if one.nonfinite:
+            said = nonfinite_warning(one.nonfinite, one.nonfinite_paths, gate=gate)
+            call.warn(NONFINITE, f"{safe(one.name)} {said}")
     return Answer(
         report.to_dict, lambda look: import_lines(report, look), report.exit_code, confirms=report.ok and not dry_run
     )

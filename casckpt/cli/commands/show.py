@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import click
@@ -27,6 +28,7 @@ def show_command(call: Call, rev: str, tree: bool, config: bool, env: bool, stor
     commit = store.show(rev)
     identity = f"id:{commit.id}"
     relatives = store.relatives(identity)
+    remains = store.remains(identity)
     leaves = list(store.leaves(identity)) if tree else None
     stored = store.storage(identity) if storage else None
     wanted = (*(("config", "code", "data") if config else ()), *(("environment",) if env else ()))
@@ -36,10 +38,12 @@ def show_command(call: Call, rev: str, tree: bool, config: bool, env: bool, stor
 
     def data() -> dict[str, Any]:
         found: dict[str, Any] = {"commit": commit.to_dict(), **relatives.to_dict()}
+        found["remains"] = None if remains is None else remains.to_dict()
         if leaves is not None:
             found["leaves"] = [leaf.to_dict() for leaf in leaves]
         if metadata is not None:
             found["metadata"] = metadata
         return found if stored is None else {**found, "storage": stored.to_dict()}
 
-    return Answer(data, lambda look: show_lines(commit, leaves, metadata, look, relatives=relatives, storage=stored))
+    shown = partial(show_lines, commit, leaves, metadata, relatives=relatives, storage=stored, remains=remains)
+    return Answer(data, lambda look: shown(look=look))

@@ -11,9 +11,10 @@ from casckpt.errors import UsageError
 from casckpt.format.codec import Codec
 from casckpt.format.decode import decode
 from casckpt.format.elements import element_code
+from casckpt.format.finite import FINITE, NON_FINITE
 from casckpt.format.pack import Record
 from casckpt.odb import coder as c
-from casckpt.odb.coder import FINITE, NON_FINITE, ChunkCoder, Speeds, check_policy, keeps_up
+from casckpt.odb.coder import ChunkCoder, Speeds, check_policy, keeps_up
 from casckpt.storage.local import LocalStorage
 from casckpt.storage.memory import MemoryStorage
 

@@ -52,7 +52,7 @@ def put(session: Session, given: list[Piece], threads: int) -> list[ObjectId]:
     with Pipeline(session, threads) as pipeline:
         for piece in given:
             pipeline.add(piece)
-        ids = pipeline.drain()
+        ids = pipeline.drain().ids
     return [ObjectId(ids[at : at + 32]) for at in range(0, len(ids), 32)]
 
 

@@ -104,7 +104,7 @@ def test_what_the_store_has_is_not_stored_again(repository: Repository) -> None:
 
 def test_the_kind_is_part_of_what_is_known(repository: Repository) -> None:
     with repository.session() as session:
-        chunk = session.put_chunk(b"same bytes", 0)
+        chunk, _ = session.put_chunk(b"same bytes", 0)
         meta, page = session.put(Kind.META, b"same bytes"), session.put(Kind.PAGE, b"same bytes")
         assert len({chunk, meta, page}) == 3
         assert not session.has(chunk, Kind.CHUNK, 11) or chunk in session._known

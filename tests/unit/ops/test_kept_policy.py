@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 import casckpt
-from casckpt.errors import CasckptError, DamagedSettings, InvalidRetention, InvalidSetting, UnknownSetting
+from casckpt.errors import (
+    CasckptError,
+    DamagedSettings,
+    InvalidRetention,
+    InvalidSetting,
+    RevisionNotFound,
+    UnknownSetting,
+)
 from casckpt.format.entry import Entry
 from casckpt.ops.kept_policy import KeptPolicies, grace_ns, kept_layers, kept_policies
 from casckpt.plan.policy import Retention
@@ -84,3 +91,114 @@ def test_layers_are_one_for_the_store_and_one_for_its_runs() -> None:
     assert KeptPolicies(one, {}).layers == (one,)
     assert KeptPolicies(None, {"a": other}).layers == (Retention(runs={"a": other}),)
     assert len(KeptPolicies(one, {"a": other, "b": other}).layers) == 2
+
+
+POLICY = {"keep_last": 2, "keep_periodic": "1000 steps", "thin": {"keep_periodic": ["opt*"]}, "grace": "3d"}
+
+
+def steps(store: casckpt.Store, run: str) -> list[int | None]:
+    return [commit.step for commit in store.log(run) if commit.dropped is None]
+
+
+@pytest.fixture
+def trained(store: casckpt.Store) -> casckpt.Store:
+    for run in ("gpt", "wide"):
+        for step in range(5):
+            store.commit({"weight": [step]}, run=run, step=step, parents=None)
+    return store
+
+
+def test_what_is_set_is_kept_and_applied_without_being_said_again(trained: casckpt.Store) -> None:
+    assert trained.set_retention({"keep_last": 3, "grace": "2d"})
+    assert trained.set_retention(Retention(keep_last=1), run="gpt")
+    assert not trained.set_retention(Retention(keep_last=1), run="gpt")
+    kept = trained.retention()
+    assert (kept.store, kept.runs) == (Retention(keep_last=3, grace="2d"), {"gpt": Retention(keep_last=1)})
+    report = trained.retain()
+    assert (steps(trained, "gpt"), steps(trained, "wide")) == ([4], [4, 3, 2])
+    assert {one.final_ns - fate.time_ns >= 2 * DAY for fate in report.fates if (one := fate.decision).final_ns} == {
+        True
+    }
+    trained.undo()
+    trained.retain({"keep_last": 4}, run="gpt")
+    assert (len(steps(trained, "gpt")), len(steps(trained, "wide"))) == (4, 5)
+    assert casckpt.open(trained.path or "").retention() == kept
+
+
+def test_the_file_holds_what_was_set_and_keeps_the_rest(trained: casckpt.Store) -> None:
+    say(trained, "# ours\nthreads = 2  # two\n\n[retention]\nkeep_lst = 3\n")
+    trained.set_retention(POLICY | {"runs": {"a.b*": {"keep_last": 9}}})
+    assert trained.retention().store == Retention.from_dict(POLICY | {"runs": {"a.b*": {"keep_last": 9}}})
+    assert trained.set_retention(None)
+    assert not trained.set_retention(None)
+    assert trained.path is not None
+    assert (trained.path / "config.toml").read_text() == "# ours\nthreads = 2  # two\n\n"
+    with pytest.raises(InvalidRetention, match="the store keeps none"):
+        trained.retain()
+
+
+def test_a_kept_policy_of_a_run_is_undone_and_renamed_with_it(trained: casckpt.Store) -> None:
+    trained.set_retention(POLICY, run="gpt")
+    trained.set_retention({"keep_last": 5}, run="gpt")
+    trained.undo()
+    assert trained.retention().runs == {"gpt": Retention.from_dict(POLICY)}
+    trained.rename_run("gpt", "base")
+    assert trained.retention().runs == {"base": Retention.from_dict(POLICY)}
+    trained.undo()
+    last = trained.undo()
+    assert (last.undone.op, trained.retention().runs) == ("run-policy", {})
+    trained.undo(last.operation.number)
+    assert trained.retention().runs == {"gpt": Retention.from_dict(POLICY)}
+
+
+def test_a_rehearsal_changes_nothing(trained: casckpt.Store) -> None:
+    assert trained.set_retention(POLICY, dry_run=True)
+    assert trained.set_retention(POLICY, run="gpt", dry_run=True)
+    assert trained.retention() == KeptPolicies(None, {})
+
+
+@pytest.mark.parametrize(
+    ("policy", "run", "error"),
+    [
+        ({"keep_lst": 1}, None, InvalidRetention),
+        ({"max_total": 3}, None, InvalidRetention),
+        ({"keep_last": 0}, "gpt", InvalidRetention),
+        ({"keep_last": 1, "runs": {"w*": {"keep_last": 3}}}, "gpt", InvalidRetention),
+        ({"keep_last": 1, "metric": "x" * 5000}, "gpt", InvalidRetention),
+        ({"keep_last": 1, "metric": "x" * 70_000}, None, DamagedSettings),
+        ({"keep_last": 1}, "nothing", RevisionNotFound),
+    ],
+)
+def test_a_policy_that_could_not_be_used_is_not_kept(
+    trained: casckpt.Store, policy: dict[str, Any], run: str | None, error: type[CasckptError]
+) -> None:
+    with pytest.raises(error):
+        trained.set_retention(policy, run=run)
+    assert trained.retention() == KeptPolicies(None, {})
+
+
+def test_what_else_is_kept_may_hold_a_policy_of_a_run(trained: casckpt.Store) -> None:
+    trained.set_retention({"keep_last": 3})
+    trained.set_retention({"max_total": 10}, run="gpt")
+    with pytest.raises(InvalidRetention, match="'gpt' no rule is on"):
+        trained.set_retention({"keep_last": 0, "runs": {"[!g]*": {"keep_last": 1}}})
+    assert trained.retention().of("gpt") == Retention(keep_last=3, max_total=10, grace="1d")
+
+
+def test_a_call_cannot_say_the_grace(trained: casckpt.Store) -> None:
+    for policy in ({"keep_last": 1, "grace": "3d"}, {"keep_last": 1, "runs": {"g*": {"grace": "3d"}}}):
+        with pytest.raises(InvalidRetention, match="a call cannot say"):
+            trained.retain(policy)
+    assert len(steps(trained, "gpt")) == 5
+
+
+def test_a_mistake_in_the_kept_policy_stops_only_who_needs_it(trained: casckpt.Store) -> None:
+    say(trained, "[retention]\nkeep_lst = 3\n")
+    with casckpt.open(trained.path or "") as again:
+        again.commit({"a": 1}, run="gpt")
+        again.drop("gpt~1")
+        again.set_retention(None, run="gpt")
+        with pytest.raises(UnknownSetting):
+            again.retain({"keep_last": 1})
+        with pytest.raises(UnknownSetting):
+            again.retention()

@@ -117,7 +117,7 @@ def test_best_without_a_mode_follows_the_rule_of_the_run(store: casckpt.Store) -
         ("main/best(accuracy,min)", "run 'main' has no metric 'accuracy'; there are loss"),
         ("mian/best(loss,min)", "did you mean 'main'?"),
         ("mian/best(loss)", "did you mean 'main'?"),
-        ("sick/best(loss,min)", "no completed commit of run 'sick' that is not dropped has a number for 'loss'"),
+        ("sick/best(loss,min)", "no completed, sound commit of run 'sick' that is not dropped has a number for 'loss'"),
         ("bare/best(loss,max)", "run 'bare' has no metric 'loss'; there is none"),
     ],
 )

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -140,6 +141,21 @@ def test_numbers_that_are_none_and_failed_commits_are_facts(store: casckpt.Store
     store.commit({"n": 7}, run="gpt", step=7, metrics={"loss": -1.0}, status="failed")
     store.retain({"keep_last": 1})
     assert steps(store) == [7, 6, 2]  # the last, the newest sound one, the best
+
+
+def test_unsound_commits_are_facts_as_the_health_gate_says(tmp_path: Path) -> None:
+    casckpt.init(tmp_path / "s").close()
+    nan = float("nan")
+    for gate, best in ((True, 1), (False, 2)):
+        with casckpt.open(tmp_path / "s", settings=casckpt.StoreSettings(health_gate=gate)) as store:
+            run = f"gate-{gate}"
+            for step, loss in enumerate((0.5, 0.2, 0.1)):
+                weight = np.full(100, nan if step == 2 else step, "<f4")
+                store.commit({"w": weight}, run=run, step=step, metrics={"loss": loss}, best="loss:min")
+            store.commit({"w": 1}, run=run, step=3)
+            assert store.show(f"{run}/best").step == store.show(f"{run}/best(loss)").step == best
+            report = store.retain(casckpt.Retention(keep_best=1, metric="loss", mode="min"), run=run, dry_run=True)
+            assert {store.show(one.id.hex()).step for one in report.plan.kept} == {best, 3}
 
 
 def test_progress_counts_commits(store: casckpt.Store) -> None:

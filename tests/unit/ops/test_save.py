@@ -90,7 +90,7 @@ def test_memory_that_components_share_is_hashed_and_stored_once(
     hashed: list[int] = []
     claim_chunk = session.Session.claim_chunk
 
-    def counting(self: Any, identity: ObjectId, length: int) -> bool:
+    def counting(self: Any, identity: ObjectId, length: int) -> Any:
         hashed.append(length)
         return claim_chunk(self, identity, length)
 

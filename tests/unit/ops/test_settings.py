@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
 
 import casckpt
 from casckpt.errors import DamagedSettings, InvalidSetting, ReadOnlyStore, RevisionNotFound, StorageError
-from casckpt.ops.settings import StoreSettings, user_layer
-from casckpt.ops.settings_edit import edit_store, edit_user
+from casckpt.ops.settings import StoreSettings, store_layer, user_layer
+from casckpt.ops.settings_edit import edit_policy, edit_store, edit_user, with_policy
+from casckpt.plan.policy import Retention
+from casckpt.plan.settings_file import file_layer
 from casckpt.storage.local import LocalStorage
 from casckpt.storage.memory import MemoryStorage
+from tests.support.policies import NESTED, TABLES
 
 
 @pytest.fixture
@@ -25,7 +30,13 @@ def test_open_honours_the_file_of_the_store_and_a_call_wins(store: Path) -> None
     (store / "config.toml").write_text('run = "gpt"\ncompress = "off"\nthreads = 1\n')
     with casckpt.open(store) as opened:
         assert opened.settings() == StoreSettings("gpt", "off", 1)
-        assert opened.settings().to_dict() == {"run": "gpt", "compress": "off", "threads": 1, "upkeep": True}
+        assert opened.settings().to_dict() == {
+            "run": "gpt",
+            "compress": "off",
+            "threads": 1,
+            "upkeep": True,
+            "health_gate": True,
+        }
         assert opened.commit({"a": 1}).run == "gpt"
         assert opened.commit({"a": 2}, run="wide").run == "wide"
         assert opened.show("@").run == "gpt"  # though wide has the newest commit
@@ -141,3 +152,43 @@ def test_a_users_file_that_cannot_be_read_or_written_is_typed(tmp_path: Path) ->
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError):
         edit_user(str(tmp_path / "file" / "config.toml"), "time", "utc")
+
+
+@given(TABLES | NESTED, TABLES | NESTED)
+def test_a_policy_is_read_back_as_it_was_written(before: dict[str, Any], after: dict[str, Any]) -> None:
+    text = '# ours\nthreads = 2  # two\n\n[alias]\nx = "log"\n'
+    for policy in map(Retention.from_dict, (before, after)):
+        text = with_policy("f", text, policy)
+        assert file_layer("store", "f", text).policy == policy
+    assert with_policy("f", text, None).rstrip() == '# ours\nthreads = 2  # two\n\n[alias]\nx = "log"'
+
+
+def test_keys_of_a_policy_get_their_tables_and_lose_them(store: Path) -> None:
+    storage = LocalStorage(store)
+    (store / "config.toml").write_text("[retention]\nkeep_last_n = 3  # newest\n")
+    edit_store(storage, "retention.keep_last", 5)
+    edit_store(storage, "retention.runs.v1.2*.thin", {"keep_last": ["opt*"]})
+    edit_store(storage, 'retention.runs."a.b".max_checkpoints', 1)
+    assert store_layer(storage).values == {
+        "retention.keep_last": 5,
+        "retention.runs.v1.2*.thin": {"keep_last": ["opt*"]},
+        "retention.runs.a.b.keep_last": 1,
+    }
+    for key in ("retention.runs.v1.2*.thin", "retention.runs.a.b.keep_last", "retention.max_checkpoints"):
+        edit_store(storage, key, None)
+    assert (store / "config.toml").read_text() == ""
+
+
+@pytest.mark.parametrize("text", ["retention = 3", "[retention]\nruns = 3", "[[retention]]\nkeep_last = 3"])
+def test_a_policy_in_the_place_of_a_value_is_refused_and_a_whole_one_replaces_it(store: Path, text: str) -> None:
+    (store / "config.toml").write_text(text)
+    with pytest.raises(DamagedSettings, match=r"config\.toml"):
+        edit_store(LocalStorage(store), "retention.runs.a.keep_last", 1)
+    edit_policy(LocalStorage(store), Retention(keep_last=1))
+    assert store_layer(LocalStorage(store)).policy == Retention(keep_last=1)
+
+
+def test_a_file_never_grows_past_what_is_read(store: Path) -> None:
+    with pytest.raises(DamagedSettings, match="longer than"):
+        edit_store(LocalStorage(store), "retention.metric", "x" * (64 << 10))
+    assert not (store / "config.toml").exists()

@@ -63,6 +63,7 @@ CHANGES: dict[str, Callable[[casckpt.Store], object]] = {
     "run-fork": lambda store: store.fork_run("gpt~1", "low"),
     "run-rename": lambda store: store.rename_run("gpt", "base"),
     "run-finish": lambda store: store.finish_run("gpt", "failed"),
+    "run-policy": lambda store: store.set_retention({"keep_last": 3}, run="gpt"),
     "drop": lambda store: store.drop("wide~2"),
     "drop-thinned": lambda store: store.drop("wide~1", "wide~2"),
     "thin-again": lambda store: store.drop("wide~1", parts="b"),

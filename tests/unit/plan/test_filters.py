@@ -11,7 +11,20 @@ from hypothesis import strategies as st
 from casckpt.errors import InvalidFilter
 from casckpt.format.commit import Commit
 from casckpt.format.ids import ObjectId, TreeId
-from casckpt.plan.filters import TEXTS, TIMES, Condition, Filter, Has, Key, Not, Several, Subject, parse_filter
+from casckpt.plan.filters import (
+    FLAGS,
+    TEXTS,
+    TIMES,
+    Condition,
+    Filter,
+    Flag,
+    Has,
+    Key,
+    Not,
+    Several,
+    Subject,
+    parse_filter,
+)
 from casckpt.plan.moments import Moment
 from casckpt.plan.names import NUMBERS
 from casckpt.units import SECOND
@@ -24,7 +37,7 @@ COMMIT = Commit(
 SUBJECT = Subject(COMMIT, now_ns=2 * 86400 * SECOND, tags=("v1", "paper"))
 
 ANY_TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=6)
-METRICS = (ANY_TEXT | st.sampled_from([*NUMBERS, *TEXTS, *TIMES, "or", "has", "nan", "3", "val/loss"])).map(
+METRICS = (ANY_TEXT | st.sampled_from([*NUMBERS, *TEXTS, *TIMES, *FLAGS, "or", "has", "nan", "3", "val/loss"])).map(
     lambda name: Key(name, is_metric=True)
 )
 NUMBER_KEYS = METRICS | st.sampled_from([Key(name, is_metric=False) for name in NUMBERS])
@@ -41,6 +54,7 @@ CONDITIONS = st.one_of(
         st.integers(0, 1 << 62).map(Moment) | st.builds(Moment, st.just(None), st.integers(0, 1 << 29)),
     ),
     st.builds(Has, NUMBER_KEYS | TEXT_KEYS),
+    st.builds(Flag, st.sampled_from(FLAGS)),
 )
 
 
@@ -181,3 +195,20 @@ def test_a_pattern_of_many_stars_takes_no_longer_than_its_text() -> None:
 
 def test_a_long_chain_is_no_deep_one() -> None:
     assert parse_filter(" or ".join(["step = 1"] * 20_000) + " or step = 1200").matches(SUBJECT)
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_a_word_alone_asks_what_was_found_out_about_a_commit(flag: str) -> None:
+    hit = SUBJECT._replace(flags=(flag,))
+    for text, expected in (
+        (flag, True),
+        (f"not {flag}", False),
+        (f"{flag} and step=1200", True),
+        (f"'{flag}'>0", False),
+    ):
+        assert parse_filter(text).matches(hit) is expected
+        assert parse_filter(text).matches(SUBJECT) is (text == f"not {flag}")
+    assert not list(parse_filter(flag).compared())
+    for text in (f"{flag}>0", f"has {flag}", f"nan({flag})", f"step={flag} {flag}"):
+        with pytest.raises(InvalidFilter):
+            parse_filter(text)

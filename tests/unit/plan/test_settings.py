@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from casckpt.errors import DamagedSettings, InvalidSetting, UnknownSetting
+from casckpt.plan.policy import Retention
 from casckpt.plan.settings import (
     CALL,
     ENVIRONMENT,
@@ -110,6 +111,38 @@ def test_a_mistake_in_a_file_names_file_and_line_and_leaves_the_rest() -> None:
     assert [reason.partition(":")[0] for reason in reasons] == [f"/u, line {line}" for line in (3, 4, 6, 8)]
 
 
+def test_a_policy_is_used_as_a_whole_or_not_at_all() -> None:
+    text = (
+        'threads = 0\n[retention]\nkeep_last_n = 3\nthin = {keep_last = ["opt*"]}\n[retention.runs."v1.*"]\ndaily = 7\n'
+    )
+    layer = file_layer(STORE, "/s", text)
+    assert layer.policy == Retention(keep_last=3, thin={"keep_last": ["opt*"]}, runs={"v1.*": {"daily": 7}})
+    assert Settings([layer]).policy() == layer.policy
+    assert layer.values == {
+        "retention.keep_last": 3, "retention.thin": {"keep_last": ["opt*"]}, "retention.runs.v1.*.daily": 7,
+    }  # fmt: skip
+    assert Settings([layer]).get("retention.max_checkpoints") == 3
+    wrong = file_layer(STORE, "/s", text + "dayly = 1\n[retention.runs.x]\nkeep_last = true\n")
+    assert wrong.policy is None
+    assert wrong.values == layer.values
+    places = [problem.reason.partition(":")[0] for problem in wrong.problems]
+    assert places == [f"/s, line {line}" for line in (1, 7, 9)]
+    with pytest.raises(UnknownSetting, match=r"did you mean daily\?"):
+        Settings([wrong]).policy()
+    [inner] = file_layer(STORE, "/s", "[retention]\nkeep_last = 1\nthin = {keep_lst = []}\n").problems
+    assert (inner.facts["key"], inner.facts["place"]) == ("retention.thin.keep_lst", "/s, line 3")
+
+
+def test_a_policy_stands_in_the_file_of_a_store_alone() -> None:
+    layer = file_layer(USER, "/u", "[retention]\nkeep_last = 3\n")
+    [problem] = layer.problems
+    assert "only the file of a store can say it" in problem.reason
+    assert not layer.values
+    assert environment_layer({"CASCKPT_RETENTION": "3"}).values == {}
+    with pytest.raises(InvalidSetting, match="only the file of a store"):
+        call_layer(["retention.keep_last=3"])
+
+
 def test_what_is_no_toml_is_one_problem_with_its_line() -> None:
     layer = file_layer(USER, "/u", 'time = "utc"\nrun gpt\n')
     [problem] = layer.problems
@@ -176,7 +209,8 @@ def test_a_file_of_mistakes_is_not_echoed() -> None:
 @given(st.text(max_size=300))
 def test_any_text_is_a_layer(text: str) -> None:
     layer = file_layer(STORE, "/s", text)
-    assert set(layer.values) <= {key for key, setting in SETTINGS.items() if setting.of_store}
+    of_store = {key for key, setting in SETTINGS.items() if setting.of_store}
+    assert all(key in of_store or key.startswith("retention.") for key in layer.values)
 
 
 @given(st.text(max_size=40))

@@ -118,3 +118,36 @@ def test_another_last_than_expected_is_a_conflict(run: str, actual: str, parents
     with pytest.raises(ConflictError) as raised:
         settle_parents(run, parents, NEW, {"runs/r/last": OLD}.get)
     assert raised.value.facts == {"ref": run, "expected": NEW.hex()[:12], "actual": actual}
+
+
+def unsound(new: Commit, best: CommitId | None, others: dict[CommitId, Commit], *, is_sound: bool) -> dict[str, Any]:
+    """Refs that a commit moves, and where to, while `best` names an unsound commit and should name another."""
+    refs = {"runs/r/best": OLD, "runs/r/last": OLD}
+    moves = ref_moves(
+        *(NEW, new, {"best": ["loss", "min"]}, refs.get, others.get),
+        is_sound=is_sound,
+        standing=lambda old, metric, mode: best if (old, metric, mode) == (OLD, "loss", "min") else old,
+    )
+    assert all(move.old == refs.get(move.name) for move in moves)
+    return {move.name.removeprefix("runs/r/"): move.new for move in moves}
+
+
+def test_an_unsound_commit_becomes_the_last_and_nothing_else() -> None:
+    new = commit(metrics={"loss": 0.0}, kind="recovery")
+    assert unsound(new, OLD, {OLD: commit(metrics={"loss": 1.0})}, is_sound=False) == {"last": NEW}
+    assert unsound(new, None, {}, is_sound=False) == {"last": NEW}
+
+
+@pytest.mark.parametrize(
+    ("best", "loss", "expected"),
+    [(None, 2.0, NEW), (OTHER := commit_id("other"), 2.0, OTHER), (OTHER, 0.5, NEW), (OTHER, math.nan, OTHER)],
+)
+def test_best_leaves_an_unsound_commit_for_the_best_of_the_others(
+    best: CommitId | None, loss: float, expected: CommitId
+) -> None:
+    others = {OLD: commit(metrics={"loss": 0.0}), OTHER: commit(metrics={"loss": 1.0})}
+    assert unsound(commit(metrics={"loss": loss}), best, others, is_sound=True)["best"] == expected
+
+
+def test_best_stays_where_it_is_while_no_other_commit_could_be_it() -> None:
+    assert set(unsound(commit(metrics={"acc": 1.0}), None, {}, is_sound=True)) == {"last"}
