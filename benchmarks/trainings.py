@@ -19,8 +19,8 @@ and is compared with what the training held. MB are 10^6 bytes.
 Unit: stored_mb is what the files take on the disk (of casckpt without its index, a cache, with which it is
 indexed_mb), ratio is plain bytes of tensors / stored bytes. MB/s are plain bytes per CPU second of one core, children
 included: of storing all checkpoints (of casckpt repacked: of repacking them, on top of the commits), and of restoring
-the oldest, the middle and the newest one; worst and mean are of every third. What the programs take to start and open
-their repository is measured and taken off.
+the oldest, the middle and the newest one; mean is of every third, worst of all these and of the end of a chain. What
+the programs take to start and open their repository is measured and taken off.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Run:
 
     @property
     def wanted(self) -> list[int]:
-        """Numbers of the checkpoints that are restored."""
+        """Numbers of the checkpoints that every archive restores."""
         return sorted({*sampled(self.count), self.count // 2, self.count - 1})
 
     def learn(self, quick: bool) -> Iterator[State]:
@@ -103,7 +103,8 @@ class Run:
         files.warm(archive.place)
         self.restore(archive, self.count - 1)  # warms up
         for _ in range(self.repeats):
-            seconds = {number: without(start, self.restore(archive, number)) for number in self.wanted}
+            wanted = sorted({*self.wanted, *archive.slow()})
+            seconds = {number: without(start, self.restore(archive, number)) for number in wanted}
             self.results.add(self.name, case, **speeds(seconds, self.plain_bytes / 1e6, self.count))
 
     def restore(self, archive: Archive, number: int) -> float:

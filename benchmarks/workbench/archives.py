@@ -53,6 +53,10 @@ class Archive:
     def start(self) -> None:
         """What any call takes, however little it has to do."""
 
+    def slow(self) -> list[int]:
+        """Numbers of checkpoints that are known to take longest."""
+        return []
+
     def stored_bytes(self) -> int:
         """Bytes that all of it takes on the disk."""
         return files.allocated(self.place)
@@ -290,6 +294,9 @@ class Chain(PieceFiles):
         difference = words ^ before if self._bits else words - before + _middle(width)
         coded = self._encoder.encode(difference.view(np.uint8).data, width, aligned=False)
         return found if coded is None or len(coded) >= len(found[1]) else (DIFFERENT, coded)
+
+    def slow(self) -> list[int]:
+        return [min((key for key in self._keys if key), default=len(self.rows)) - 1]
 
     def decode(self, number: int, at: int) -> Any:
         first = number

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 
 def sampled(count: int) -> range:
-    """Every third checkpoint: of every level of a pyramid as many as it has of all, and as many ends of chains."""
+    """Every third checkpoint: of every level of a pyramid as many as it has of all."""
     return range(0, count, 3)
 
 
