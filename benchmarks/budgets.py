@@ -168,7 +168,7 @@ def _collections() -> Iterator[Budget]:
 
 
 def whole_trainings(names: Sequence[str] = tuple(trainings.TRAININGS)) -> Iterator[Budget]:
-    """Of trainings stored whole: what holds for all of these, so the figure is the worst of them."""
+    """Of trainings stored whole, not of small ones: what holds for all of these, so the figure is the worst of them."""
     default, most = trainings.REPACKED, trainings.MAX
     of_4_bytes = [name for name in names if trainings.TRAININGS[name].element == "float32"]
     for what, case, peers, limit, those in (
@@ -184,12 +184,16 @@ def whole_trainings(names: Sequence[str] = tuple(trainings.TRAININGS)) -> Iterat
         yield Budget("trainings", f"repacked: restore of {what}", slowest, limit, at_least=True, unit="MB/s")
 
 
+def _whole(results: Results, names: Sequence[str]) -> Sequence[str]:
+    return () if results.about["parameters"]["quick"] else names
+
+
 def _bytes(case: str, peers: Sequence[str], names: Sequence[str]) -> Callable[[Results], float | None]:
     """The most bytes of a case for one of the smallest peer, of several trainings."""
 
     def most(results: Results) -> float | None:
         found = []
-        for name in names:
+        for name in _whole(results, names):
             ratios = [results.ratio(name, case, peer, "stored_mb") for peer in peers]
             found += [max(ratio for ratio in ratios if ratio is not None)] if any(ratios) else []
         return max(found, default=None)
@@ -199,7 +203,7 @@ def _bytes(case: str, peers: Sequence[str], names: Sequence[str]) -> Callable[[R
 
 def _slowest(case: str, quantity: str, names: Sequence[str]) -> Callable[[Results], float | None]:
     def slowest(results: Results) -> float | None:
-        speeds = [results.median(name, case, quantity) for name in names]
+        speeds = [results.median(name, case, quantity) for name in _whole(results, names)]
         return min((speed for speed in speeds if speed is not None), default=None)
 
     return slowest

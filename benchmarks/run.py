@@ -3,8 +3,8 @@
     python -m benchmarks.run [--mb 256] [--repeats 3] [--out build/bench] [--folder DIR] [--only NAME ...]
 
 Every benchmark runs in a process of its own and writes its raw JSON into --out. A budget is for 1 GB (--mb 1000); with
-less, fixed costs weigh more, and trainings are short ones of small models. "not measured" names a case that could not
-run here; the tables above say why.
+less, fixed costs weigh more, and trainings are small ones that are not judged. "not measured" names such a case, or one
+that could not run here; the tables above say why.
 """
 
 from __future__ import annotations

@@ -191,6 +191,9 @@ def judge(results: Results) -> None:
     """Every budget beside what each training gave; what is missed has a mark."""
     from benchmarks.budgets import whole_trainings  # which imports all benchmarks, this one too
 
+    if results.about["parameters"]["quick"]:
+        print("\nbudgets are for whole trainings, without --quick")
+        return
     names = [name for name in TRAININGS if results.median(name, REPACKED, "ratio") is not None]
     print(f"\n{'budget (* missed)':44s}{'':>12s}" + "".join(f"{name:>21s}" for name in names))
     for row in zip(*(whole_trainings([name]) for name in names), strict=True):

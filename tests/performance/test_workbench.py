@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.budgets import BUDGETS, Budget
+from benchmarks import trainings
+from benchmarks.budgets import BUDGETS, Budget, whole_trainings
 from benchmarks.run import BENCHMARKS, line
 from benchmarks.workbench import files, limits, states
 from benchmarks.workbench.archives import DIFFERENT, SAME, Chain
@@ -116,6 +117,25 @@ def test_a_budget_is_met_at_its_limit_and_missed_beyond() -> None:
     assert line(least, 3.0).endswith("yes")
     assert line(least, 1.0).endswith("NO")
     assert "not measured" in line(least, None)
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_budget_of_trainings_is_judged_by_the_worst_whole_one(
+    quick: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = Results("trainings", {"parameters": {"quick": quick}})
+    for name, restic in (("language model bf16", 40.0), ("CNN", 20.0)):
+        results.add(name, trainings.REPACKED, stored_mb=16.0, ratio=1.0, worst_mb_s=restic * 4)
+        results.add(name, trainings.RESTIC[0], stored_mb=restic)
+        results.add(name, trainings.RESTIC[1], stored_mb=restic - 4)
+    figures = {budget.what: budget.measure(results) for budget in whole_trainings()}
+    assert figures["repacked / restic, the smaller: bytes"] == (None if quick else 1.0)
+    assert figures["repacked: restore of the slowest"] == (None if quick else 80.0)
+    trainings.judge(results)
+    table = capsys.readouterr().out
+    assert ("80.000*" in table, "160.000 " in table, "0.444 " in table) == (not quick,) * 3
+    trainings.better(results)
+    assert "smaller than casckpt, repacked: none" in capsys.readouterr().out
 
 
 def test_every_budget_names_a_benchmark_that_is_run() -> None:
