@@ -187,6 +187,8 @@ class Reach:
         component = Component.decode(self._read(commit, identity, Kind.COMPONENT))
         try:
             paged = self._paged(commit, component)
+        except UnreadableCommit:
+            raise
         except IntegrityError as error:
             raise UnreadableCommit(commit=short_id(commit), problem=str(error)) from error
         self._structure_of[identity] = component.structure

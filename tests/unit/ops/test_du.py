@@ -21,6 +21,7 @@ from casckpt.format.entry import Drop, Entry, PackRef
 from casckpt.format.ids import CommitId, Kind, ObjectId
 from casckpt.format.objects import Component, Tree
 from casckpt.format.pack import Record
+from casckpt.odb import journal
 from casckpt.odb.pack_writer import PackWriter
 from casckpt.ops import du_look
 from casckpt.ops.collect import Collector
@@ -303,6 +304,18 @@ def test_what_was_freed_early_in_part_is_neither_damage_nor_needed(tmp_path: Pat
         assert store.plan_gc().packs == 0
 
 
+def test_sealed_journal_files_are_overhead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "SEAL_FRAMES", 3)
+    with casckpt.init(tmp_path / "s") as store:
+        for at in range(8):
+            store.commit({"model": {"w": leaf(2 * at + 1)}, "frozen": {"w": leaf(101)}}, run="a", step=at)
+        assert len(store._repository.database.journal.files()) > 2
+        report = store.du(by="commit")
+        Oracle(store).check(report, {commit.id for commit in store.log()})
+        check_sums(report, tmp_path / "s")
+        assert report.dead == 0
+
+
 def reads(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[Kind]:
     """What kinds of objects one more call reads."""
     found: list[Kind] = []
@@ -345,14 +358,14 @@ def test_a_damaged_pack_is_counted_and_a_damaged_journal_refused(store: Store) -
     path = folder / "packs" / f"{victim.id.hex()}.pack"
     path.chmod(0o600)
     path.write_bytes(path.read_bytes()[:-64] + bytes(64))
-    journal = folder / "journal" / "0.log"
+    log = folder / "journal" / "0.log"
     with casckpt.open(folder, read_only=True) as other:
         report = other.du()
         assert (report.unreadable, report.packs) == (1, 4)
         assert report.files.total == report.stored + report.dead + report.overhead
-    data = bytearray(journal.read_bytes())
+    data = bytearray(log.read_bytes())
     data[len(data) // 2] ^= 1
-    journal.write_bytes(data)
+    log.write_bytes(data)
     shutil.rmtree(folder / "index")
     with casckpt.open(folder, read_only=True) as other, pytest.raises(LostFrames):
         other.du()
