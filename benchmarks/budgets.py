@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from benchmarks import asynchronous, checkout, codecs, commit, diff, history, memory, small
+from benchmarks import asynchronous, checkout, codecs, commit, diff, gc, history, memory, small
 from benchmarks.workbench.results import Results
 
 
@@ -150,4 +150,17 @@ def _histories() -> Iterator[Budget]:
         yield Budget("history", f"{case} / a Python that does nothing", bare, 4, at_least=False)
 
 
-BUDGETS = (*_commits(), *_checkouts(), *_others(), *_diffs(), *_histories())
+def _collections() -> Iterator[Budget]:
+    """Of a store with 10 000 commits that list 10 million chunks."""
+
+    def highest(quantity: str) -> Callable[[Results], float | None]:
+        return lambda results: max(
+            (found for one in gc.QUESTIONS if (found := results.median(one, gc.PLAN, quantity)) is not None),
+            default=None,
+        )
+
+    yield Budget("gc", "plan_gc, the slowest, CPU", highest("cpu_s"), 5, at_least=False, unit="s")
+    yield Budget("gc", "plan_gc, the largest", highest("peak_mb"), 1000, at_least=False, unit="MB")
+
+
+BUDGETS = (*_commits(), *_checkouts(), *_others(), *_diffs(), *_histories(), *_collections())

@@ -20,7 +20,9 @@ from benchmarks.workbench.results import Results
 # The share of --mb and the repeats, where they are not those of all: a fresh process a case is slow to start.
 SIZES = {"small": 100, "codecs": 32}
 REPEATS = {"checkout": 2, "small": 2, "memory": 1}
-BENCHMARKS = ("commit", "checkout", "small", "asynchronous", "memory", "stores", "codecs", "diff", "history")
+COUNTED = ("history", "gc")
+"""Those of which the size is a number of commits."""
+BENCHMARKS = ("commit", "checkout", "small", "asynchronous", "memory", "stores", "codecs", "diff", "history", "gc")
 
 
 def run(name: str, mb: int, repeats: int, out: Path, folder: Path | None) -> bool:
@@ -29,7 +31,7 @@ def run(name: str, mb: int, repeats: int, out: Path, folder: Path | None) -> boo
     file.unlink(missing_ok=True)
     command = [sys.executable, "-m", f"benchmarks.{name}", "--json", str(file)]
     command += ["--repeats", str(min(repeats, REPEATS.get(name, repeats)))]
-    command += ["--mb", str(SIZES.get(name, mb))] if name != "history" else []  # which has commits, not bytes
+    command += ["--mb", str(SIZES.get(name, mb))] if name not in COUNTED else []
     command += ["--folder", str(folder.resolve())] if folder else []
     print(flush=True)
     return subprocess.run(command, cwd=ROOT, check=False).returncode == 0

@@ -379,6 +379,13 @@ class DamagedFile(IntegrityError):
     why = "{problem}"
 
 
+class NotReadBack(IntegrityError):
+    code = "data.not-read-back"
+    what = "pack {pack} does not read back as it was written"
+    why = "{problem}; it was removed, and what it was to replace is untouched"
+    hint = "memory or disk fail: casckpt doctor looks at the machine, casckpt fsck --full at the store"
+
+
 class FormatError(CasckptError):
     code, exit_code = "format.unsupported", 11
     what = "{object} cannot be read by this release"

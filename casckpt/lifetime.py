@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from casckpt.ops.gc_reports import GcPlan, GcReport
     from casckpt.ops.kept_policy import KeptPolicies
     from casckpt.ops.lifetime_reports import DropReport, RetainReport
+    from casckpt.ops.repack_reports import RepackReport
     from casckpt.ops.values import Progress
     from casckpt.plan.policy import Retention
 
@@ -69,6 +70,37 @@ class Lifetime:
         from casckpt.ops.retain import apply
 
         return apply(self._in_turn(), policy, run=run, dry_run=dry_run)
+
+    def repack(
+        self,
+        *,
+        run: str | None = None,
+        max: bool = False,
+        limit_s: float | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> RepackReport:
+        """Pack neighbouring commits as deltas of each other, so that they take less room. No id changes.
+
+        The last, best and recovery of a run, the newest commit, and what a tag or a pin holds stay as they are. What
+        was packed before is left alone.
+
+        Args:
+            run: only the commits of this run.
+            max: for archives: larger groups, every form tried, all commits and what was packed before. Restores get
+                slower.
+            limit_s: the longest to work, in seconds; a later call goes on.
+            progress: called with the plain bytes done and in all; what it raises ends the work, and what is done stays.
+
+        Raises:
+            BusyError: another process repacks.
+            IntegrityError: an object is damaged, or what was written reads back otherwise; nothing was lost.
+            StorageError: the disk failed or is full; nothing was lost.
+        """
+        from casckpt.ops.repack import repack
+
+        repository = self._in_turn()
+        return repack(repository, run=run, thorough=max, limit_s=limit_s, dry_run=dry_run, progress=progress)
 
     def plan_gc(
         self,

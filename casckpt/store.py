@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from casckpt.ops.kept_policy import KeptPolicies
     from casckpt.ops.lazy import StoredState, StoredValue
     from casckpt.ops.lifetime_reports import DropReport, RetainReport
+    from casckpt.ops.repack_reports import RepackReport
     from casckpt.ops.reports import (
         BlameLine,
         CheckoutReport,
@@ -62,10 +63,10 @@ if TYPE_CHECKING:
 __all__ = [
     "BlameLine", "Check", "CheckoutReport", "CommitInfo", "Comparison", "Diff", "DoctorReport", "DropReport",
     "ExportReport", "FsckReport", "GcPlan", "GcReport", "ImportReport", "ImportedCheckpoint", "KeptPolicies",
-    "LeafSummary", "Opaque",
-    "OpaqueWarning", "Operation", "PathInfo", "PendingCommit", "RefChange", "RetainReport", "Retention",
-    "RevisionWarning", "RunInfo", "Schema", "SchemaWarning", "Status", "Store", "StoreSettings", "StoredState",
-    "StoredValue", "UndoReport", "doctor", "init", "memory", "migration", "open", "register",
+    "LeafSummary", "Opaque", "OpaqueWarning", "Operation", "PathInfo", "PendingCommit", "RefChange", "RepackReport",
+    "RetainReport", "Retention", "RevisionWarning", "RunInfo", "Schema", "SchemaWarning", "Status", "Store",
+    "StoreSettings", "StoredState", "StoredValue", "UndoReport", "doctor", "init", "memory", "migration", "open",
+    "register",
 ]  # fmt: skip
 
 _Done = TypeVar("_Done")
@@ -366,32 +367,27 @@ def memory() -> Store:
 
 
 _LATE = {
-    "Check": "casckpt.ops.checks",
-    "Comparison": "casckpt.ops.comparison",
-    "DoctorReport": "casckpt.ops.checks",
-    "DropReport": "casckpt.ops.lifetime_reports",
-    "GcPlan": "casckpt.ops.gc_reports",
-    "GcReport": "casckpt.ops.gc_reports",
-    "KeptPolicies": "casckpt.ops.kept_policy",
-    "Opaque": "casckpt.state.kinds.opaque",
-    "Operation": "casckpt.ops.journal_reports",
-    "RefChange": "casckpt.ops.journal_reports",
-    "RetainReport": "casckpt.ops.lifetime_reports",
-    "Retention": "casckpt.plan.policy",
-    "Schema": "casckpt.plan.schema",
-    "StoredState": "casckpt.ops.lazy",
-    "StoredValue": "casckpt.ops.lazy",
-    "UndoReport": "casckpt.ops.journal_reports",
-    "doctor": "casckpt.ops.doctor",
-    "migration": "casckpt.plan.schema",
-    "register": "casckpt.state.kinds.registry",
+    "casckpt.ops.checks": ("Check", "DoctorReport"),
+    "casckpt.ops.comparison": ("Comparison",),
+    "casckpt.ops.doctor": ("doctor",),
+    "casckpt.ops.gc_reports": ("GcPlan", "GcReport"),
+    "casckpt.ops.journal_reports": ("Operation", "RefChange", "UndoReport"),
+    "casckpt.ops.kept_policy": ("KeptPolicies",),
+    "casckpt.ops.lazy": ("StoredState", "StoredValue"),
+    "casckpt.ops.lifetime_reports": ("DropReport", "RetainReport"),
+    "casckpt.ops.repack_reports": ("RepackReport",),
+    "casckpt.plan.policy": ("Retention",),
+    "casckpt.plan.schema": ("Schema", "migration"),
+    "casckpt.state.kinds.opaque": ("Opaque",),
+    "casckpt.state.kinds.registry": ("register",),
 }
 """Where to find what only some programs use, and the values that only some operations return."""
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return getattr(import_module(_LATE.get(name, "casckpt.ops.reports")), name)
+        module = next((module for module, names in _LATE.items() if name in names), "casckpt.ops.reports")
+        return getattr(import_module(module), name)
     raise AttributeError(f"module 'casckpt.store' has no attribute {name!r}")
 
 

@@ -46,6 +46,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "Care": {
         "drop": Entry("Drop commits, or some of their components."),
         "retain": Entry("Drop what a retention policy lets go."),
+        "repack": Entry("Store neighbouring checkpoints as deltas, to take less room."),
         "gc": Entry("Free what no commit needs any more."),
         "du": Entry("Show where the bytes are, and what dropping commits would free."),
         "fsck": Entry("Verify the store, and heal it if asked to."),

@@ -8,6 +8,7 @@ from casckpt.format.pack import Record
 
 _Data = bytes | bytearray | memoryview
 _DELTAS = (Codec.DELTA_PLANES, Codec.RESIDUAL_2BIT, Codec.RESIDUAL_4BIT)
+_CODECS = frozenset(Codec)
 
 
 def decode(record: Record, stored: _Data, bases: tuple[_Data, ...] = ()) -> _Data:
@@ -66,5 +67,5 @@ def _check(record: Record, stored: int, bases: tuple[_Data, ...]) -> None:
         raise IntegrityError(object="a record", problem=f"codec {record.codec} does not go with {len(bases)} bases")
     if record.codec == Codec.RAW and stored != record.length:
         raise IntegrityError(object="a raw record", problem="its stored and plain lengths differ")
-    if record.codec not in set(Codec):
+    if record.codec not in _CODECS:
         raise FormatError(object="a record", problem=f"unknown codec {record.codec}")

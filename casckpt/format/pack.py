@@ -43,6 +43,7 @@ _RECORD = struct.Struct("<32sIIIHH8sBBBBBBH")
 _EXTENT = struct.Struct("<8sIIQQ")
 _FOOTER = struct.Struct("<8sIIQ")
 _TRAILER = struct.Struct("<32sQQQ8s")
+_RESERVED = bytes(BLOCK - _HEADER.size)
 RECORD_BYTES = _RECORD.size
 TRAILER_BYTES = _TRAILER.size
 assert RECORD_BYTES == 64 and TRAILER_BYTES == 64
@@ -123,7 +124,7 @@ def decode_header(block: bytes) -> int:
     _, major, _, required, _ = _HEADER.unpack_from(block)
     if major != 1 or required & ~_KNOWN_REQUIRED:
         raise FormatError(object="a pack", problem=f"version {major}, required flags {required:#x}")
-    if any(block[_HEADER.size :]):
+    if block[_HEADER.size :] != _RESERVED:
         raise IntegrityError(object="a pack header", problem="reserved bytes are not zero")
     return int(required)
 
@@ -295,7 +296,7 @@ def decode_footer(header: bytes, footer: bytes, offset: int, identity: PackId) -
     return PackContents(identity, records, hints)
 
 
-def record_bytes(header: bytes, footer: bytes, identity: PackId) -> bytes:
+def record_bytes(header: bytes, footer: bytes, identity: PackId) -> memoryview:
     """The records in a footer, 64 bytes each, not decoded; arguments and errors as for `decode_footer`."""
     what = "a pack footer"
     if pack_id(header, footer) != identity:
@@ -306,4 +307,14 @@ def record_bytes(header: bytes, footer: bytes, identity: PackId) -> bytes:
     magic, count, tail, zero = _FOOTER.unpack_from(footer)
     if magic != FOOTER_MAGIC or zero or _FOOTER.size + count * RECORD_BYTES + tail != len(footer):
         raise IntegrityError(object=what, problem="its length does not fit its counts")
-    return footer[_FOOTER.size : len(footer) - tail]
+    return memoryview(footer)[_FOOTER.size : len(footer) - tail]
+
+
+def hints_of(footer: bytes) -> dict[str, Any]:
+    """The hints in a footer that `record_bytes` accepted; empty if they are no map, since nobody depends on them."""
+    tail = _FOOTER.unpack_from(footer)[2]
+    try:
+        hints = decode(footer[len(footer) - tail :], "the hints of a pack")
+    except IntegrityError:
+        return {}
+    return hints if type(hints) is dict else {}

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from casckpt.errors import IntegrityError
 from casckpt.format import limits
 from casckpt.format import pack as p
-from casckpt.format.ids import PackId
+from casckpt.format.ids import Kind, PackId
 
 RECORD: np.dtype[Any] = np.dtype(
     {
@@ -51,6 +51,17 @@ def columns(header: bytes, footer: bytes, identity: PackId) -> Columns:
     if len(deltas):
         _check_bases(found, deltas)
     return found
+
+
+def metadata(records: Columns) -> list[p.Record]:
+    """Those of the records that are no chunks and need no base, whole.
+
+    Raises:
+        IntegrityError: a field of one is out of range.
+    """
+    numbers = np.flatnonzero((records["kind"] != Kind.CHUNK) & (records["base_1"] == 0))
+    rows = records.view(np.dtype((np.void, p.RECORD_BYTES)))[numbers].tobytes()
+    return p.decode_records(rows, p.BLOCK, limits.MAX_PACK_BYTES, allow_bases=False)
 
 
 def with_bases(records: Columns, needed: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

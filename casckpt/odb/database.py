@@ -248,12 +248,18 @@ class Database(Facts):
 
     def pack_of(self, row: t.Row) -> PackRef | None:
         """The pack a row points into; None for the journal and for packs that left the pack set."""
+        numbers: dict[int, PackRef] = self._once("packs", dict)
+        known = numbers.get(row.pack)
+        if known is not None:
+            return known
         identity = self.tables.get(t.NUMBERS, t.number_key(row.pack))
         listed = None if identity is None else self.tables.get(t.PACKS, identity)
         if identity is None or listed is None:
             return None
         nbytes = t.decode_pack(listed)[1]
-        return PackRef(PackId(identity), nbytes) if nbytes else None
+        if not nbytes:
+            return None
+        return numbers.setdefault(row.pack, PackRef(PackId(identity), nbytes))
 
     def has_pack(self, identity: PackId) -> bool:
         """Whether a pack is in the pack set."""
@@ -262,10 +268,11 @@ class Database(Facts):
 
     def pack_set(self) -> Iterator[PackRef]:
         """All packs of the store."""
+        numbers: dict[int, PackRef] = self._once("packs", dict)
         for identity, value in self.tables.scan(t.PACKS):
-            nbytes = t.decode_pack(value)[1]
+            number, nbytes = t.decode_pack(value)
             if nbytes:
-                yield PackRef(PackId(identity), nbytes)
+                yield numbers.setdefault(number, PackRef(PackId(identity), nbytes))
 
     def read(self, identity: ObjectId, kind: Kind, target: memoryview | None = None) -> _Data:
         """Plain, verified bytes of an object.

@@ -16,6 +16,8 @@ from casckpt.odb import tables as t
 from casckpt.odb.notices import warn
 from casckpt.odb.renames import KEY, listed, present, renames_of
 
+ADDED = "added"
+"""Field of the hints of sealed packs."""
 Gap = tuple[int, int, int]
 """(journal file, start, end) of bytes that hold no valid frame though frames or damage follow."""
 
@@ -217,16 +219,16 @@ def _put_records(
         if not _usable(tables, record.id):
             _put_row(tables, record, number, record.offset)
         if record.kind == Kind.COMMIT and tables.get(t.COMMITS, record.id) is None:
-            added = added or _added(source.hints(pack))
+            added = added or added_hints(source.hints(pack))
             try:
                 _put_commit(tables, record.id, source.read_plain(pack, record), added.get(record.id))
             except (IntegrityError, FormatError, StorageError, FileNotFoundError) as error:
                 warn("commit %s cannot be read: %s", record.id.hex()[:12], error)
 
 
-def _added(hints: dict[str, Any]) -> dict[bytes, int]:
+def added_hints(hints: dict[str, Any]) -> dict[bytes, int]:
     """Bytes that each commit of a sealed pack added when it was made."""
-    pairs = hints.get("added", [])
+    pairs = hints.get(ADDED, [])
     if type(pairs) is not list or not all(type(pair) is list and len(pair) == 2 for pair in pairs):
         return {}
     return {key: count for key, count in pairs if type(key) is bytes and type(count) is int and 0 <= count < 1 << 63}

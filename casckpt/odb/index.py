@@ -15,12 +15,13 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 import lmdb
 
 from casckpt.format.ids import checksum_of
 from casckpt.odb import tables as t
+from casckpt.odb.index_files import allot_lock_file, private_file, remove
 
 MAP_BYTES = 1 << 36
 HASH_BYTES = 64 << 20
@@ -119,10 +120,13 @@ class Index:
             try:
                 # Readers take a slot in the lock file too, else a writer could reuse the pages they are looking at.
                 # Writable where that is possible, since all handles of this process share one environment.
-                env = lmdb.open(folder, readonly=not os.access(folder, os.W_OK), metasync=False, **_OPTIONS)
+                is_writable = os.access(folder, os.W_OK)
+                if is_writable:
+                    allot_lock_file(folder)
+                env = lmdb.open(folder, readonly=not is_writable, metasync=False, **_OPTIONS)
                 env.reader_check()
                 shared = _open[identity] = _Shared(env, identity)
-            except lmdb.Error:
+            except (lmdb.Error, OSError):
                 return None
         return cls(folder, shared)
 
@@ -132,7 +136,7 @@ class Index:
             with (
                 open(_clean(folder), "rb") as note,
                 open(_data(folder), "rb") as source,
-                _private_file() as (copy, path),
+                private_file() as (copy, path),
             ):
                 noted, status = note.read(256).decode("ascii", "replace"), os.fstat(source.fileno())
                 if status.st_size > HASH_BYTES:
@@ -161,6 +165,7 @@ class Index:
         fresh = _unfinished(folder)
         try:
             os.makedirs(fresh, mode=0o700)
+            allot_lock_file(fresh)
             with lmdb.open(fresh, sync=False, **_OPTIONS) as env:
                 databases = {table: env.open_db(table.encode()) for table in t.TABLES}
                 with env.begin(write=True) as transaction:
@@ -170,10 +175,10 @@ class Index:
             if os.path.lexists(folder):
                 old = _unfinished(folder)
                 os.rename(folder, old)
-                _remove(old)
+                remove(old)
             os.rename(fresh, folder)
         except (lmdb.Error, OSError):
-            _remove(fresh)
+            remove(fresh)
             return None
         return cls._attach(folder)
 
@@ -183,7 +188,7 @@ class Index:
         below = os.path.dirname(_unfinished(folder))
         for name in os.listdir(below) if os.path.isdir(below) else ():
             if name.startswith("index-"):
-                _remove(os.path.join(below, name))
+                remove(os.path.join(below, name))
 
     def __del__(self) -> None:
         self.close()
@@ -302,15 +307,6 @@ def _unfinished(folder: str) -> str:
     return os.path.join(os.path.dirname(folder), "tmp", f"index-{os.getpid()}-{os.urandom(4).hex()}")
 
 
-def _remove(path: str) -> None:
-    """Remove a folder or file, whatever is in it."""
-    import shutil
-
-    shutil.rmtree(path, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        os.unlink(path)
-
-
 def _fingerprint(data: str) -> str:
     """Length and content of the data file: by hash, or by time stamp where hashing would take too long."""
     status = os.stat(data)
@@ -326,19 +322,6 @@ def _by_hash(size: int, digest: bytes) -> str:
 
 def _blocks(file: BinaryIO) -> Iterator[bytes]:
     return iter(lambda: file.read(1 << 20), b"")
-
-
-@contextlib.contextmanager
-def _private_file() -> Iterator[tuple[BinaryIO, str]]:
-    """An empty file that no other process opens, and a path by which this one can while the context lasts."""
-    if hasattr(os, "memfd_create"):
-        with os.fdopen(os.memfd_create("casckpt-index"), "wb") as file:
-            yield file, f"/proc/self/fd/{file.fileno()}"
-    else:
-        import tempfile
-
-        with tempfile.NamedTemporaryFile(prefix="casckpt-index-") as named:
-            yield cast(BinaryIO, named), named.name
 
 
 def record_clean(folder: str) -> None:

@@ -206,6 +206,21 @@ class Journal:
         body = memoryview(frame)[HEADER_BYTES:-32]
         return Placed(at.file, Frame(at.seq, at.offset, body, frame[-32:]))
 
+    def make_durable(self, at: Position) -> None:
+        """See that everything before a place is durable: who wrote it may have been killed before it was.
+
+        Raises:
+            StorageError: the disk failed.
+        """
+        writer = self._open(at.file)
+        if self._durable != at:
+            try:
+                writer.sync()
+            except BaseException:
+                self.close()  # an error of sync is final for this descriptor
+                raise
+            self._durable = at
+
     def _make_way(self, writer: WriteFile, tail: Tail) -> None:
         """Make what is before the next frame durable, and what is in its place blank."""
         at = tail.position

@@ -1,8 +1,10 @@
 """The locks of a store and how long anybody waits for them. All are flock: none outlives its process.
 
 gc       exclusive for the one collector of a store
+repack   exclusive for the one repack of a store
 gate     turnstile: a committer passes through it shared; a collector holds it exclusively for at most 2 s
-commit   shared by committers from their first look-up to their frame; exclusive for a collector's re-mark
+commit   shared by committers from their first look-up to their frame, and by checks; exclusive for a collector's
+         re-mark
 journal  exclusive while parents and refs are settled and the frame is appended: milliseconds
 index    exclusive while the index is changed or rebuilt
 """
@@ -29,6 +31,13 @@ def committing(storage: Storage) -> Iterator[None]:
     with storage.lock("gate", exclusive=False, wait_s=COMMIT_WAIT_S):
         pass
     with storage.lock("commit", exclusive=False, wait_s=COMMIT_WAIT_S):
+        yield
+
+
+@contextmanager
+def repacking(storage: Storage) -> Iterator[None]:
+    """Hold the lock of those who repack: two would do the same work twice. BusyError at once if somebody does."""
+    with storage.lock("repack", exclusive=True, wait_s=0):
         yield
 
 

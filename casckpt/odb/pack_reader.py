@@ -100,8 +100,8 @@ class PackReader:
                 self._footers.popitem(last=False)
         return found
 
-    def columns(self, pack: PackRef) -> Columns:
-        """All records of a pack as columns; errors as for `contents`. Not kept, and the file neither."""
+    def columns(self, pack: PackRef) -> tuple[Columns, dict[str, Any]]:
+        """All records of a pack as columns, and its hints; errors as for `contents`. Not kept, and the file neither."""
         from casckpt.format.pack_columns import columns  # few need numpy for it
 
         file = self._storage.open_read(pack_name(pack.id))
@@ -109,7 +109,7 @@ class PackReader:
             header, footer, _, named = _end(file, pack.id)
         finally:
             file.close()
-        return columns(header, footer, named)
+        return columns(header, footer, named), p.hints_of(footer)
 
     def identify(self, name: str) -> tuple[PackRef, p.PackContents]:
         """Which pack a file is, whatever its name says: its trailer names an id to which its footer hashes.

@@ -32,9 +32,12 @@ class PackWriter:
     """One pack being written. One thread; end with `finish` or `abandon`.
 
     Records are numbered in the order they are added. `offset` is where the next payload goes before alignment.
+
+    Args:
+        deltas: whether records may have bases, which the header must say.
     """
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, *, deltas: bool = False) -> None:
         self._storage = storage
         self._pool = Pool(2, STAGING_BYTES)
         self._own: Staging | None = None
@@ -43,7 +46,7 @@ class PackWriter:
         self.offset = 0
         """Bytes so far, everything included."""
         self._submitted = 0
-        self._header = p.encode_header()
+        self._header = p.encode_header(p.HAS_DELTAS if deltas else 0)
         self._extent: list[p.Record] = []
         self._extent_start = p.BLOCK
         self._last_table = 0

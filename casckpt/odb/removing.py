@@ -58,7 +58,7 @@ def take_out(
             try:
                 append(database, uuid, said)
             except StoreFull:
-                if step == _SHORT_FRAME_PACKS or not _give_up_reserve(database):
+                if step == _SHORT_FRAME_PACKS or not give_up_reserve(database):
                     raise
                 step = _SHORT_FRAME_PACKS
                 continue
@@ -114,7 +114,7 @@ def write_reserve(storage: Storage) -> None:
     write_whole(storage, RESERVE, os.urandom(RESERVE_BYTES))
 
 
-def _give_up_reserve(database: Database) -> bool:
+def give_up_reserve(database: Database) -> bool:
     """Remove the reserve; False if there is none."""
     try:
         database.storage.unlink(RESERVE)

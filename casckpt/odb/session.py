@@ -16,7 +16,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from casckpt.errors import ConflictError, DamagedObject, TooLarge
+from casckpt.errors import ConflictError, DamagedObject, StoreFull, TooLarge
 from casckpt.format import pack as p
 from casckpt.format.codec import Codec, compress
 from casckpt.format.entry import Entry, PackRef
@@ -28,6 +28,7 @@ from casckpt.odb.appending import append
 from casckpt.odb.database import PENDING_FRAMES, Database
 from casckpt.odb.locator import Locator
 from casckpt.odb.pack_writer import PackWriter, pack_name
+from casckpt.odb.removing import give_up_reserve
 
 if TYPE_CHECKING:
     from casckpt.odb.pipeline import Coder, Staged
@@ -251,7 +252,13 @@ class Session:
                 check = p.check_of(Codec.RAW, identity, kind, data)
                 objects.append((p.Record(identity, 0, len(data), len(data), kind, check=check), data))
             entry = replace(entry, packs=(*entry.packs, *self._packs), objects=tuple(objects))
-            number = append(database, self._uuid, entry)
+            try:
+                number = append(database, self._uuid, entry)
+            except StoreFull:
+                # What lets go of state is a way out of a full disk, so that it has a share in the reserve.
+                if not entry.drops or entry.packs or entry.objects or not give_up_reserve(database):
+                    raise
+                number = append(database, self._uuid, entry)
         self._stack.close()
         database.absorb(at_least=1 if self._packs else PENDING_FRAMES)
         return number

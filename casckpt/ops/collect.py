@@ -19,7 +19,7 @@ import numpy as np
 from casckpt.errors import BusyError, CasckptError
 from casckpt.format.entry import Entry, PackRef
 from casckpt.format.ids import PackId
-from casckpt.format.pack_columns import Ids
+from casckpt.format.pack_columns import Ids, metadata
 from casckpt.odb import locks
 from casckpt.odb import tables as t
 from casckpt.odb.pack_writer import pack_name
@@ -80,6 +80,12 @@ class Collector:
     _reach: Reach | None = None
     _records: dict[PackId, PackRecords] = field(default_factory=dict)
 
+    @property
+    def reach(self) -> Reach:
+        """What the commits of the store reach."""
+        self._reach = self._reach or Reach(self.repository.database)
+        return self._reach
+
     def leaving(self) -> list[Leaving]:
         """All commits that were dropped or thinned, in the order in which their graces end."""
         self.repository.database.refresh()
@@ -105,23 +111,27 @@ class Collector:
         """
         leaves = self.leaving() if leaves is None else leaves
         database = self.repository.database
-        self._reach = self._reach or Reach(database)
-        marks = mark(self._reach, database, leaves, is_over)
-        unreadable = self._read_packs()
+        # First the packs: one that comes after this look is none that could go, whoever needs it.
+        unreadable = self._read_packs(self.reach)
+        marks = mark(self.reach, database, leaves, is_over)
         records = list(self._records.values())
         return Survey(marks, dict(self._records), reclaim(records, marks.needed), unreadable)
 
-    def _read_packs(self) -> tuple[PackRef, ...]:
+    def _read_packs(self, reach: Reach) -> tuple[PackRef, ...]:
         """Know the records of all packs of the set."""
         database = self.repository.database
         packs = {pack.id: pack for pack in sorted(database.pack_set())}
-        for identity in self._records.keys() - packs.keys():
+        gone = self._records.keys() - packs.keys()
+        for identity in gone:
             del self._records[identity]
+        reach.unlearn(gone)
         unreadable: list[PackRef] = []
         for identity, pack in packs.items():
             if identity not in self._records:
                 try:
-                    self._records[identity] = PackRecords.of(pack, database.packs.columns(pack))
+                    columns, hints = database.packs.columns(pack)
+                    reach.learn(pack, metadata(columns))
+                    self._records[identity] = PackRecords.of(pack, columns, hints)
                 except _ERRORS:
                     unreadable.append(pack)
         return tuple(unreadable)
@@ -172,6 +182,10 @@ class Collector:
         # First what needs no frame: on a full disk it makes room for one.
         repository.remove_abandoned()
         names = unlisted(database)
+        if names:
+            # A collector may have been killed before the frame that took them out was durable: a power loss would
+            # bring back what it said of them, and not the files.
+            database.journal.make_durable(database.tail.position)
         nbytes = sum(repository.storage.size(name) or 0 for name in names)
         aside += [(None, put_aside(repository.storage, name)) for name in names]
         database.packs.let_go(names)
@@ -192,8 +206,7 @@ class Collector:
 
     def _rescued(self, survey: Survey, going: Sequence[PackUse]) -> set[PackId]:
         """Packs that hold what has become needed since the survey."""
-        assert self._reach is not None
-        fresh = needed_since(survey.marks, self._reach, self.repository.database)
+        fresh = needed_since(survey.marks, self.reach, self.repository.database)
         return rescued({use.pack.id: survey.records[use.pack.id] for use in going}, fresh) if len(fresh) else set()
 
     def _proven(self, survey: Survey) -> Sequence[PackUse]:

@@ -48,7 +48,8 @@ class Known:
         for identity, pack in packs.items():
             if identity not in self.packs:
                 try:
-                    self.packs[identity] = Contents.of(pack, self.database.packs.columns(pack))
+                    columns, _ = self.database.packs.columns(pack)
+                    self.packs[identity] = Contents.of(pack, columns)
                 except _UNREADABLE:
                     unreadable += 1
         return unreadable

@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from casckpt.errors import UsageError
 from casckpt.format.ids import CommitId
+from casckpt.odb import locks
 from casckpt.odb.repository import Repository
 from casckpt.ops.repair import heal, note_damage
 from casckpt.ops.reports import FsckReport
@@ -36,11 +37,19 @@ def fsck(
 
     Raises:
         UsageError: an unknown depth.
+        BusyError: a collector did not end; it waits for a check that runs.
 
     Cost: quick reads footers and trees; full reads every byte once. Memory: one pack's records and 1 MiB.
     """
     if depth not in DEPTHS:
         raise UsageError(problem=f"depth must be one of {', '.join(DEPTHS)}, not {depth!r}")
+    # What is being read must not be collected meanwhile: a pack that left would look like one that was lost.
+    with locks.committing(repository.storage):
+        return _fsck(repository, depth, repair=repair, progress=progress)
+
+
+def _fsck(repository: Repository, depth: str, *, repair: bool, progress: Progress | None) -> FsckReport:
+    """The check itself; nothing leaves the store meanwhile."""
     database = repository.database
     database.refresh()
     survey = check(database, full=depth == "full", progress=progress)

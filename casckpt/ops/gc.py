@@ -9,7 +9,7 @@ were dropped.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from casckpt.format.entry import Drop
@@ -21,6 +21,7 @@ from casckpt.ops.lifetime_reports import RetainReport
 from casckpt.ops.marks import Leaving, ordered
 from casckpt.ops.retain import THIN, Policy, apply, carry_out
 from casckpt.ops.values import Progress, counted
+from casckpt.plan.decision import Decision
 from casckpt.plan.reclaim import Freed, freed, stored_bytes
 
 LOW_SPACE = 0.05
@@ -94,7 +95,7 @@ class _Run:
         self._now_ns = time.time_ns()
         self._retained = retained
         new = _as_if_dropped(collector, retained, self._now_ns)
-        self._new = {(one.id, one.drop.parts) for one in new}
+        self._new = {(one.id, parts) for one, parts in _let_go(retained)}
         leaves = ordered((*collector.leaving(), *new))
         self.survey = collector.survey(leaves, is_over=self._is_over)
         self._freed = self._bytes()
@@ -196,11 +197,18 @@ def _as_if_dropped(collector: Collector, retained: RetainReport | None, now_ns: 
         return []
     database = collector.repository.database
     found = []
-    for one in retained.plan.decisions:
-        parts = one.thin or None
+    for one, parts in _let_go(retained):
         commit = database.commit(one.id)
-        if commit is not None and (one.by is not None or parts is not None):
-            rule = THIN if one.by is None else one.by.rule
-            drop = Drop(one.id, None if one.by is not None else parts, rule, now_ns)
+        if commit is not None:
+            drop = Drop(one.id, parts, THIN if one.by is None else one.by.rule, now_ns)
             found.append(Leaving(one.id, commit, drop, now_ns + collector.grace_ns(commit.run)))
     return found
+
+
+def _let_go(retained: RetainReport | None) -> Iterator[tuple[Decision, tuple[str, ...] | None]]:
+    """What a policy lets go, and which components of it; None for all."""
+    for one in () if retained is None else retained.plan.decisions:
+        if one.by is not None:
+            yield one, None
+        elif one.thin:
+            yield one, one.thin

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -225,6 +224,7 @@ def status(database: Database) -> Status:
     found = runs(database)
     packs = list(database.pack_set())
     storage = database.storage
+    space = storage.space()
     files = [storage.size(file_name(number)) or 0 for number in database.journal.files()]
     return Status(
         path=str(storage.path or "memory"),
@@ -232,14 +232,8 @@ def status(database: Database) -> Status:
         packs=len(packs),
         stored=sum(pack.nbytes for pack in packs) + sum(files),
         logical=sum(nbytes for _, nbytes in database.totals().values()),
-        free=None if storage.path is None else _free(storage.path),
+        free=None if space is None else space.free,
         runs=tuple(found),
         tags={name.removeprefix("tags/"): commit.hex() for name, commit in database.refs("tags/").items()},
         journal_seq=database.tail.position.seq,
     )
-
-
-def _free(path: str) -> int:
-    """Bytes an ordinary user can still write on the disk of a folder."""
-    found = os.statvfs(path)
-    return found.f_bavail * found.f_frsize

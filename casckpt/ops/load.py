@@ -162,7 +162,7 @@ class Loader:
             if place.paged:
                 where = ", ".join(loaded.paths_of({blob})) or loaded.name
                 page = self._object(identity, Kind.PAGE, where)
-                ids, lengths = _page(page, place.explicit is not None)
+                ids, lengths = page_of(page, place.explicit is not None)
             for index, chunk in enumerate(ids):
                 length = chunking.chunk_length(size, number) if lengths is None else lengths[index]
                 if not 0 < length <= chunking.CHUNK:
@@ -301,7 +301,7 @@ class Loader:
         return target[:size]
 
 
-def _page(page: bytes, explicit: bool) -> tuple[list[ObjectId], list[int] | None]:
+def page_of(page: bytes, explicit: bool) -> tuple[list[ObjectId], list[int] | None]:
     """Ids and, where the layout is explicit, lengths of the chunks of one page."""
     width = 36 if explicit else 32
     count = len(page) // width

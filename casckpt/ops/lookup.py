@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
-from casckpt.errors import MetricNotFound
+from casckpt.errors import MetricNotFound, RevisionNotFound
 from casckpt.format.canonical import decode
 from casckpt.format.commit import Commit
 from casckpt.format.ids import CommitId, Kind, ObjectId
@@ -17,7 +17,7 @@ from casckpt.odb.database import Database
 from casckpt.odb.fold import all_marks
 from casckpt.ops.ref_changes import changes
 from casckpt.plan.graph import ancestors
-from casckpt.plan.names import NUMBERS, TEXTS
+from casckpt.plan.names import NUMBERS, TEXTS, run_of
 from casckpt.plan.revision import CONFIG, With, id_prefix
 from casckpt.units import format_count, parse_number, rfc3339
 
@@ -270,6 +270,12 @@ def close_names(name: str, known: Iterable[str]) -> list[str]:
 def did_you_mean(names: list[str]) -> str:
     """A question with names, empty without any."""
     return f"did you mean {' or '.join(map(repr, names))}?" if names else ""
+
+
+def no_such_run(database: Database, run: str) -> RevisionNotFound:
+    """The error for the name of a run that is none, with names that are close."""
+    close = close_names(run, {head[0] for head in map(run_of, database.refs("runs/")) if head is not None})
+    return RevisionNotFound(text=run, problem=did_you_mean(close) or "there is no such run")
 
 
 def no_best(database: Database, run: str, metric: str) -> str:

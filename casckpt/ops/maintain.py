@@ -67,6 +67,7 @@ class Maintainer:
             self._thread.join()
         elif self._wanted and self._has_commits and self._is_due_for_store():
             self._turn()
+        self._has_commits = False
 
     def _is_busy(self) -> bool:
         # The child of a fork has no thread, whatever its copy of the object says.

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from casckpt.errors import LostFrames
 from casckpt.format.commit import Commit
 from casckpt.format.entry import Drop
@@ -17,6 +15,7 @@ from casckpt.format.ids import CommitId
 from casckpt.format.pack_columns import Ids, prefixes
 from casckpt.odb.database import Database
 from casckpt.ops.reach import Loss, Reach
+from casckpt.plan.id_sets import among
 from casckpt.plan.reclaim import STAYS, Holder, Reached, reached
 
 
@@ -114,4 +113,4 @@ def needed_since(marks: Marks, reach: Reach, database: Database) -> Ids:
     }
     own = prefixes(b"".join(identity for identity, _ in commits))
     found = reached([Holder(own, STAYS, STAYS), *reach.holders(commits, losses)])
-    return np.setdiff1d(found.ids, marks.needed, assume_unique=True)
+    return found.ids[~among(found.ids, marks.needed)] if len(found.ids) else found.ids

@@ -13,8 +13,18 @@ from casckpt.odb.fold import fold
 from casckpt.odb.repository import Repository
 
 
-def publish(repository: Repository, settle: Callable[[], Entry], *, dry_run: bool) -> tuple[int, Entry]:
-    """The entry that `settle` makes of what is there at that moment, and its number; durable unless it is a dry run."""
+def publish(
+    repository: Repository,
+    settle: Callable[[], Entry],
+    *,
+    dry_run: bool,
+    prepare: Callable[[], None] = lambda: None,
+) -> tuple[int, Entry]:
+    """The entry that `settle` makes of what is there at that moment, and its number; durable unless it is a dry run.
+
+    Args:
+        prepare: called before, while nothing can be freed any more and others can still commit: for long looks.
+    """
     made: list[Entry] = []
 
     def settled() -> tuple[Entry, list[Any]]:
@@ -22,6 +32,7 @@ def publish(repository: Repository, settle: Callable[[], Entry], *, dry_run: boo
         return made[-1], []
 
     with repository.session(dry_run=dry_run) as session:
+        prepare()
         number = session.publish(settled)
     return number, made[-1]
 

@@ -7,18 +7,24 @@ Objects never change, so each is read once however many commits share it, and a 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 from casckpt.errors import DamagedObject, FormatError, IntegrityError, UnreadableCommit
 from casckpt.format.chunking import is_tiny
 from casckpt.format.commit import Commit
 from casckpt.format.elements import ELEMENTS
-from casckpt.format.ids import CommitId, Kind, ObjectId, short_id
+from casckpt.format.entry import PackRef
+from casckpt.format.ids import CommitId, Kind, ObjectId, PackId, short_id
 from casckpt.format.layout import Large, places
 from casckpt.format.objects import Component, Structure, Tree
+from casckpt.format.pack import Record
 from casckpt.format.pack_columns import Ids, prefixes
 from casckpt.odb.database import Database
+from casckpt.odb.pack_writer import pack_name
 from casckpt.plan.reclaim import STAYS, Holder
 
 PAGE_ID_WIDTHS = (32, 36)
@@ -51,6 +57,21 @@ class Reach:
         self._trees: dict[ObjectId, Tree] = {}
         self._components: dict[ObjectId, Ids] = {}
         self._structures: dict[ObjectId, tuple[Structure, dict[int, int] | None]] = {}
+        self._places: dict[ObjectId, tuple[str, Record]] = {}
+
+    def learn(self, pack: PackRef, records: Iterable[Record]) -> None:
+        """Take in where a pack of the store holds trees and components: then nobody asks the index for each of them.
+
+        Of a large store that would touch nearly every page of it. Where a pack is damaged, it is asked all the same.
+        """
+        name = pack_name(pack.id)
+        self._places.update((record.id, (name, record)) for record in records)
+
+    def unlearn(self, packs: Collection[PackId]) -> None:
+        """Take in that packs left the store."""
+        names = set(map(pack_name, packs))
+        if names:
+            self._places = {unit: place for unit, place in self._places.items() if place[0] not in names}
         self._structure_of: dict[ObjectId, ObjectId] = {}
         """By component."""
         self._plain: dict[ObjectId, tuple[int, ...]] = {}
@@ -154,7 +175,7 @@ class Reach:
         return True
 
     def _is_known(self, unit: ObjectId) -> bool:
-        return unit in self._trees or unit in self._components
+        return unit in self._trees or unit in self._components or unit in self._places
 
     def tree(self, identity: CommitId, commit: Commit) -> Tree:
         """The tree of a commit.
@@ -176,7 +197,8 @@ class Reach:
 
     def _component(self, commit: CommitId, identity: ObjectId) -> None:
         if identity not in self._components:
-            self._components[identity] = prefixes(self.ids_of(commit, identity))
+            found = [prefixes(part) for part in self._parts_of(commit, identity)]
+            self._components[identity] = np.concatenate(found)
 
     def ids_of(self, commit: CommitId, identity: ObjectId) -> bytes:
         """The whole ids of everything that a component of a commit reaches, its own first, 32 bytes each.
@@ -184,6 +206,10 @@ class Reach:
         Raises:
             UnreadableCommit: an object on the way is damaged.
         """
+        return b"".join(self._parts_of(commit, identity))
+
+    def _parts_of(self, commit: CommitId, identity: ObjectId) -> Iterator[bytes]:
+        """What `ids_of` joins."""
         component = Component.decode(self._read(commit, identity, Kind.COMPONENT))
         try:
             paged = self._paged(commit, component)
@@ -192,12 +218,12 @@ class Reach:
         except IntegrityError as error:
             raise UnreadableCommit(commit=short_id(commit), problem=str(error)) from error
         self._structure_of[identity] = component.structure
-        found = [identity, component.structure, component.digests]
+        yield identity + component.structure
+        yield component.digests
         for entry, width in paged.items():
             page = self._read(commit, ObjectId(component.digests[entry * 32 : entry * 32 + 32]), Kind.PAGE)
             count = len(page) // width
-            found.append(page[: count * 32])
-        return b"".join(found)
+            yield page[: count * 32]
 
     def _paged(self, commit: CommitId, component: Component) -> dict[int, int]:
         """The entries of a component's column that are pages, and how wide the entries of each page are."""
@@ -212,6 +238,10 @@ class Reach:
         return _pages_of(structure, component) if paged is None else paged
 
     def _read(self, commit: CommitId, identity: ObjectId, kind: Kind) -> bytes:
+        name, record = self._places.get(identity, ("", None))
+        if record is not None and record.kind == kind:
+            with contextlib.suppress(DamagedObject, FormatError):
+                return bytes(self._database.packs.read_record(name, record))
         try:
             return bytes(self._database.read(identity, kind))
         except (DamagedObject, FormatError) as error:

@@ -6,15 +6,16 @@ import shlex
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from casckpt.errors import CasckptError, CommitDropped, CommitThinned, FormatError, IntegrityError
 from casckpt.format.entry import Drop
 from casckpt.format.ids import CommitId, short_id
 from casckpt.odb.database import Database
-from casckpt.ops.kept_policy import kept_policies
-from casckpt.ops.load import Loader
 from casckpt.units import rfc3339
+
+if TYPE_CHECKING:
+    from casckpt.ops.load import Loader
 
 _SHOWN_MAX = 8
 _PATTERNS_MAX = 1000
@@ -50,6 +51,10 @@ def remains(database: Database, identity: CommitId) -> Remains | None:
     drop = database.drop(identity)
     if drop is None:
         return None
+    # Most commits lost nothing, and `show`, which asks about each, starts fast.
+    from casckpt.ops.kept_policy import kept_policies
+    from casckpt.ops.load import Loader
+
     until_ns = None
     commit = database.commit(identity)
     with suppress(CasckptError):  # what was lost is said all the same

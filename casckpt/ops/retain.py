@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from casckpt.errors import InvalidRetention, RevisionNotFound
+from casckpt.errors import InvalidRetention
 from casckpt.format.entry import Entry
 from casckpt.format.ids import CommitId
 from casckpt.format.marks import DAMAGED, NONFINITE
@@ -17,7 +17,7 @@ from casckpt.odb.database import Database
 from casckpt.odb.repository import Repository, writer_name
 from casckpt.ops.kept_policy import kept_policies
 from casckpt.ops.lifetime_reports import Fate, RetainReport
-from casckpt.ops.lookup import close_names, did_you_mean, marked, pinned
+from casckpt.ops.lookup import marked, no_such_run, pinned
 from casckpt.ops.losses import Components, Loss, Records, held, records_of
 from casckpt.ops.publishing import publish
 from casckpt.ops.values import Progress, counted
@@ -128,8 +128,7 @@ def _decided(database: Database, layers: Sequence[Retention], run: str | None, p
     components = Components(database) if any(layer.thins() for layer in layers) else None
     facts = list(_facts(database, run, components, progress))
     if run is not None and not facts and database.ref(f"runs/{run}/last") is None:
-        close = close_names(run, {head[0] for head in map(run_of, database.refs("runs/")) if head is not None})
-        raise RevisionNotFound(text=run, problem=did_you_mean(close) or "there is no such run")
+        raise no_such_run(database, run)
     best = {name: database.run_settings(name).get("best") for name in {one.run for one in facts}}
     own = {name: (rule[0], rule[1]) for name, rule in best.items() if type(rule) is list and len(rule) == 2}
     return _Decided(decide(facts, layers, time.time_ns(), best=own), facts, place)

@@ -20,7 +20,7 @@ from casckpt.format.objects import Component, Structure, Tree
 from casckpt.format.pack import PACK_BYTES
 from casckpt.odb.pipeline import Coder, Piece, Pipeline, RawCoder
 from casckpt.odb.session import Session
-from casckpt.ops.unsound import Tiny, tiny_floats, unsound_leaves, unsound_members, unsound_tiny
+from casckpt.ops.unsound import TinyFloats, tiny_floats, unsound_leaves, unsound_members, unsound_tiny
 from casckpt.ops.values import Progress, counted
 from casckpt.state.flat import Blob, FlatComponent, FlatState, Schema
 from casckpt.state.join import join
@@ -84,7 +84,7 @@ class _Plan:
     codes: bytes
     division: chunking.Division
     structure: bytes
-    tiny: tuple[Tiny, ...]
+    tiny: tuple[TinyFloats, ...]
 
 
 _plans: WeakKeyDictionary[Schema, _Plan] = WeakKeyDictionary()
@@ -98,7 +98,7 @@ def _plan(schema: Schema) -> _Plan:
         division = chunking.divide(schema.sizes, codes, schema.paths)
         layouts: dict[int, dict[str, Any]] = {number: {"cut": "content"} for number in schema.cut}
         structure = Structure(schema.node, schema.sizes, codes, division.groups, layouts).encode()
-        found = _plans[schema] = _Plan(codes, division, structure, tiny_floats(division, codes, schema.sizes))
+        found = _plans[schema] = _Plan(codes, division, structure, tiny_floats(division.tiny, codes, schema.sizes))
     return found
 
 
@@ -153,7 +153,7 @@ class _Save:
             [number for number, entry in zip(plan.division.large, entries, strict=True) if not entry.is_sound]
         )
         tiny = bytes(_joined(component, plan.division.tiny))
-        unsound.update(unsound_tiny(tiny, plan.tiny))
+        unsound.update(unsound_tiny(tiny, plan.tiny, plan.division.tiny, plan.codes, component.schema.sizes))
         if unsound:
             self.unsound += unsound_leaves(component, plan.codes, unsound)
         self._advance(len(tiny))

@@ -46,14 +46,13 @@ def undo(repository: Repository, number: int | None = None, *, dry_run: bool = F
     undone, entry = _wanted(database, number)
     looked = database.tail.position.seq
 
-    def settle() -> Entry:
+    def check() -> None:
         # Within a session nothing can be freed; but somebody may have done it before the session began.
         problem = _freed(database, entry) if database.tail.position.seq != looked else ""
         if problem:
             raise NotUndoable(operation=undone.number, op=undone.op, problem=problem)
-        return _inverse(database, undone, entry)
 
-    own, made = publish(repository, settle, dry_run=dry_run)
+    own, made = publish(repository, lambda: _inverse(database, undone, entry), dry_run=dry_run, prepare=check)
     return UndoReport(undone, operation_of(own, made), dry_run)
 
 

@@ -44,7 +44,7 @@ class Contents(NamedTuple):
     def of(cls, pack: PackRef, columns: Columns) -> Contents:
         """From its columns; shares nothing with them unless there are bases."""
         kind, codec, element = (columns[name].copy() for name in ("kind", "codec", "element"))
-        return cls(PackRecords.of(pack, columns), kind, codec, element)
+        return cls(PackRecords.of(pack, columns, {}), kind, codec, element)
 
     @property
     def nbytes(self) -> int:

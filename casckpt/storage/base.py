@@ -149,6 +149,6 @@ def write_all(file: WriteFile, data: Buffer, offset: int) -> None:
 
 def read_exact(file: ReadFile, offset: int, count: int) -> bytes:
     """`count` bytes from `offset`; fewer only if the file ends before."""
-    buffer = bytearray(count)
-    got = file.read_into(memoryview(buffer), offset) if count else 0
+    buffer = memoryview(bytearray(count))
+    got = file.read_into(buffer, offset) if count else 0
     return bytes(buffer[:got])

@@ -203,6 +203,16 @@ def trainings(folder: Path) -> None:
         train("odd", range(1, 4), {"seed": 8}, 1)
 
 
+def walk(folder: Path) -> None:
+    """A run whose weights change little from commit to commit, and are too large for the journal."""
+    weights = np.frombuffer(shake_256(b"walk").digest(100_000), "<u2").astype("<f4")
+    with casckpt.init(folder / STORE) as store:
+        for number in range(6):
+            steps = np.frombuffer(shake_256(b"step %d" % number).digest(100_000), "<u2").astype("<f4")
+            weights = weights + steps * np.float32(1e-3)
+            store.commit({"model": {"weight": weights}, "step": number}, run="gpt", step=100 * number)
+
+
 def append(repository: Repository, entry: Entry, objects: list[tuple[ObjectId, Kind, bytes]] | None = None) -> None:
     """Add one entry to the journal, then close."""
     with repository.session() as session:
@@ -214,6 +224,6 @@ SCENES: dict[str, Callable[[Path], object]] = {
     scene.__name__: scene
     for scene in (
         *(empty, history, big, damaged, lost, newer, dropped, thinned, ambiguous, hostile, checkpoints, schema),
-        *(trainings, diverged),
+        *(trainings, diverged, walk),
     )
 }

@@ -55,6 +55,7 @@ CHANGES = [
     ["drop", "gpt~2"],
     ["drop", "gpt~2", "--parts", "model"],
     ["retain", "--keep-last", "1"],
+    ["repack"],
     ["config", "set", "compress", "off"],
     ["fsck", "--repair"],
 ]
@@ -87,6 +88,8 @@ def test_it_changes_nothing_and_then_it_works(
         (["drop", "gpt~2", "v1"], 5),
         (["drop", "gpt~2", "--parts", "nothing"], 3),
         (["retain", "--keep-last", "1", "-r", "nothing"], 3),
+        (["repack", "-r", "nothing"], 3),
+        (["repack", "--limit", "soon"], 2),
         (["commit", "out", "--tag", "v1"], 5),
         (["init", ".casckpt"], 5),
         (["init", "out"], 5),

@@ -148,6 +148,7 @@ class _Fault:
         done = -1 if run.done is None else run.done
         # Who was killed, or could not even take his step back, may find that it happened.
         whole = self.action in KILLS or self.sticky or run.done is None
+        whole = whole or any(operation.partial for operation in self.workload.then[run.done :][:1])
         reached = self.moments[: done + 2] if whole else self.moments[: done + 1]
         if self.action not in KILLS and run.repository is not None:
             check_store(run.repository, reached, first=done)

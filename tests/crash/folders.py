@@ -40,6 +40,7 @@ def start_python(program: str, *arguments: object) -> subprocess.Popen[str]:
         [sys.executable, "-W", "error", "-c", program, *map(str, arguments)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -22,15 +22,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from casckpt.errors import CommitDropped, StoreNotFound
+from casckpt.errors import CommitDropped, NotUndoable, StoreNotFound
 from casckpt.format import pack
-from casckpt.odb import fetch, journal, pack_writer, pipeline
+from casckpt.odb import fetch, journal, pack_writer, pipeline, removing
 from casckpt.odb import repository as repositories
 from casckpt.odb import session as sessions
 from casckpt.odb.fold import all_marks
 from casckpt.odb.repository import Repository, initialize
 from casckpt.ops import load, save
 from casckpt.ops.kept_policy import run_policies
+from casckpt.ops.reach import Reach
 from casckpt.ops.settings import store_layer
 from casckpt.ops.settings_edit import edit_store
 from casckpt.storage.base import Storage
@@ -41,6 +42,8 @@ from tests.support.build import noise
 
 AUTHOR = "host:1"
 NEXT_STEP = 90
+AGAIN = 10_000_000
+"""Steps from here on hold what the step that is so much less held."""
 PART_BYTES = 48 << 10
 """A part of a state that adds this much gets a pack of its own, so that small states make several packs."""
 LARGE_LEAF = (3 << 20) + (270 << 10)
@@ -52,6 +55,8 @@ def state_of(step: int) -> dict[str, Any]:
     """The state of a commit, from its step alone. By the last three digits: below 100 all of it rides in a frame of
     one page or two, from 100 on in one of several pages, from 200 on it takes packs and shares chunks with its like,
     from 300 on it has leaves of one chunk and more, which go through the pipeline."""
+    if step >= AGAIN:
+        return state_of(step - AGAIN)
     words = np.frombuffer(noise(f"state {step}", 200), "<u2")
     if step % 1000 < 100:
         return {"step": step, "name": f"step {step}", "weights": words}
@@ -117,7 +122,7 @@ class Moment:
     refs: tuple[tuple[str, int | None], ...]
     steps: frozenset[int | None]
     facts: tuple[tuple[str, Any], ...] = ()
-    """By what they are about, as `run 3`, `note 3`, `pin 3`, `drop 3` `finished main` or `policy main`."""
+    """By what they are about, as `run 3`, `note 3`, `pin 3`, `drop 3`, `freed 3`, `finished main` or `policy main`."""
 
 
 NOTHING = Moment((), frozenset())
@@ -132,12 +137,14 @@ class Operation:
         refs: each ref it moves, and the step of the commit that this then names; None if it is gone.
         step: of the commit it makes.
         facts: what is known from then on; None of what is not any more.
+        partial: if it fails, it may have had its effect all the same; doing it again goes on.
     """
 
     do: Callable[[Store], object]
     refs: tuple[tuple[str, int | None], ...] = ()
     step: int | None = None
     facts: tuple[tuple[str, Any], ...] = ()
+    partial: bool = False
 
     def after(self, before: Moment) -> Moment:
         """The moment it leads to."""
@@ -152,7 +159,8 @@ def _changed(before: tuple[tuple[str, Any], ...], news: tuple[tuple[str, Any], .
 def commit(step: int, *, run: str = "main", moves: Sequence[str] = (), **options: Any) -> Operation:
     """Commit the state of a step; `moves` are the heads of the run that follow it, besides `last`."""
     refs = tuple((f"runs/{run}/{head}", step) for head in ("last", *moves))
-    facts = ((f"run {step}", run),)
+    # A state that is stored again is there for whoever had it before.
+    facts = ((f"run {step}", run), (f"freed {step % AGAIN}", None))
     return Operation(lambda store: store.commit(state_of(step), step=step, run=run, **options), refs, step, facts)
 
 
@@ -174,6 +182,12 @@ def note(step: int, text: str) -> Operation:
 def drop(step: int) -> Operation:
     """Drop the commit of a step."""
     return Operation(lambda store: store.drop(f"main@step={step}"), facts=((f"drop {step}", "by hand"),))
+
+
+def collect(*freed: int) -> Operation:
+    """Free at once what was dropped; with it goes something of the commits of these steps."""
+    facts = tuple((f"freed {step}", True) for step in freed)
+    return Operation(lambda store: store.gc(now=True), facts=facts, partial=True)
 
 
 def keep_policy(run: str, keep_last: int) -> Operation:
@@ -227,6 +241,7 @@ class Workload:
         damage: done to the files between the two.
         healed: the last operation promises that no byte is damaged.
         seal_frames: frames after which a journal file is sealed.
+        packs_at_once: packs that one frame takes out.
         threads: workers of a commit and of a checkout; with more than one even small states go through several tasks,
             extents and packs. None for whatever the machine has, which small states make no use of.
     """
@@ -236,6 +251,7 @@ class Workload:
     damage: Callable[[Snapshot], Snapshot] = field(default=lambda files: files)
     healed: bool = False
     seal_frames: int = 1000
+    packs_at_once: int = 20_000
     threads: int | None = None
 
     def base(self) -> Snapshot:
@@ -272,6 +288,7 @@ def settled_world(workload: Workload | None = None) -> Iterator[None]:
         patch.setattr(sessions, "OWN_PACK_BYTES", PART_BYTES)
         if workload is not None:
             patch.setattr(journal, "SEAL_FRAMES", workload.seal_frames)
+            patch.setattr(removing, "_FRAME_PACKS", workload.packs_at_once)
             if workload.threads is not None:
                 make_small(patch, workload.threads)
         yield
@@ -307,11 +324,16 @@ def look(repository: Repository) -> Moment:
         assert identity in steps, f"{name} names a commit that is not there"
     facts: dict[str, Any] = {f"run {found.step}": found.run for _, found in database.commits()}
     for identity, key, value in all_marks(database.tables):
-        facts[f"{key} {steps[identity]}"] = value if key == "note" else value["until"] or "for good"
+        if key in ("note", "pin"):  # others follow from what a commit holds, and ride in its frame
+            facts[f"{key} {steps[identity]}"] = value if key == "note" else value["until"] or "for good"
     layer = store_layer(repository.storage)
     assert not layer.problems, layer.problems
     facts |= {f"setting {key}": value for key, value in layer.values.items()}
-    facts |= {f"drop {steps[identity]}": found.rule for identity, found in database.drops().items()}
+    for identity, drop in database.drops().items():
+        facts[f"drop {steps[identity]}"] = drop.rule
+        found = database.commit(identity)
+        if found is not None and not Reach(database).is_whole(identity, found):
+            facts[f"freed {steps[identity]}"] = True
     for run in {found.run for _, found in database.commits()}:
         ended = database.run_settings(run).get("finished")
         facts |= {} if ended is None else {f"finished {run}": ended["status"]}
@@ -354,7 +376,7 @@ def check_store(repository: Repository, moments: Sequence[Moment], *, first: int
     assert now in moments[first:], f"the store is at {now}, which is none of {list(moments[first:])}"
     store = Store(repository)
     check_commits(repository, now)
-    step = min((step for step in moments[-1].steps - now.steps if step is not None), default=NEXT_STEP)
+    step = _next_step(now, moments[-1])
     store.commit(state_of(step), step=step, run="next")
     assert same(store.checkout("next"), state_of(step)), "the next commit does not check out"
     after = commit(step, run="next").after(now)
@@ -363,6 +385,39 @@ def check_store(repository: Repository, moments: Sequence[Moment], *, first: int
     assert same(Store(again).checkout("next"), state_of(step)), "the next commit does not check out after a reopen"
     report = Store(again).fsck(depth)
     assert report.ok, f"fsck finds {[(found.what, found.where, found.leaf) for found in report.findings]}"
+    if any(fact.startswith("freed") for moment in moments for fact, _ in moment.facts):
+        check_going(again, after)
+
+
+def _next_step(now: Moment, last: Moment) -> int:
+    """What to commit next: best what was freed, so that nothing of it can be relied on any more."""
+    freed = [int(fact.split()[1]) for fact, _ in now.facts if fact.startswith("freed")]
+    fresh = [step + AGAIN for step in freed if step + AGAIN not in now.steps]
+    missing = (step for step in last.steps - now.steps if step is not None)
+    return min(fresh) if fresh else min(missing, default=NEXT_STEP)
+
+
+def check_going(repository: Repository, now: Moment) -> None:
+    """What was dropped and is not freed can be taken back; then everything that nobody needs goes, and only that."""
+    store = Store(repository)
+    facts = dict(now.facts)
+    for operation in list(store.operations()):
+        if operation.op != "drop" or operation.undone_by is not None:
+            continue
+        step = store.show(operation.drops[0].commit).step
+        if f"freed {step}" in facts:
+            with pytest.raises(NotUndoable):
+                store.undo(operation.number)
+        else:
+            store.undo(operation.number)
+            del facts[f"drop {step}"]
+    check_commits(repository, Moment(now.refs, now.steps, tuple(facts.items())))
+    store.gc(now=True)
+    again = Repository(repository.storage)
+    check_commits(again, Moment(now.refs, now.steps, tuple(facts.items())))
+    assert Store(again).plan_gc(now=True).nbytes == 0, "a collection leaves what it could free"
+    left = [found.where for found in Store(again).fsck().findings if found.where.startswith("packs/")]
+    assert left == [], "a collection leaves something behind"
 
 
 def check_commits(repository: Repository, now: Moment) -> None:

@@ -47,6 +47,19 @@ def test_a_fault_at_any_call_of_several_threads_keeps_every_promise(name: str, a
     assert count >= 50
 
 
+@pytest.mark.parametrize("action", ["kill", "eio", "enospc"])
+def test_a_fault_at_any_call_of_a_collection_keeps_every_promise(action: Action) -> None:
+    count, found = fault_sweep(WORKLOADS["gc"], action)
+    assert found == []
+    assert count >= 40
+
+
+def test_a_full_disk_from_any_call_of_a_collection_on_keeps_every_promise() -> None:
+    count, found = fault_sweep(WORKLOADS["gc"], "enospc", since)
+    assert found == []
+    assert count >= 40
+
+
 @pytest.mark.parametrize("action", ["enospc"])
 def test_a_fault_that_stays_in_a_commit_of_several_threads_keeps_every_promise(action: Action) -> None:
     count, found = fault_sweep(WORKLOADS["threads 2"], action, since)

@@ -61,6 +61,21 @@ def test_a_power_loss_in_a_commit_of_several_workers_keeps_every_promise() -> No
     assert count >= 1500
 
 
+@pytest.mark.parametrize(("name", "parts"), [("gc", 2), ("gc seal", 4)])
+def test_a_power_loss_in_a_collection_keeps_every_promise(name: str, parts: int) -> None:
+    """Judging one takes another collection, so a share of the states is looked at."""
+    count, found = power_failures(WORKLOADS[name], parts=parts)
+    print(f"{name}: {count // parts} of {count} distinct states, {len(found)} violations")
+    assert found == []
+    assert count >= 800
+
+
+def test_a_second_power_loss_after_one_in_a_collection_keeps_every_promise() -> None:
+    count, found = twice(WORKLOADS["gc"], count=2)
+    assert found == []
+    assert count >= 100
+
+
 def test_a_second_power_loss_after_one_in_a_commit_of_several_workers_keeps_every_promise() -> None:
     count, found = twice(WORKLOADS["threads 2"], count=2, positions=6)
     assert found == []

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from tests.crash.promises import (
+    AGAIN,
     REPAIR,
     Workload,
+    collect,
     commit,
     drop,
     finish,
@@ -33,6 +35,13 @@ def leave_unfinished(files: Snapshot) -> Snapshot:
     start = journal.rindex(b"CKPTJRN1")
     torn = journal + journal[start : start + (len(journal) - start) // 2]
     return {**files, "journal/0.log": torn, "tmp/pack-1-00": bytes(5000), "tmp/journal-1-00": b""}
+
+
+def leave_orphans(files: Snapshot) -> Snapshot:
+    """What killed processes leave: a whole pack that no frame names, half of one, and an unfinished file."""
+    whole = files[min(name for name in files if name.startswith("packs/"))] or b""
+    names = ("packs/" + "0" * 64 + ".pack", "packs/" + "1" * 64 + ".pack", "tmp/pack-1-00")
+    return {**files, **dict(zip(names, (whole, whole[: len(whole) // 2], bytes(5000)), strict=True))}
 
 
 def threaded(threads: int) -> Workload:
@@ -86,6 +95,26 @@ WORKLOADS = {
     "reopen": Workload((commit(2), tag("reopened", 2)), (commit(1),), leave_unfinished),
     "repair": Workload(
         (REPAIR,), (commit(1), commit(101), commit(102), commit(2)), flip_a_sealed_byte, healed=True, seal_frames=4
+    ),
+    # What one frame takes out is one pack of three: a collection that is interrupted has freed a part.
+    "gc": Workload(
+        (drop(201), collect(201), commit(AGAIN + 201)),
+        (commit(200), commit(201), commit(2)),
+        leave_orphans,
+        packs_at_once=1,
+    ),
+    "gc seal": Workload(
+        (
+            drop(201),
+            undo(facts=(("drop 201", None),)),
+            drop(201),
+            collect(201),
+            drop(3),
+            commit(AGAIN + 201),
+            collect(),
+        ),
+        (commit(3), commit(200), commit(201), commit(4)),
+        seal_frames=4,
     ),
     "threads 2": threaded(2),
     "threads 4": threaded(4),

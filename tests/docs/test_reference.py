@@ -191,7 +191,7 @@ CONSTANTS: list[tuple[ModuleType, tuple[str, ...]]] = [
     (session, ("FRAME_OBJECT_BYTES", "OWN_PACK_BYTES")),
     (pack, ("ALIGNED_FROM", "EXTENT_RECORDS", "EXTENT_BYTES", "PACK_BYTES")),
     (journal, ("SEAL_FRAMES", "SEAL_BYTES")),
-    (seal, ("SNAPSHOT_ITEMS", "SNAPSHOT_MARKS")),
+    (seal, ("SNAPSHOT_ITEMS", "SNAPSHOT_RUNS", "SNAPSHOT_MARKS")),
     (remote, ("MAX_ROOT_BYTES", "MAX_SEGMENT_BYTES")),
 ]
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import casckpt
 from casckpt.errors import AlreadyUndone, ConflictError, UndoConflict
+from casckpt.odb import locks
 from casckpt.ops import undo as undo_module
+from casckpt.ops.reach import Reach
 from tests.integration.test_concurrency import together
 
 ROUNDS = 20
@@ -63,6 +66,30 @@ def test_a_commit_between_the_look_and_the_undo_is_not_overwritten(path: Path, m
         assert (caught.value.facts["what"], caught.value.facts["actual"]) == ("runs/r/last", made[0].short)
         assert one.show("r").id == made[0].id
         assert made[0].parents == (first.id,)
+
+
+def test_nobody_waits_for_an_undo_that_looks_at_what_is_left(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with casckpt.open(path) as one, casckpt.open(path) as two:
+        dropped = one.commit({"n": 0}, run="r")
+        one.commit({"n": 1}, run="r")
+        one.drop(dropped.id)
+        publish, is_whole = undo_module.publish, Reach.is_whole
+        made: list[casckpt.CommitInfo] = []
+
+        def late(*given: Any, **words: Any) -> Any:
+            two.commit({"n": 2}, run="r")  # so that what was seen before does not count any more
+            return publish(*given, **words)
+
+        def look(*given: Any) -> bool:
+            made.append(two.commit({"n": 3}, run="r"))
+            return is_whole(*given)
+
+        monkeypatch.setattr(undo_module, "publish", late)
+        monkeypatch.setattr(Reach, "is_whole", look)
+        monkeypatch.setattr(locks, "JOURNAL_WAIT_S", 0)
+        one.undo()
+        assert one.show(dropped.id).dropped is None
+        assert made
 
 
 def test_of_many_that_take_back_the_same_operation_one_does(path: Path) -> None:

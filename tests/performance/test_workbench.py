@@ -117,6 +117,7 @@ def test_the_bare_disk_reads_what_it_wrote(tmp_path: Path) -> None:
         ("deltas", "--quick", "--every", "1", "--only", "bf16"),
         ("diff", "--mb", "2"),
         ("history", "--commits", "1000"),
+        ("gc", "--commits", "100", "--chunks", "100"),
     ],
     ids=lambda command: command[0],
 )

@@ -13,6 +13,7 @@ from casckpt.odb import journal, seal
 from casckpt.odb import tables as t
 from casckpt.odb.database import Database
 from casckpt.odb.repository import Repository
+from casckpt.ops.keep_policy import MAX_RUN_POLICY_BYTES
 from casckpt.storage.memory import MemoryStorage
 from tests.crash.faults import FaultyStorage, Killed, at, never, on
 from tests.support.build import noise
@@ -116,6 +117,18 @@ def test_the_longest_notes_are_restated_in_frames_that_a_reader_takes() -> None:
     sealed(repository)
     assert view(Database(repository.storage, repository.format.uuid)) == before
     assert len(before["marks"]) == 3 * seal.SNAPSHOT_MARKS
+
+
+def test_the_longest_policies_of_runs_are_restated_in_frames_that_a_reader_takes() -> None:
+    repository = new_repository()
+    policy = {"keep_last": 1, "metric": "x" * (MAX_RUN_POLICY_BYTES - 20)}
+    for number in range(3):
+        names = (f"{number} {n}".ljust(200, "r") for n in range(seal.SNAPSHOT_RUNS))
+        step(repository, number, runs={name: {"retention": policy} for name in names})
+    before = view(repository.database)
+    sealed(repository)
+    assert view(Database(repository.storage, repository.format.uuid)) == before
+    assert len(before["runs"]) == 3 * seal.SNAPSHOT_RUNS
 
 
 def test_a_journal_seals_itself_and_steps_go_on(monkeypatch: pytest.MonkeyPatch) -> None:

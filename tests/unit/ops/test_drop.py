@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,21 @@ from casckpt.errors import (
     NotFoundError,
     ReadOnlyStore,
     RevisionNotFound,
+    StoreFull,
     UndoConflict,
     UsageError,
 )
 from casckpt.format.entry import Drop, Entry
 from casckpt.odb import seal as sealing
+from casckpt.odb.removing import RESERVE, RESERVE_BYTES
+from casckpt.odb.repository import Repository
 from casckpt.ops import losses
 from casckpt.ops.drop import drop
 from casckpt.ops.load import Loader
 from casckpt.ops.publishing import publish
+from casckpt.storage.memory import MemoryStorage
+from tests.crash.faults import FaultyStorage, never
+from tests.crash.promises import make
 from tests.unit.ops.test_reflog import sealed
 
 
@@ -277,6 +284,27 @@ def test_wrong_calls(store: casckpt.Store) -> None:
     with pytest.raises(UsageError):
         store.drop("gpt~1", parts=())
     assert not records(store)
+
+
+def test_a_drop_takes_its_room_from_the_reserve_and_nothing_else_does() -> None:
+    inner = MemoryStorage()
+    make(inner)
+    storage = FaultyStorage(inner)
+    store = filled(casckpt.Store(Repository(storage)))
+    has_reserve = partial(inner.size, RESERVE)
+    storage.plan = lambda n, call, name: "enospc" if call == "write_at" and has_reserve() else None
+    with pytest.raises(StoreFull):
+        store.tag("v1")
+    assert inner.size(RESERVE) == RESERVE_BYTES
+    store.drop(at(store, 1))
+    assert inner.size(RESERVE) is None
+    storage.plan = lambda n, call, name: "enospc" if call == "write_at" else None
+    with pytest.raises(StoreFull):
+        store.drop(at(store, 3))
+    storage.plan = never
+    store.gc(now=True)
+    assert inner.size(RESERVE) == RESERVE_BYTES
+    assert sum(info.dropped is not None for info in store.log()) == 1
 
 
 def test_a_store_that_is_read_only_drops_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,102 @@
+"""Sets of ids by their first 8 bytes, millions of them: ascending columns, and where ids are in one.
+
+    unsorted ids -> sort, drop what repeats -> ascending column -> table of where each leading bit pattern starts
+
+Ids are hashes, so their leading bits spread them evenly: a table by these, about as long as the column, leads to where
+an id must be in one step, where a binary search takes twenty, most of them into memory that no cache holds. Sorting
+what is looked up, so that a binary search is fast too, costs three times as much as looking it up this way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from casckpt.format.pack_columns import Ids
+
+Flags = npt.NDArray[np.bool_]
+Numbers = npt.NDArray[np.int64]
+
+_BLOCK = 1 << 17
+"""Ids that are looked up at once: their temporary columns fit a cache."""
+_STEPS = 32
+"""Steps from where a bit pattern starts. Ids that somebody made up may share theirs; those are searched for."""
+
+
+def union(parts: Sequence[Ids]) -> Ids:
+    """All ids of some columns, each once, ascending. Cost: O(n log n), about 0.03 s for a million."""
+    ids = np.concatenate(parts) if parts else np.empty(0, np.uint64)
+    ids.sort()
+    is_first = np.ones(len(ids), np.bool_)
+    np.not_equal(ids[1:], ids[:-1], out=is_first[1:])
+    return ids if is_first.all() else ids[is_first]
+
+
+def among(ids: Ids, ascending: Ids) -> Flags:
+    """For each id whether it is in a column; for few ids, or such as ascend."""
+    if not len(ascending):
+        return np.zeros(len(ids), np.bool_)
+    at = np.searchsorted(ascending, ids)
+    at[at == len(ascending)] = 0
+    found: Flags = ascending[at] == ids
+    return found
+
+
+class Places:
+    """Where ids are in a column. Memory: 4 bytes for each of its ids, and 12 MB while looking."""
+
+    def __init__(self, ascending: Ids) -> None:
+        """Take a column of ids that ascend, each once, fewer than 2^32."""
+        self._ids = ascending
+        bits = max(len(ascending).bit_length() - 1, 1)
+        self._shift = np.uint64(64 - bits)
+        self._starts = np.zeros((1 << bits) + 1, np.uint32)
+        for block in blocks(len(ascending)):
+            patterns = (ascending[block] >> self._shift).view(np.int64)
+            counts = np.bincount(patterns - patterns[0])
+            self._starts[patterns[0] + 1 : patterns[0] + 1 + len(counts)] += counts.astype(np.uint32)
+        np.cumsum(self._starts, out=self._starts)
+
+    def find(self, ids: Ids) -> Numbers:
+        """The place of each id, -1 for what is not there."""
+        found = np.empty(len(ids), np.int64)
+        for block in blocks(len(ids)):
+            found[block] = self._find(ids[block])
+        return found
+
+    def _find(self, ids: Ids) -> Numbers:
+        found = np.full(len(ids), -1, np.int64)
+        last = len(self._ids) - 1
+        if last < 0:
+            return found
+        numbers, at = np.arange(len(ids)), self._starts[(ids >> self._shift).view(np.int64)]
+        for _ in range(_STEPS):
+            values = self._ids[np.minimum(at, last, out=at)]
+            is_here = values == ids
+            found[numbers[is_here]] = at[is_here]
+            goes_on = np.flatnonzero((values < ids) & (at < last))
+            if not len(goes_on):
+                return found
+            numbers, at, ids = numbers[goes_on], at[goes_on] + np.uint32(1), ids[goes_on]
+        places = np.minimum(np.searchsorted(self._ids, ids), last)
+        found[numbers] = np.where(self._ids[places] == ids, places, -1)
+        return found
+
+
+def blocks(count: int) -> Iterator[slice]:
+    """Parts of a long column for work whose temporary columns should fit a cache, and take no fresh memory."""
+    return (slice(start, min(start + _BLOCK, count)) for start in range(0, count, _BLOCK))
+
+
+def batches(counts: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """(first, end) of neighbours that have about a block of ids together, by how many each has."""
+    first = end = held = 0
+    for end, count in enumerate(counts, 1):
+        held += count
+        if held >= _BLOCK:
+            yield first, end
+            first, held = end, 0
+    if first < end:
+        yield first, end
