@@ -58,6 +58,10 @@ class Reach:
         self._components: dict[ObjectId, Ids] = {}
         self._structures: dict[ObjectId, tuple[Structure, dict[int, int] | None]] = {}
         self._places: dict[ObjectId, tuple[str, Record]] = {}
+        self._structure_of: dict[ObjectId, ObjectId] = {}
+        """By component."""
+        self._plain: dict[ObjectId, tuple[int, ...]] = {}
+        """By structure."""
 
     def learn(self, pack: PackRef, records: Iterable[Record]) -> None:
         """Take in where a pack of the store holds trees and components: then nobody asks the index for each of them.
@@ -72,10 +76,6 @@ class Reach:
         names = set(map(pack_name, packs))
         if names:
             self._places = {unit: place for unit, place in self._places.items() if place[0] not in names}
-        self._structure_of: dict[ObjectId, ObjectId] = {}
-        """By component."""
-        self._plain: dict[ObjectId, tuple[int, ...]] = {}
-        """By structure."""
 
     def holders(
         self, commits: Iterable[tuple[CommitId, Commit]], losses: Mapping[CommitId, Iterable[Loss]]
