@@ -85,6 +85,7 @@ class Usage:
 
 def _plan_drop(look: Look, chosen: Mapping[CommitId, Commit]) -> DropPlan:
     database, reach = look.database, look.known.reach
+    look.known.read_packs()
     before = leaving(database, look.grace_ns)
     gone = {one.id for one in before if one.drop.parts is None}
     new = [
@@ -93,7 +94,6 @@ def _plan_drop(look: Look, chosen: Mapping[CommitId, Commit]) -> DropPlan:
         if identity not in gone
     ]
     marks = mark(reach, database, [*before, *new], lambda _: True)
-    look.known.read_packs()
     packs, journal = list(look.known.packs.values()), look.journal()
     needed = marks.reached.needed(len(before)), marks.reached.needed()
     goes = tuple(going(packs, ids) for ids in needed)

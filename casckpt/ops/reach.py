@@ -115,6 +115,7 @@ class Reach:
     def shrink(self, nbytes: int) -> None:
         """Forget what was read longest ago, until what is kept takes about so many bytes."""
         self._structures.clear()
+        self._places.clear()
         excess = sum(map(_tree_bytes, self._trees.values())) - nbytes
         excess += sum(map(_component_bytes, self._components.values()))
         while excess > 0 and self._components:

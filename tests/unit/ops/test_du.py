@@ -26,6 +26,7 @@ from casckpt.odb.pack_writer import PackWriter
 from casckpt.ops import du_look
 from casckpt.ops.collect import Collector
 from casckpt.ops.du_reports import DROPPED, KEPT, THINNED, WAITING, UsageReport
+from casckpt.ops.reach import Reach
 from casckpt.store import Store
 from tests.unit.ops.test_undo import published
 
@@ -319,15 +320,14 @@ def test_sealed_journal_files_are_overhead(tmp_path: Path, monkeypatch: pytest.M
 def reads(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[Kind]:
     """What kinds of objects one more call reads."""
     found: list[Kind] = []
-    database = store._repository.database
-    read = database.read
+    read = Reach._read
 
-    def noted(identity: ObjectId, kind: Kind, target: memoryview | None = None) -> Any:
+    def noted(self: Reach, commit: CommitId, identity: ObjectId, kind: Kind) -> bytes:
         found.append(kind)
-        return read(identity, kind, target)
+        return read(self, commit, identity, kind)
 
     with monkeypatch.context() as patch:
-        patch.setattr(database, "read", noted)
+        patch.setattr(Reach, "_read", noted)
         store.du(by="commit")
     return found
 
