@@ -299,6 +299,11 @@ class CommitProtected(ConflictError):
     hint = "casckpt tag -d and casckpt pin -d let go of tags and pins; the last, best and recovery of a run stay"
 
 
+class CommitNamed(CommitProtected):
+    code, what = "forget.held", "{count} of these commits cannot be forgotten"
+    hint = "forget the whole run, or say --force: tags and pins go along then, and a run's last moves to what is left"
+
+
 class StoreExists(ConflictError):
     code = "store.exists"
     what = "{path} is a casckpt store already"
@@ -332,6 +337,11 @@ class NotDurableYet(BusyError):
     what = "a commit in the background did not end within {wait_s:g} s"
     why = "it goes on; nothing is lost"
     hint = "ask again later, or give it more time"
+
+
+class ForgetUnfinished(BusyError):
+    code, why, hint = "forget.unfinished", "{problem}", "casckpt forget without a name, or casckpt gc, goes on"
+    what = "{count} commits are forgotten for good, but bytes of them are left"
 
 
 class IntegrityError(CasckptError):

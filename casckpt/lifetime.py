@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from casckpt.odb.repository import Repository
     from casckpt.ops.gc_reports import GcPlan, GcReport
     from casckpt.ops.kept_policy import KeptPolicies
-    from casckpt.ops.lifetime_reports import DropReport, RetainReport
+    from casckpt.ops.lifetime_reports import DropReport, ForgetReport, RetainReport
     from casckpt.ops.repack_reports import RepackReport
     from casckpt.ops.values import Progress
     from casckpt.plan.policy import Retention
@@ -101,6 +101,32 @@ class Lifetime:
 
         repository = self._in_turn()
         return repack(repository, run=run, thorough=max, limit_s=limit_s, dry_run=dry_run, progress=progress)
+
+    def forget(
+        self,
+        *names: str,
+        force: bool = False,
+        dry_run: bool = False,
+        wait_s: float = 60.0,
+        progress: Progress | None = None,
+    ) -> ForgetReport:
+        """Forget commits with all that they said and held, for good: no undo brings them back.
+
+        Args:
+            names: runs, each with all its commits; commits; ranges as `A..B`. None to remove the bytes of what was
+                forgotten before, where something was in the way then.
+            force: also what a tag, a pin or a head of a run that goes on holds.
+            wait_s: for how long to wait for commits that are being written, in seconds.
+            progress: called with the bytes of packs that were written again and read back, and all of them twice.
+
+        Raises:
+            CommitNamed: something holds one of them; nothing was changed.
+            ForgetUnfinished: they are forgotten, and something is in the way of removing their bytes.
+            LostFrames, UnreadableCommit: nobody knows what other commits need, as the store is damaged.
+        """
+        from casckpt.ops.forget import forget
+
+        return forget(self._in_turn(), names, force=force, dry_run=dry_run, wait_s=wait_s, progress=progress)
 
     def plan_gc(
         self,

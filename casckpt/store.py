@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from casckpt.ops.journal_reports import Operation, RefChange, UndoReport
     from casckpt.ops.kept_policy import KeptPolicies
     from casckpt.ops.lazy import StoredState, StoredValue
-    from casckpt.ops.lifetime_reports import DropReport, RetainReport
+    from casckpt.ops.lifetime_reports import DropReport, ForgetReport, RetainReport
     from casckpt.ops.repack_reports import RepackReport
     from casckpt.ops.reports import (
         BlameLine,
@@ -62,11 +62,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BlameLine", "Check", "CheckoutReport", "CommitInfo", "Comparison", "Diff", "DoctorReport", "DropReport",
-    "ExportReport", "FsckReport", "GcPlan", "GcReport", "ImportReport", "ImportedCheckpoint", "KeptPolicies",
-    "LeafSummary", "Opaque", "OpaqueWarning", "Operation", "PathInfo", "PendingCommit", "RefChange", "RepackReport",
-    "RetainReport", "Retention", "RevisionWarning", "RunInfo", "Schema", "SchemaWarning", "Status", "Store",
-    "StoreSettings", "StoredState", "StoredValue", "UndoReport", "doctor", "init", "memory", "migration", "open",
-    "register",
+    "ExportReport", "ForgetReport", "FsckReport", "GcPlan", "GcReport", "ImportReport", "ImportedCheckpoint",
+    "KeptPolicies", "LeafSummary", "Opaque", "OpaqueWarning", "Operation", "PathInfo", "PendingCommit", "RefChange",
+    "RepackReport", "RetainReport", "Retention", "RevisionWarning", "RunInfo", "Schema", "SchemaWarning", "Status",
+    "Store", "StoreSettings", "StoredState", "StoredValue", "UndoReport", "doctor", "init", "memory", "migration",
+    "open", "register",
 ]  # fmt: skip
 
 _Done = TypeVar("_Done")
@@ -374,7 +374,7 @@ _LATE = {
     "casckpt.ops.journal_reports": ("Operation", "RefChange", "UndoReport"),
     "casckpt.ops.kept_policy": ("KeptPolicies",),
     "casckpt.ops.lazy": ("StoredState", "StoredValue"),
-    "casckpt.ops.lifetime_reports": ("DropReport", "RetainReport"),
+    "casckpt.ops.lifetime_reports": ("DropReport", "ForgetReport", "RetainReport"),
     "casckpt.ops.repack_reports": ("RepackReport",),
     "casckpt.plan.policy": ("Retention",),
     "casckpt.plan.schema": ("Schema", "migration"),

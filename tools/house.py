@@ -79,6 +79,7 @@ NUMPY_AT_TOP = {
     "casckpt.ops.du": "loaded only to tell where space is",
     "casckpt.ops.du_look": "loaded only to tell where space is",
     "casckpt.ops.du_rows": "loaded only to tell where space is",
+    "casckpt.ops.copying": "loaded only to write packs again",
     "casckpt.ops.h5": "loaded only for HDF5 files",
     "casckpt.ops.marks": "loaded only to free space and to tell where it is",
     "casckpt.ops.measures": "loaded only to measure numbers",

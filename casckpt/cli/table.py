@@ -49,6 +49,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "repack": Entry("Store neighbouring checkpoints as deltas, to take less room."),
         "gc": Entry("Free what no commit needs any more."),
         "du": Entry("Show where the bytes are, and what dropping commits would free."),
+        "forget": Entry("Forget commits for good, as when a secret got in."),
         "fsck": Entry("Verify the store, and heal it if asked to."),
         "doctor": Entry("Check machine and store, and say how to mend what is wrong."),
     },

@@ -22,6 +22,8 @@ from casckpt.format.ids import CommitId, PackId
 from casckpt.format.marks import OF_LEAVES, is_leaves_mark
 from casckpt.format.pack import RECORD_BYTES, UNIT, Record, decode_records, pad
 
+FORGOTTEN = "forgotten"
+"""Key of the mark of a commit that is known no more."""
 _LENGTH = struct.Struct("<I")
 _Data = bytes | bytearray | memoryview
 
@@ -58,7 +60,8 @@ class Mark(NamedTuple):
     """A fact about a commit that is no part of it: what it was and is; None is absence.
 
     `note` is a text, `pin` a map of `time`, when it was set, and `until`, when it ends (nil: never), in nanoseconds;
-    `nonfinite` and `damaged` are as `format.marks` says.
+    `nonfinite` and `damaged` are as `format.marks` says; `forgotten`, that the commit is known no more, is a map of its
+    `parents` and `left`, whether bytes of it may be.
     """
 
     commit: CommitId
@@ -223,6 +226,10 @@ def _mark(item: Any, fields: Fields) -> Mark:
 def is_mark(key: str, value: Any) -> bool:
     """Whether a mark can have a value; under keys that this release does not know, any that is not too large."""
     if key == "note" and (type(value) is not str or not value):
+        return False
+    if key == FORGOTTEN and (type(value) is not dict or type(value.get("left")) is not bool):
+        return False
+    if key == FORGOTTEN and (type(value.get("parents")) is not list or not all(map(_is_id, value["parents"]))):
         return False
     if key == "pin" and (type(value) is not dict or type(value.get("time")) is not int or "until" not in value):
         return False

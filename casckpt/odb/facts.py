@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from casckpt.format.canonical import decode
@@ -11,6 +12,7 @@ from casckpt.format.entry import Drop
 from casckpt.format.ids import CommitId, Kind, ObjectId, object_id
 from casckpt.odb import tables as t
 from casckpt.odb.fold import decode_drop, mark_of
+from casckpt.odb.forgotten import Forgotten, forgotten, living
 from casckpt.odb.renames import Renames, present, renames_of
 
 
@@ -41,7 +43,10 @@ class Facts:
         return {name.decode(): CommitId(ObjectId(value)) for name, value in found}
 
     def commit(self, identity: CommitId) -> Commit | None:
-        """A commit by its full id, with the name its run has now; None if the store has none."""
+        """A commit by its full id, None if the store has none.
+
+        With the name that its run has now; in place of a forgotten parent stand the parents that one had.
+        """
         value = self.tables.get(t.COMMITS, identity)
         return None if value is None else self._commit(identity, value)
 
@@ -51,7 +56,9 @@ class Facts:
             commit = Commit.decode(self._stored_commit(identity))
         else:  # folding puts no commit into the tables that it could not decode, and these are the same bytes
             commit = Commit.decode_known(data)
-        renames = self.renames()
+        renames, lost = self.renames(), self.forgotten()
+        if lost and not lost.keys().isdisjoint(commit.parents):
+            commit = replace(commit, parents=living(self.tables, commit.parents))
         return present(commit, renames) if renames else commit
 
     def has_commit(self, identity: CommitId) -> bool:
@@ -65,6 +72,13 @@ class Facts:
     def renames(self) -> Renames:
         """Renames of runs; looked up once for each place in the journal."""
         found: Renames = self._once("renames", lambda: renames_of(self.tables))
+        return found
+
+    def forgotten(self) -> Mapping[CommitId, Forgotten]:
+        """Forgotten commits; looked up once for each place in the journal."""
+        found: Mapping[CommitId, Forgotten] = self._once(
+            "forgotten", lambda: forgotten(self.tables) if self.has_marks() else {}
+        )
         return found
 
     def has_marks(self) -> bool:

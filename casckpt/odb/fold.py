@@ -9,10 +9,11 @@ from typing import Any, Protocol
 from casckpt.errors import FormatError, IntegrityError, StorageError
 from casckpt.format.canonical import decode, encode
 from casckpt.format.commit import Commit
-from casckpt.format.entry import Drop, Entry, PackRef
+from casckpt.format.entry import FORGOTTEN, Drop, Entry, Mark, PackRef
 from casckpt.format.ids import CommitId, Kind, ObjectId, PackId, object_id
 from casckpt.format.pack import Record
 from casckpt.odb import tables as t
+from casckpt.odb.forgotten import forget, is_forgotten, living
 from casckpt.odb.notices import warn
 from casckpt.odb.renames import KEY, listed, present, renames_of
 
@@ -54,6 +55,8 @@ def fold(
     A pack that cannot be read is listed all the same: what it held is then missing, and fsck says so.
     """
     for record, stored in entry.objects:
+        if record.kind == Kind.COMMIT and is_forgotten(tables, record.id):
+            continue
         _put_row(tables, record, t.IN_JOURNAL | file, payload_offset + record.offset)
         if record.kind == Kind.COMMIT and object_id(Kind.COMMIT, stored) == record.id:
             _put_commit(tables, record.id, bytes(stored), entry.added)
@@ -71,17 +74,23 @@ def fold(
         _put_settings(tables, run, settings)
     if any("renamed" in settings for settings in entry.runs.values()):
         _rename(tables, entry.runs)
+    unknown: list[Mark] = []
     for mark in entry.marks:
         key = mark.commit + mark.key.encode()
         if mark.new is None:
             tables.delete(t.MARKS, key)
         else:
             tables.put(t.MARKS, key, encode(mark.new))
+            if mark.key == FORGOTTEN:
+                unknown.append(mark)
     for drop in entry.drops:
         if drop.cancelled:
             tables.delete(t.DROPS, drop.commit)
         else:
             tables.put(t.DROPS, drop.commit, encode([drop.parts, drop.rule, drop.time_ns]))
+    # Last, as it ends what else the entry or those before it say of these commits.
+    for mark in unknown:
+        forget(tables, mark)
     repaired = repaired_gaps(entry)
     if repaired:
         _put_gaps(tables, [gap for gap in known_gaps(tables) if not any(map(_covers(gap), repaired))])
@@ -216,6 +225,8 @@ def _put_records(
 ) -> None:
     added: dict[bytes, int] = {}
     for record in records:
+        if record.kind == Kind.COMMIT and is_forgotten(tables, record.id):
+            continue
         if not _usable(tables, record.id):
             _put_row(tables, record, number, record.offset)
         if record.kind == Kind.COMMIT and tables.get(t.COMMITS, record.id) is None:
@@ -262,5 +273,5 @@ def _put_commit(tables: t.WritableTables, identity: ObjectId, data: bytes, added
     commit = present(commit, renames_of(tables))
     count, nbytes = t.decode_total(tables.get(t.TOTALS, commit.run.encode()))
     tables.put(t.TOTALS, commit.run.encode(), t.encode_total(count + 1, nbytes + commit.nbytes))
-    for parent in commit.parents:
+    for parent in living(tables, commit.parents):
         tables.put(t.CHILDREN, parent + CommitId(identity), b"")

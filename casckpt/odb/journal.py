@@ -322,6 +322,28 @@ class Journal:
         self._durable = Position(at.file + 1, offset, seq, previous)
         return Tail(frames, self._durable, [], "clean")
 
+    def remove_before(self, number: int) -> list[int]:
+        """Remove the files before one, the oldest first, durably; the numbers of those that are gone.
+
+        Only under the journal lock. What they say is then known from that file's snapshot alone, so it is read first.
+
+        Raises:
+            DamagedFile: a part of that snapshot cannot be read; nothing was removed.
+            StorageError: the disk failed. What is left is whole, and removing again goes on.
+        """
+        older = [one for one in self.files() if one < number]
+        if not older:
+            return []
+        if not _has_whole_snapshot(self.read_file(number), number):
+            raise DamagedFile(file=file_name(number), problem="its snapshot is not whole, so older files must stay")
+        # Its name may be that of a writer who was killed before it was durable.
+        self._storage.sync_dir(FOLDER)
+        for one in older:
+            with contextlib.suppress(FileNotFoundError):
+                self._storage.unlink(file_name(one))
+        self._storage.sync_dir(FOLDER)
+        return older
+
 
 def _check_size(payload: bytes) -> None:
     """No frame may be written that a reader refuses."""

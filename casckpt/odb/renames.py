@@ -42,10 +42,15 @@ def present(commit: Commit, renames: Renames) -> Commit:
 
     Names may go round (a to b, then b to a), so each step takes only a rename that is later than the one before.
     """
-    run, at = commit.run, commit.time_ns
+    run = name_now(commit.run, commit.time_ns, renames)
+    return commit if run == commit.run else replace(commit, run=run)
+
+
+def name_now(run: str, at: int, renames: Renames) -> str:
+    """The name that a run has now which had this one at a moment."""
     while True:
         later = [rename for rename in renames.get(run, ()) if rename[0] >= at]
         if not later:
-            return commit if run == commit.run else replace(commit, run=run)
+            return run
         time_ns, run = min(later)
         at = time_ns + 1

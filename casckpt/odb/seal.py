@@ -12,10 +12,11 @@ from typing import Any
 
 from casckpt.format.canonical import decode
 from casckpt.format.entry import Entry, Mark, PackRef, RefMove
-from casckpt.format.ids import ObjectId
+from casckpt.format.ids import Kind, ObjectId
 from casckpt.odb import tables as t
 from casckpt.odb.database import Database
 from casckpt.odb.fold import all_marks
+from casckpt.odb.forgotten import is_forgotten
 from casckpt.odb.pack_writer import PackWriter
 
 SNAPSHOT_ITEMS = 20_000
@@ -52,6 +53,8 @@ def _pack_objects(database: Database, file: int) -> list[PackRef]:
             for record, stored in entry.objects:
                 row = database.row(record.id)
                 if record.id in done or (row is not None and row.pack != t.IN_JOURNAL | file):
+                    continue
+                if record.kind == Kind.COMMIT and is_forgotten(database.tables, record.id):
                     continue
                 done.add(record.id)
                 writer = writer or PackWriter(database.storage)

@@ -250,6 +250,10 @@ def _publish(
             raise TooLarge(object=excess[0], size=excess[1], limit=excess[2])
         data = commit.encode()
         identity = CommitId(object_id(Kind.COMMIT, data))
+        while identity in database.forgotten():  # which is known no more, so this must be another one
+            commit = replace(commit, time_ns=commit.time_ns + 1)
+            data = commit.encode()
+            identity = CommitId(object_id(Kind.COMMIT, data))
         rule = settings.get("best") if options.best is None else list(parse_best(options.best))
         runs, before = settings_changed(database, {draft.run: {"best": rule}})
         settings = {**settings, "best": rule}

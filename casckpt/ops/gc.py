@@ -19,6 +19,7 @@ from casckpt.ops.gc_reports import EARLY, FREES, WAITS, GcCommit, GcPlan, GcRepo
 from casckpt.ops.kept_policy import kept_policies
 from casckpt.ops.lifetime_reports import RetainReport
 from casckpt.ops.marks import Leaving, ordered
+from casckpt.ops.purge import purge
 from casckpt.ops.retain import THIN, Policy, apply, carry_out
 from casckpt.ops.values import Progress, counted
 from casckpt.plan.decision import Decision
@@ -55,7 +56,7 @@ def gc(
     wait_s: float = WAIT_S,
     progress: Progress | None = None,
 ) -> GcReport:
-    """Drop what the policies let go, and free everything whose grace is over.
+    """Drop what the policies let go, and free everything whose grace is over, and what a forget had to leave.
 
     Args:
         policy: laid over those that the store keeps; or a plan, of which exactly that is dropped which it lets go,
@@ -66,6 +67,7 @@ def gc(
 
     Raises:
         BusyError: another collector is at it, or a commit did not end in time; no pack was removed.
+        ForgetUnfinished: bytes of forgotten commits are left, and something is still in the way.
         UnreadableCommit, LostFrames: nobody knows what is needed; nothing was freed.
         InvalidRetention, UnknownSetting, DamagedSettings: a policy cannot be read.
         StorageError: the disk failed. What was removed is gone, the rest is there.
@@ -83,6 +85,7 @@ def gc(
         return GcReport(run.plan, run.plan.packs, run.plan.orphans, run.plan.nbytes, 0, dry_run=True)
     advance = counted(progress, run.plan.pack_bytes)
     removed = collector.collect(run.survey, lambda pack: advance(pack.nbytes))
+    purge(repository, wait_s=wait_s)
     return GcReport(run.plan, len(removed.packs), removed.orphans, removed.nbytes, removed.rescued, dry_run=False)
 
 

@@ -103,6 +103,16 @@ def commits_by_prefix(database: Database, base: str) -> list[CommitId]:
     return [identity for _, identity in sorted(found)]
 
 
+def forgotten_by_prefix(database: Database, base: str) -> CommitId | None:
+    """A forgotten commit whose id starts with a base."""
+    prefix = id_prefix(base)
+    if prefix is None:
+        return None
+    whole, half = prefix
+    alike = (one for one in database.forgotten() if one.startswith(whole))
+    return next((one for one in alike if not half or one.hex()[len(whole) * 2] == half), None)
+
+
 def listed(database: Database, identities: list[CommitId]) -> str:
     """Commits with run and step to choose from, with as many digits of their ids as tell them apart."""
     known = sorted(identity.hex() for identity in identities)

@@ -97,10 +97,12 @@ def refuse_held(database: Database, drops: Sequence[Drop]) -> None:
         raise protection(protected)
 
 
-def protection(protected: Mapping[CommitId, Sequence[str]]) -> CommitProtected:
+def protection(
+    protected: Mapping[CommitId, Sequence[str]], kind: type[CommitProtected] = CommitProtected
+) -> CommitProtected:
     """The error that names commits, and what holds each."""
     listed = ", ".join(f"{identity.hex()[:12]} ({', '.join(why)})" for identity, why in protected.items())
-    return CommitProtected(count=len(protected), commits=listed)
+    return kind(count=len(protected), commits=listed)
 
 
 class Components:

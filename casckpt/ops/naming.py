@@ -135,6 +135,8 @@ def _mark(repository: Repository, op: str, identity: CommitId, value: Any, dry_r
     key = op.removeprefix("un")
 
     def settle() -> Entry:
+        if not database.has_commit(identity):
+            raise RevisionNotFound(text=identity.hex()[:12], problem="it vanished meanwhile")
         old = mark_of(database.tables, identity, key)
         return Entry(op, time.time_ns(), marks=(Mark(identity, key, old, value),), by=writer_name())
 

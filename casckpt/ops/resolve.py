@@ -149,6 +149,9 @@ def _base(database: Database, base: str, text: str) -> CommitId:
         raise AmbiguousRevision(text=text, count=len(matches), candidates=lookup.listed(database, matches))
     if matches:
         return matches[0]
+    lost = lookup.forgotten_by_prefix(database, base)
+    if lost is not None:
+        return _present(database, lost, text)
     raise not_found(database, text, _suggest(database, base))
 
 
@@ -240,6 +243,8 @@ def _step(database: Database, identity: CommitId, suffix: Suffix | When | With, 
 
 def _present(database: Database, identity: CommitId, text: str) -> CommitId:
     """A commit that something names, if the store has it."""
+    if identity in database.forgotten():
+        raise not_found(database, text, f"commit {identity.hex()[:12]} was forgotten, for good")
     if database.commit(identity) is None:
         raise not_found(database, text, f"the store has no commit {identity.hex()[:12]}")
     return identity

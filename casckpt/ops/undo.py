@@ -12,6 +12,7 @@ from typing import Any
 
 from casckpt.errors import AlreadyUndone, NothingToUndo, NotUndoable, UndoConflict, UsageError
 from casckpt.format.entry import Drop, Entry, Mark
+from casckpt.format.ids import CommitId
 from casckpt.format.marks import OF_LEAVES
 from casckpt.odb.database import Database
 from casckpt.odb.fold import mark_of
@@ -22,8 +23,8 @@ from casckpt.ops.publishing import publish
 
 _PASSED_OVER = frozenset(("commit", "import", "pull", "init", "repair", "undo"))
 """What an undo without a number passes over: work that is rarely a slip, and undo itself, so that it goes on back."""
-_FINAL = frozenset(("init", "repair", "pull", "gc", "repack"))
-"""What makes, heals or rearranges the store itself."""
+_FINAL = frozenset(("init", "repair", "pull", "gc", "repack", "forget"))
+"""What makes, heals or rearranges the store itself, or must not be taken back."""
 _SHOWN = 5
 
 
@@ -81,7 +82,10 @@ def _wanted(database: Database, number: int | None) -> tuple[Operation, Entry]:
     if number is None:
         problem = why or "no change of names is in effect; commits are taken back by their number alone"
         raise NothingToUndo(problem=problem)
-    raise NothingToUndo(problem=f"the journal has no operation {number}")
+    problem = f"the journal has no operation {number}"
+    if database.forgotten():
+        problem += "; what was done before a forget is not in it any more"
+    raise NothingToUndo(problem=problem)
 
 
 def _obstacle(operation: Operation, entry: Entry) -> str:
@@ -122,7 +126,12 @@ def _inverse(database: Database, undone: Operation, entry: Entry) -> Entry:
     Raises:
         UndoConflict: what it changed is not as it left it.
         CommitProtected: it took back a drop, and something holds a commit by now.
+        NotUndoable: it names a commit that was forgotten.
     """
+    for identity in _named(entry):
+        if identity in database.forgotten():
+            problem = f"commit {identity.hex()[:12]} was forgotten since"
+            raise NotUndoable(operation=undone.number, op=undone.op, problem=problem)
     for what, expected, actual in _now(database, entry):
         if expected != actual:
             facts = {"operation": undone.number, "op": undone.op, "what": what}
@@ -147,6 +156,14 @@ def _inverse(database: Database, undone: Operation, entry: Entry) -> Entry:
         note=f"took back operation {undone.number}, {undone.op}",
         undoes=undone.number,
     )
+
+
+def _named(entry: Entry) -> Iterator[CommitId]:
+    """The commits that an entry says something of."""
+    for move in entry.refs:
+        yield from (one for one in (move.old, move.new) if one is not None)
+    yield from (mark.commit for mark in entry.marks)
+    yield from (drop.commit for drop in entry.drops)
 
 
 def _taken_back(marks: Sequence[Mark]) -> Iterator[Mark]:

@@ -122,6 +122,8 @@ class WindowPacker:
 
     def _groups(self, output: Rewriting) -> bool:
         """Write all groups; False if that was broken off. What is in a full group by then is listed."""
+        if not self._begin(output):
+            return False
         with GroupEncoder(self._database, output, self._repository.threads, self._costs) as encoder:
             try:
                 for leaf, versions in self._places():

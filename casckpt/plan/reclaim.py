@@ -105,7 +105,7 @@ class PackRecords(NamedTuple):
         """From its columns and hints; shares nothing with them unless there are bases."""
         has_bases = bool(columns["base_1"].any())
         ids, stored, length = (columns[name].copy() for name in ("id", "stored", "length"))
-        generation, repacked = (_count(hints.get(name)) for name in (GENERATION, REPACKED))
+        generation, repacked = (count_of(hints.get(name)) for name in (GENERATION, REPACKED))
         return cls(pack, ids, stored, length, columns if has_bases else None, generation, repacked)
 
 
@@ -305,6 +305,6 @@ def freed(found: Reached, stored: Numbers, count: int) -> list[Freed]:
     return [Freed(int(one), int(both)) for one, both in zip(alone, together, strict=True)]
 
 
-def _count(value: Any) -> int:
+def count_of(value: Any) -> int:
     """A hint that is a small number; 0 for anything else."""
     return value if type(value) is int and 0 <= value <= MOST else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from casckpt.errors import ConflictError, UsageError
@@ -87,6 +87,16 @@ def ref_moves(
         if best is not None and best != old:
             moves.append(RefMove(name, old, best))
     return tuple(moves)
+
+
+def heads_among(commits: Collection[tuple[CommitId, Commit]], settings: Mapping[str, Any]) -> dict[str, CommitId]:
+    """What the heads of a run would name if it had these commits only, made in the order of their times."""
+    known = dict(commits)
+    refs: dict[str, CommitId] = {}
+    for identity, commit in sorted(commits, key=lambda one: (one[1].time_ns, one[0])):
+        for move in ref_moves(identity, commit, settings, refs.get, known.get):
+            refs[move.name] = identity
+    return {name.rpartition("/")[2]: identity for name, identity in refs.items()}
 
 
 def _is_better(new: Commit, old: Commit | None, metric: str, mode: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from casckpt.ops.gc_reports import GcCommit, GcReport
 from casckpt.ops.kept_policy import KeptPolicies
-from casckpt.ops.lifetime_reports import DropReport, Fate, RetainReport
+from casckpt.ops.lifetime_reports import DropReport, Fate, ForgetReport, RetainReport
 from casckpt.units import SECOND, format_bytes, format_count, format_duration
 from casckpt.view import text as t
 from casckpt.view.history import commit_cells
@@ -91,6 +91,29 @@ def _fate_cells(fate: Fate, look: Look) -> list[Cell]:
         Cell(look.when(fate.time_ns), t.MUTED),
         Cell(safe("; ".join(reasons)) or "dropped before", cut=True),
     ]
+
+
+def forget_lines(report: ForgetReport, look: Look) -> Iterator[str]:
+    """The commits that are known no more, what went along, and what became of their bytes."""
+    would = "would be " if report.dry_run else ""
+    if report.forgotten:
+        yield f"{t.plural(len(report.forgotten), 'commit')} {would}forgotten for good"
+        yield from t.columns((commit_cells(commit, look) for commit in report.forgotten), look, indent="  ")
+    for run in report.runs:
+        yield f"{look.paint(t.REMOVED, safe(run))}: the run with its name {'would go' if report.dry_run else 'is gone'}"
+    for move in report.refs:
+        gone, goes = ("would go", "would move to") if report.dry_run else ("is gone", "moved to")
+        yield f"{look.paint(t.REF, safe(move.ref))} {gone if move.now is None else f'{goes} {look.id(move.now)}'}"
+    if report.pins:
+        yield f"{t.plural(len(report.pins), 'pin')} {'would go' if report.dry_run else 'are gone'}"
+    if report.children:
+        yield f"{t.plural(report.children, 'commit')} made from them {'would stay' if report.dry_run else 'stayed'}"
+    purge = report.purge
+    if purge.journal_files:
+        files = f"{t.plural(purge.journal_files, 'file')} of the journal, {t.plural(purge.packs_removed, 'pack')}"
+        yield f"{format_bytes(max(purge.freed, 0))} {would}removed: {files}"
+        what = "no operation before can be taken back"
+        yield look.paint(t.MUTED, f"{what} then" if report.dry_run else what)
 
 
 def gc_lines(report: GcReport, look: Look) -> Iterator[str]:

@@ -56,6 +56,8 @@ CHANGES = [
     ["drop", "gpt~2", "--parts", "model"],
     ["retain", "--keep-last", "1"],
     ["repack"],
+    ["forget", "gpt~2", "--yes"],
+    ["forget", "gpt", "wide", "--force", "--yes"],
     ["config", "set", "compress", "off"],
     ["fsck", "--repair"],
 ]
@@ -90,6 +92,8 @@ def test_it_changes_nothing_and_then_it_works(
         (["retain", "--keep-last", "1", "-r", "nothing"], 3),
         (["repack", "-r", "nothing"], 3),
         (["repack", "--limit", "soon"], 2),
+        (["forget", "gpt", "--yes"], 5),
+        (["forget", "nothing", "--yes"], 3),
         (["commit", "out", "--tag", "v1"], 5),
         (["init", ".casckpt"], 5),
         (["init", "out"], 5),

@@ -30,6 +30,7 @@ LOOKS = [
     ["drop", "-w", "has nothing", "-n"], ["drop", "-w", "step>0", "-n"], ["retain", "--keep-last", "1", "-n"],
     ["repack", "-n"],
     *(["du", "--by", by] for by in ("run", "commit", "component", "dtype")), ["du", "--drop", "@"],
+    ["forget", "@~1", "--force", "-n"], ["forget", "main", "-n"],
 ]  # fmt: skip
 HARMFUL = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 

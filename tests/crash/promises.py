@@ -24,6 +24,7 @@ import pytest
 
 from casckpt.errors import CommitDropped, NotUndoable, StoreNotFound
 from casckpt.format import pack
+from casckpt.format.entry import FORGOTTEN
 from casckpt.odb import fetch, journal, pack_writer, pipeline, removing
 from casckpt.odb import repository as repositories
 from casckpt.odb import session as sessions
@@ -137,6 +138,7 @@ class Operation:
         refs: each ref it moves, and the step of the commit that this then names; None if it is gone.
         step: of the commit it makes.
         facts: what is known from then on; None of what is not any more.
+        forgets: steps of commits that are known no more.
         partial: if it fails, it may have had its effect all the same; doing it again goes on.
     """
 
@@ -144,12 +146,13 @@ class Operation:
     refs: tuple[tuple[str, int | None], ...] = ()
     step: int | None = None
     facts: tuple[tuple[str, Any], ...] = ()
+    forgets: frozenset[int] = frozenset()
     partial: bool = False
 
     def after(self, before: Moment) -> Moment:
         """The moment it leads to."""
         refs, facts = _changed(before.refs, self.refs), _changed(before.facts, self.facts)
-        return Moment(refs, before.steps if self.step is None else before.steps | {self.step}, facts)
+        return Moment(refs, (before.steps if self.step is None else before.steps | {self.step}) - self.forgets, facts)
 
 
 def _changed(before: tuple[tuple[str, Any], ...], news: tuple[tuple[str, Any], ...]) -> tuple[tuple[str, Any], ...]:
@@ -195,6 +198,13 @@ def keep_policy(run: str, keep_last: int) -> Operation:
     return Operation(
         lambda store: store.set_retention({"keep_last": keep_last}, run=run), facts=((f"policy {run}", keep_last),)
     )
+
+
+def forget(*steps: int) -> Operation:
+    """Forget the commits of some steps, of which nothing but the name of their run was said."""
+    names = [f"main@step={step}" for step in steps]
+    facts = tuple((f"run {step}", None) for step in steps)
+    return Operation(lambda store: store.forget(*names), facts=facts, forgets=frozenset(steps), partial=True)
 
 
 def finish(run: str) -> Operation:
@@ -324,7 +334,9 @@ def look(repository: Repository) -> Moment:
         assert identity in steps, f"{name} names a commit that is not there"
     facts: dict[str, Any] = {f"run {found.step}": found.run for _, found in database.commits()}
     for identity, key, value in all_marks(database.tables):
-        if key in ("note", "pin"):  # others follow from what a commit holds, and ride in its frame
+        if key == FORGOTTEN:
+            assert identity not in steps, "a forgotten commit is there"
+        elif key in ("note", "pin"):  # others follow from what a commit holds, and ride in its frame
             facts[f"{key} {steps[identity]}"] = value if key == "note" else value["until"] or "for good"
     layer = store_layer(repository.storage)
     assert not layer.problems, layer.problems

@@ -20,6 +20,7 @@ ONCE = {
     "tiny": 170,
     "refs": 180,
     "names": 130,
+    "forget": 650,
     "settings": 18,
     "pack": 700,
     "seal": 800,
@@ -31,12 +32,13 @@ TWICE = {
     "tiny": 1900,
     "refs": 1900,
     "names": 1500,
+    "forget": 700,
     "settings": 900,
     "pack": 650,
     "seal": 1300,
     "repair": 600,
 }
-PARTS = {"pack": 2, "seal": 2}
+PARTS = {"forget": 2, "pack": 2, "seal": 2}
 
 
 def test_more_than_5000_distinct_states_are_looked_at() -> None:

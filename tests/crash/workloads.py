@@ -10,6 +10,7 @@ from tests.crash.promises import (
     commit,
     drop,
     finish,
+    forget,
     keep_policy,
     note,
     pin,
@@ -19,6 +20,9 @@ from tests.crash.promises import (
     undo,
 )
 from tests.crash.recorder import Snapshot
+
+SECRET = "hunter2"
+"""What the commits say that the workload `forget` forgets."""
 
 
 def flip_a_sealed_byte(files: Snapshot) -> Snapshot:
@@ -82,6 +86,11 @@ WORKLOADS = {
         ),
         (commit(1), commit(2), commit(3)),
         seal_frames=9,
+    ),
+    # Packs shared with commits that stay, commits that ride in frames, and the journal, which begins anew.
+    "forget": Workload(
+        (forget(201, 2), commit(4)),
+        (commit(1), commit(201), commit(2, message=SECRET), commit(202), commit(3)),
     ),
     # Not among the faults: if the last flush fails, an error is raised and the new settings may be there all the same.
     "settings": Workload((setting("compress", "off"), commit(2), setting("compress", "always")), (commit(1),)),

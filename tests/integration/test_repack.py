@@ -445,6 +445,14 @@ def test_a_damaged_keyframe_hits_the_commits_that_need_it_and_no_other(storage: 
             assert same(store.checkout(identity), state)
     damage = [finding for finding in store.fsck("full").findings if finding.severity == "damage" and finding.leaf]
     assert {commit for finding in damage for commit in finding.commits} == hit
+    store.fsck("full", repair=True)
+    report = store.repack()  # what is left of the pack is packed again
+    assert report.windows
+    for identity in states.keys() - hit:
+        assert same(store.checkout(identity), states[identity])
+    for identity in hit:
+        # All but the place that lost its keyframe is there.
+        assert same(store.checkout(identity, select="data/**")["data"], states[identity]["data"])
 
 
 def _chunks(store: Store, identity: str) -> Iterator[ObjectId]:

@@ -125,6 +125,13 @@ WRONG: dict[str, dict[str, Any]] = {
     "a pin that is a text": {**LEAST, "marks": [[A, "pin", None, "x"]]},
     "a pin without its end": {**LEAST, "marks": [[A, "pin", None, {"time": 1}]]},
     "a pin that ends in a text": {**LEAST, "marks": [[A, "pin", None, {"time": 1, "until": "x"}]]},
+    "forgotten as a text": {**LEAST, "marks": [[A, "forgotten", None, "x"]]},
+    "forgotten without parents": {**LEAST, "marks": [[A, "forgotten", None, {"left": True}]]},
+    "forgotten with a parent that is none": {
+        **LEAST,
+        "marks": [[A, "forgotten", None, {"left": True, "parents": [b""]}]],
+    },
+    "forgotten with bytes left in numbers": {**LEAST, "marks": [[A, "forgotten", None, {"left": 1, "parents": []}]]},
     "a mark of 64 KiB": {**LEAST, "marks": [[A, "future", None, bytes(1 << 16)]]},
     "a drop of three": {**LEAST, "drops": [[A, None, "x"]]},
     "a drop of no commit": {**LEAST, "drops": [[b"", None, "x", 1]]},

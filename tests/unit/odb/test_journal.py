@@ -303,3 +303,61 @@ def test_a_file_is_full_by_frames_or_bytes(storage: MemoryStorage, monkeypatch: 
     assert not journal.is_full(journal.read_all().position)
     monkeypatch.setattr(j, "SEAL_BYTES", 50)
     assert journal.is_full(journal.read_all().position)
+
+
+# ---- removing older files
+
+
+def files(storage: Storage) -> list[str]:
+    return storage.list("journal")
+
+
+def sealed(storage: Storage, count: int, monkeypatch: pytest.MonkeyPatch) -> Journal:
+    """A journal of so many files, each with a frame behind its snapshot."""
+    monkeypatch.setattr(j, "_is_of_snapshot", lambda payload: bytes(payload).startswith(b"snapshot"))
+    journal = Journal(storage, UUID)
+    for number in range(1, count):
+        journal.start_file(journal.read_all().position, [b"snapshot one", b"snapshot two"])
+        appended(journal, b"behind %d" % number)
+    return journal
+
+
+def test_older_files_go_and_the_rest_reads_as_before(storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = sealed(storage, 4, monkeypatch)
+    before = journal.read_all()
+    assert journal.remove_before(3) == [0, 1, 2]
+    assert files(storage) == ["3.log"]
+    assert Journal(storage, UUID).read_all() == before
+    assert journal.remove_before(3) == []
+    appended(journal, b"more")
+    assert payloads(Journal(storage, UUID).read_all())[-1] == b"more"
+
+
+def test_a_reader_of_a_file_that_went_starts_over(storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = Journal(storage, UUID)
+    position = reader.read_all().position
+    sealed(storage, 3, monkeypatch).remove_before(2)
+    assert not reader.holds(position)
+    with pytest.raises(Rewound):
+        reader.read(position)
+
+
+@pytest.mark.parametrize("frame", [0, 1])
+def test_no_file_goes_while_the_snapshot_behind_it_is_not_whole(
+    storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch, frame: int
+) -> None:
+    journal = sealed(storage, 3, monkeypatch)
+    spoil(storage, journal.read_file(2).frames[frame].payload_offset, file=2)
+    with pytest.raises(DamagedFile):
+        journal.remove_before(2)
+    assert files(storage) == ["0.log", "1.log", "2.log"]
+
+
+def test_a_name_is_durable_before_an_older_one_goes_and_the_oldest_goes_first(
+    storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sealed(storage, 3, monkeypatch)
+    faulty = FaultyStorage(storage)
+    Journal(faulty, UUID).remove_before(2)
+    calls = [call for call in faulty.calls if call.split()[0] in ("unlink", "sync_dir")]
+    assert calls == ["sync_dir journal", "unlink journal/0.log", "unlink journal/1.log", "sync_dir journal"]
