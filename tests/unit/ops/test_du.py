@@ -242,6 +242,29 @@ def test_what_drops_would_free_is_what_dropping_and_collecting_frees(
         assert all(commit.alone <= commit.together for commit in plan.commits)
 
 
+def test_deltas_belong_to_all_who_are_decoded_from_them(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0)
+    weights = noise.standard_normal(70_000, np.float32)
+    with casckpt.init(tmp_path / "s") as store:
+        for at in range(8):
+            weights = weights + np.float32(1e-4) * noise.standard_normal(weights.size, np.float32)
+            store.commit({"model": {"w": weights}}, run="a", step=at)
+        store.repack()
+        store.gc(now=True)
+        for by in BY:
+            check_sums(store.du(by=by), tmp_path / "s")
+        [floats] = [row for row in store.du(by="dtype").rows if row.name == "float32"]
+        assert "delta" in {codec.codec for codec in floats.codecs}
+        assert store.du(by="commit").shared > max(row.unique for row in store.du(by="commit").rows[1:])
+        plan = store.plan_drop("a~4", "a~3", "a~2")
+        before = store.du()
+        store.drop("a~4", "a~3", "a~2")
+        store.gc(now=True)
+        after = store.du()
+    assert plan.freed == before.stored - after.stored
+    assert plan.pack_bytes == before.files.packs - after.files.packs
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     with casckpt.init(tmp_path / "s") as store:
