@@ -203,12 +203,14 @@ def _add_pack(tables: t.WritableTables, pack: PackRef, source: PackSource, *, is
         leaves: whether a later entry takes it out.
     """
     value = tables.get(t.PACKS, pack.id)
+    fresh = int.from_bytes(tables.get(t.META, b"next") or b"", "little")
+    number = fresh if value is None else t.decode_pack(value)[0]
     if value is None:
-        number = int.from_bytes(tables.get(t.META, b"next") or b"", "little")
-        tables.put(t.META, b"next", (number + 1).to_bytes(4, "little"))
         tables.put(t.NUMBERS, t.number_key(number), pack.id)
-    else:
-        number = t.decode_pack(value)[0]
+    if number >= fresh:
+        # Also of a pack that is known: an index below these tables, which another process brought up to date
+        # meanwhile, may know it before them, and the next pack must not get the same number.
+        tables.put(t.META, b"next", (number + 1).to_bytes(4, "little"))
     tables.put(t.PACKS, pack.id, t.encode_pack(number, pack.nbytes))
     if leaves or (value is not None and not is_news):
         return

@@ -115,12 +115,12 @@ def test_a_collector_relies_on_no_frame_that_its_killed_predecessor_did_not_flus
         start = len(recording.operations)
         report = Store(Repository(recording)).gc(now=True)
         assert report.orphans == 3, "the first one was killed before its frame"
-        count = 0
-        for count, state in enumerate(crash_states(recording.base, recording.operations, model=model, start=start), 1):
+        states = list(crash_states(recording.base, recording.operations, model=model, start=start))
+        for state in states:
             store = Store(Repository(MemoryStorage(state.files)))
             store.commit(state_of(201), step=AGAIN + 201)
             assert store.fsck().ok, state.description
-        assert count >= 5
+        assert len(states) >= 5
 
 
 # --- stopped ----------------------------------------------------------------------------------------------------------
@@ -175,9 +175,7 @@ def test_a_stopped_committer_delays_a_collector_and_nobody_else(folder: Path) ->
                     assert time.monotonic() - started < 1
                 time.sleep(0.05)
             collector.join()
-        print(
-            f"{step - 3} commits meanwhile, the slowest {slowest:.2f} s; the collector gave up after {waited[0]:.2f} s"
-        )
+        print(f"{step - 3} commits, the slowest {slowest:.2f} s; the collector gave up after {waited[0]:.2f} s")
         assert errors[0].facts["lock"] == "commit"
         assert f"process {process.pid}" in str(errors[0])
         assert waited[0] < 2 * LONGEST_S

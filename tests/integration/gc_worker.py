@@ -2,6 +2,7 @@
 
     python -m tests.integration.gc_worker commit STORE WORKER FIRST LAST    prints `NUMBER ID SECONDS` for each commit
     python -m tests.integration.gc_worker collect STORE SEED                prints `PACKS BYTES ORPHANS RESCUED`
+    python -m tests.integration.gc_worker repack STORE SEED                 prints `WRITTEN REMOVED`
     python -m tests.integration.gc_worker read STORE SEED                   prints `ID` for each commit it compared
     python -m tests.integration.gc_worker change STORE SEED                 prints `tag`, `drop` or `undo`
 
@@ -28,7 +29,7 @@ POOL = 5
 """So many contents take turns in the commits of all workers."""
 SEAL_FRAMES = 60
 PART_BYTES = 24 << 10
-KEEP = {"keep_last": 2}
+KEEP = {"keep_last": 12}
 
 
 def state_of(worker: int, number: int) -> dict[str, Any]:
@@ -75,6 +76,18 @@ def collect(path: str, seed: str) -> None:
             time.sleep(rng.uniform(0, 0.05))
 
 
+def repack(path: str, seed: str) -> None:
+    rng = random.Random(seed)
+    with casckpt.open(path) as store:
+        while True:
+            try:
+                report = store.repack(max=rng.random() < 0.3, limit_s=2)
+            except BusyError:
+                continue
+            print(report.written, report.removed, flush=True)
+            time.sleep(rng.uniform(0.1, 0.5))
+
+
 def read(path: str, seed: str) -> None:
     """Compare whatever lives; what is dropped under the reader's hands may be there or not."""
     rng = random.Random(seed)
@@ -118,4 +131,4 @@ if __name__ == "__main__":
     journal.SEAL_FRAMES = SEAL_FRAMES
     session.OWN_PACK_BYTES = PART_BYTES
     session.FRAME_OBJECT_BYTES = 8 << 10
-    {"commit": commit, "collect": collect, "read": read, "change": change}[sys.argv[1]](*sys.argv[2:])
+    {"commit": commit, "collect": collect, "repack": repack, "read": read, "change": change}[sys.argv[1]](*sys.argv[2:])

@@ -21,6 +21,7 @@ import pytest
 
 import casckpt
 from casckpt.errors import ConflictError
+from casckpt.odb import database as database_module
 from casckpt.odb import tables
 from casckpt.odb.index import Index
 from casckpt.odb.journal import Journal
@@ -496,3 +497,32 @@ def test_processes_that_seal_at_the_same_time_lose_nothing(path: Path) -> None:
                 number, identity = line.split()
                 assert_is_state_of(store.checkout(identity.decode()), worker, int(number))
         assert store.fsck("full").findings == ()
+
+
+def test_packs_have_one_number_each_while_another_process_brings_the_index_up_to_date(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an object that is gone would seem to lie in whatever pack took over the number of its own."""
+    inner = database_module.read_position
+    with casckpt.open(path) as reader, casckpt.open(path) as writer:
+        database = reader._repository.database
+        storage = writer._repository.storage
+
+        def commit_without_index(number: int) -> None:
+            with storage.lock("index", exclusive=True, wait_s=0):
+                writer.commit(state_of(number, 7))
+
+        def others_go_on(tables: Any) -> Any:
+            monkeypatch.setattr(database_module, "read_position", inner)
+            found = inner(tables)
+            writer._repository.database.absorb()
+            writer.commit(state_of(2, 7))
+            commit_without_index(3)
+            return found
+
+        commit_without_index(1)
+        database.refresh()
+        monkeypatch.setattr(database_module, "read_position", others_go_on)
+        database.refresh()
+        numbers = [tables.decode_pack(value)[0] for _, value in database.tables.scan(tables.PACKS)]
+        assert len(numbers) == len(set(numbers)) == 3

@@ -9,7 +9,6 @@ A long run, of 5 000 commits and 200 kills with the given numbers:
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import selectors
@@ -48,24 +47,25 @@ class Crowd:
     Attributes:
         acked: by (worker, number), the id that a committer printed.
         slowest: seconds that the longest commit took.
-        collected: sums of what the collectors printed.
+        collected, repacked: sums of what collectors and repackers printed.
     """
 
     def __init__(self, path: Path, commits: int, rng: random.Random) -> None:
         self.acked: dict[tuple[int, int], str] = {}
         self.slowest = 0.0
         self.collected = Counter[str]()
+        self.repacked = Counter[str]()
         self.heard = Counter[str]()
         self.killed = Counter[str]()
         self._path, self._each, self._rng = path, -(-commits // COMMITTERS), rng
         self._selector = selectors.DefaultSelector()
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self._errors = open(path.parent / "errors", "w+b")
+        self._errors = path.parent / "errors"
 
     def work(self, kills: set[int]) -> None:
         """Let all commits be made; when as many are as a number in `kills` says, somebody is killed."""
         try:
-            for name in (*(f"commit {worker}" for worker in range(COMMITTERS)), "collect", "read", "change"):
+            for name in (*(f"commit {worker}" for worker in range(COMMITTERS)), "collect", "repack", "read", "change"):
                 self._start(name)
             while any(name.startswith("commit") for name in self._running):
                 ready = self._selector.select(STUCK_S)
@@ -77,18 +77,14 @@ class Crowd:
                 process.kill()
                 process.communicate()
             self._selector.close()
-            self._errors.close()
 
     def _start(self, name: str) -> None:
         role, *rest = name.split()
         seed = self._rng.randrange(1 << 30)
         words = [rest[0], self._done(int(rest[0])), self._each] if rest else [seed]
-        self._running[name] = subprocess.Popen(
-            [sys.executable, "-m", "tests.integration.gc_worker", role, str(self._path), *map(str, words)],
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            cwd=ROOT,
-        )
+        command = [sys.executable, "-m", "tests.integration.gc_worker", role, str(self._path), *map(str, words)]
+        with open(self._errors, "ab") as errors:
+            self._running[name] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, cwd=ROOT)
         self._selector.register(self._running[name].stdout, selectors.EVENT_READ, name)  # type: ignore[arg-type]
 
     def _done(self, worker: int) -> int:
@@ -113,19 +109,19 @@ class Crowd:
                 self._running[victim].kill()
                 self.killed[victim.split()[0]] += 1
         elif role == "collect":
-            self.collected.update(dict(zip(("packs", "bytes", "orphans", "rescued"), map(int, line.split()))))
-            self.collected["runs that removed packs"] += not line.startswith(b"0 ")
+            names = ("packs", "bytes", "orphans", "rescued")
+            self.collected.update(dict(zip(names, map(int, line.split()), strict=True)))
+        elif role == "repack":
+            self.repacked.update(dict(zip(("written", "removed"), map(int, line.split()), strict=True)))
 
     def _end(self, name: str) -> None:
         process = self._running.pop(name)
         self._selector.unregister(process.stdout)  # type: ignore[arg-type]
         process.communicate()
-        self._errors.seek(0)
-        assert process.returncode in (0, -signal.SIGKILL), f"{name}: {self._errors.read().decode()[-3000:]}"
-        role, *rest = name.split()
-        if process.returncode or not rest:
-            if not rest or self._done(int(rest[0])) < self._each:
-                self._start(name)
+        assert process.returncode in (0, -signal.SIGKILL), f"{name}: {self._errors.read_text()[-3000:]}"
+        worker = name.partition(" ")[2]
+        if not worker or self._done(int(worker)) < self._each:
+            self._start(name)
 
 
 def test_nothing_acknowledged_is_lost_while_others_collect_and_die(path: Path) -> None:
@@ -135,7 +131,8 @@ def test_nothing_acknowledged_is_lost_while_others_collect_and_die(path: Path) -
     crowd.work(set(rng.sample(range(3, COMMITS - 5), KILLS)))
     print(
         f"{len(crowd.acked)} commits in {time.monotonic() - started:.0f} s, the slowest {crowd.slowest:.2f} s; "
-        f"killed {dict(crowd.killed)}; heard {dict(crowd.heard)}; collected {dict(crowd.collected)}"
+        f"killed {dict(crowd.killed)}; heard {dict(crowd.heard)}; collected {dict(crowd.collected)}, "
+        f"repacked {dict(crowd.repacked)}"
     )
     assert len(crowd.acked) >= COMMITS
     assert crowd.killed.total() == KILLS
