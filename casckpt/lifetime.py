@@ -156,17 +156,21 @@ class Lifetime:
         policy: GcPlan | Retention | Mapping[str, Any] | Sequence[Retention | Mapping[str, Any]] | None = None,
         *,
         now: bool = False,
+        repack: bool = True,
+        limit_s: float | None = 60.0,
         wait_s: float = 60.0,
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> GcReport:
-        """Drop what the policies let go, and free everything that cannot be taken back any more.
+        """Drop what the policies let go, free everything that cannot be taken back any more, and shrink what stays.
 
         Safe while others commit and read. A committer that was stopped delays it, and is named then.
 
         Args:
             policy: laid over those that the store keeps; or a plan, to be carried out.
             now: end all graces: nothing that was dropped can be taken back then.
+            repack: also write packs again that are mostly dead, merge small ones, and pack neighbours as deltas.
+            limit_s: so many seconds after which no more of that is begun; None for no limit.
             wait_s: for how long to wait for commits that are being written, in seconds.
             progress: called with the bytes freed, and in all.
 
@@ -178,7 +182,8 @@ class Lifetime:
         """
         from casckpt.ops.gc import gc
 
-        return gc(self._in_turn(), policy, now=now, wait_s=wait_s, dry_run=dry_run, progress=progress)
+        words: dict[str, Any] = {"repack": repack, "limit_s": limit_s, "wait_s": wait_s}
+        return gc(self._in_turn(), policy, now=now, dry_run=dry_run, progress=progress, **words)
 
     def retention(self) -> KeptPolicies:
         """The policies that the store keeps: for all its runs, and for single ones.

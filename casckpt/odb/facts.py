@@ -12,7 +12,7 @@ from casckpt.format.entry import Drop
 from casckpt.format.ids import CommitId, Kind, ObjectId, object_id
 from casckpt.odb import tables as t
 from casckpt.odb.fold import decode_drop, mark_of
-from casckpt.odb.forgotten import Forgotten, forgotten, living
+from casckpt.odb.forgotten import CHANGES, Forgotten, forgotten, living
 from casckpt.odb.renames import Renames, present, renames_of
 
 
@@ -23,6 +23,7 @@ class Facts:
         self.tables = tables
         self._looked: dict[str, tuple[int, t.MemoryTables, Any]] = {}
         """What is asked for with every commit and seldom changes, with the place in the journal and the tables then."""
+        self._lost: tuple[t.Tables, bytes, Mapping[CommitId, Forgotten]] = tables, b"", {}
 
     def _place(self) -> int:
         """The place in the journal up to which the tables are."""
@@ -75,11 +76,15 @@ class Facts:
         return found
 
     def forgotten(self) -> Mapping[CommitId, Forgotten]:
-        """Forgotten commits; looked up once for each place in the journal."""
-        found: Mapping[CommitId, Forgotten] = self._once(
-            "forgotten", lambda: forgotten(self.tables) if self.has_marks() else {}
-        )
-        return found
+        """Forgotten commits; looked up once for each change of them."""
+        tables = self.tables
+        change = tables.get(t.META, CHANGES)
+        if change is None:
+            return {}
+        known = self._lost
+        if known[0] is not tables or known[1] != change:
+            self._lost = known = tables, change, forgotten(tables)
+        return known[2]
 
     def has_marks(self) -> bool:
         """Whether any commit has a mark; looked up once for each place in the journal."""

@@ -19,6 +19,8 @@ from casckpt.odb import tables as t
 from casckpt.odb.renames import present, renames_of
 
 _KEY = FORGOTTEN.encode()
+CHANGES = b"forgotten"
+"""Key among the meta facts: how often anything was forgotten, so that nobody looks for it where nothing was."""
 
 
 class Forgotten(NamedTuple):
@@ -58,6 +60,8 @@ def living(tables: t.Tables, parents: Iterable[CommitId]) -> tuple[CommitId, ...
 def forget(tables: t.WritableTables, mark: Mark) -> None:
     """Take a commit out of everything but the marks, which say by now that it is forgotten."""
     identity = mark.commit
+    count = int.from_bytes(tables.get(t.META, CHANGES) or b"", "little") + 1
+    tables.put(t.META, CHANGES, count.to_bytes(8, "little"))
     before = living(tables, mark.new["parents"])
     for key, _ in list(tables.scan(t.CHILDREN, identity)):
         tables.delete(t.CHILDREN, key)

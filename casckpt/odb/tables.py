@@ -7,7 +7,7 @@
     marks     commit id + key -> value of a mark
     totals    present run name -> its commits and their plain bytes
     meta      `position` of the journal up to which the view is, `next` pack number, `gaps` met in the journal,
-              `renamed` (former run name -> list of time, new name)
+              `renamed` (former run name -> list of time, new name), `forgotten`, how often commits were forgotten
 
 A `MemoryTables` over a base holds what changed since the base was written; without a base it holds everything.
 """

@@ -1,6 +1,8 @@
 """gc: apply the policies that the store keeps, and free what is past its grace.
 
     policy -> drops -> survey of commits and packs -> plan -> packs leave (ops.collect)
+           -> what is mostly dead or small is written again, what neighbours share is packed (rewrite, repack)
+           -> old journal files leave
 
 The plan is the same whether it is only shown or carried out. What a policy is about to drop is part of it, as if it
 were dropped.
@@ -12,21 +14,30 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
+from casckpt.errors import BusyError, StoreFull
 from casckpt.format.entry import Drop
+from casckpt.format.ids import CommitId
 from casckpt.odb.repository import Repository
 from casckpt.ops.collect import WAIT_S, Collector
-from casckpt.ops.gc_reports import EARLY, FREES, WAITS, GcCommit, GcPlan, GcReport
+from casckpt.ops.gc_reports import EARLY, FREES, WAITS, GcCommit, GcPlan, GcReport, Shrunk
+from casckpt.ops.journal_files import remove_old_files
 from casckpt.ops.kept_policy import kept_policies
 from casckpt.ops.lifetime_reports import RetainReport
 from casckpt.ops.marks import Leaving, ordered
 from casckpt.ops.purge import purge
+from casckpt.ops.repack import repack as pack_neighbours
 from casckpt.ops.retain import THIN, Policy, apply, carry_out
+from casckpt.ops.rewrite import candidates, rewrite
 from casckpt.ops.values import Progress, counted
 from casckpt.plan.decision import Decision
 from casckpt.plan.reclaim import Freed, freed, stored_bytes
 
 LOW_SPACE = 0.05
 """Share of a disk that is to be free; below it graces end early."""
+REPACK_S = 60.0
+"""For so long packs are written again, if nothing else is said."""
+FEWEST = 17
+"""Commits of a run that must wait before neighbours are packed: a full group of the size that most leaves get."""
 
 
 def plan(repository: Repository, policy: Policy | Sequence[Policy] | None = None, *, now: bool = False) -> GcPlan:
@@ -52,16 +63,22 @@ def gc(
     policy: Policy | Sequence[Policy] | GcPlan | None = None,
     *,
     now: bool = False,
+    repack: bool = True,
+    limit_s: float | None = REPACK_S,
     dry_run: bool = False,
     wait_s: float = WAIT_S,
     progress: Progress | None = None,
 ) -> GcReport:
-    """Drop what the policies let go, and free everything whose grace is over, and what a forget had to leave.
+    """Drop what the policies let go, free everything whose grace is over, and shrink what stays.
+
+    What a forget had to leave is removed too.
 
     Args:
         policy: laid over those that the store keeps; or a plan, of which exactly that is dropped which it lets go,
             but for what a name or a pin has come to hold since.
         now: end all graces: what was dropped cannot be taken back then.
+        repack: also write packs again that are mostly dead, merge small ones, and pack neighbours as deltas.
+        limit_s: so many seconds after which no more of that is begun; None for no limit.
         wait_s: for how long to wait for commits that are being written.
         progress: called with the bytes freed, and in all.
 
@@ -82,11 +99,45 @@ def gc(
         retained = _retained(repository, policy, dry_run=dry_run)
     run = _Run(collector, retained, now=now)
     if dry_run:
-        return GcReport(run.plan, run.plan.packs, run.plan.orphans, run.plan.nbytes, 0, dry_run=True)
+        return GcReport(run.plan, run.plan.packs, run.plan.orphans, run.plan.nbytes, dry_run=True)
     advance = counted(progress, run.plan.pack_bytes)
     removed = collector.collect(run.survey, lambda pack: advance(pack.nbytes))
     purge(repository, wait_s=wait_s)
-    return GcReport(run.plan, len(removed.packs), removed.orphans, removed.nbytes, removed.rescued, dry_run=False)
+    journal = remove_old_files(repository)
+    shrunk = _shrink(collector, run, limit_s) if repack else Shrunk()
+    return GcReport(
+        plan=run.plan,
+        packs=len(removed.packs),
+        orphans=removed.orphans,
+        nbytes=removed.nbytes,
+        rescued=removed.rescued,
+        journal=journal,
+        shrunk=shrunk,
+        dry_run=False,
+    )
+
+
+def _shrink(collector: Collector, run: _Run, limit_s: float | None) -> Shrunk:
+    """Write packs again that are mostly dead or small, and pack neighbours as deltas; as far as time and room allow."""
+    repository = collector.repository
+    end_s = None if limit_s is None else time.monotonic() + limit_s
+    rewritten, packed = None, None
+    try:
+        survey = collector.survey(is_over=run.is_over)
+        given = candidates(repository.database, survey.reclaim.uses)
+        rewritten = rewrite(repository, survey.marks.needed, given, limit_s=_left(end_s))
+        if rewritten.made:
+            collector.proven.update(pack.id for pack in rewritten.made)
+            collector.collect(collector.survey(is_over=run.is_over))
+        # Runs of which little waits are left: they go into larger groups later.
+        packed = pack_neighbours(repository, collector, limit_s=_left(end_s), fewest=FEWEST)
+    except (BusyError, StoreFull) as error:  # what was freed is freed, and the next collection goes on
+        return Shrunk(rewritten, packed, error.summary)
+    return Shrunk(rewritten, packed)
+
+
+def _left(end_s: float | None) -> float | None:
+    return None if end_s is None else max(end_s - time.monotonic(), 0.0)
 
 
 class _Run:
@@ -99,18 +150,19 @@ class _Run:
         self._retained = retained
         new = _as_if_dropped(collector, retained, self._now_ns)
         self._new = {(one.id, parts) for one, parts in _let_go(retained)}
+        self._early: set[tuple[CommitId, Drop]] = set()
         leaves = ordered((*collector.leaving(), *new))
-        self.survey = collector.survey(leaves, is_over=self._is_over)
+        self.survey = collector.survey(leaves, is_over=self.is_over)
         self._freed = self._bytes()
-        early = () if now else self._hurried()
-        if early:
-            hurried = {id(one) for one in early}
-            self.survey = collector.survey(leaves, is_over=lambda one: self._is_over(one) or id(one) in hurried)
+        self._early = set() if now else {(one.id, one.drop) for one in self._hurried()}
+        if self._early:
+            self.survey = collector.survey(leaves, is_over=self.is_over)
             self._freed = self._bytes()
         self.plan = self._plan()
 
-    def _is_over(self, one: Leaving) -> bool:
-        return self._now or one.final_ns <= self._now_ns
+    def is_over(self, one: Leaving) -> bool:
+        """Whether the grace of a commit is over, be it before its time."""
+        return self._now or one.final_ns <= self._now_ns or (one.id, one.drop) in self._early
 
     def _bytes(self) -> list[Freed]:
         """What each commit that leaves frees."""

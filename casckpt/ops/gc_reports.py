@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from casckpt.ops.journal_files import OldFiles
 from casckpt.ops.lifetime_reports import RetainReport
+from casckpt.ops.repack_reports import RepackReport
+from casckpt.ops.rewrite import Rewritten
 from casckpt.units import format_bytes, rfc3339
 
 FREES, WAITS, EARLY = "frees", "waits", "early"
@@ -121,6 +124,25 @@ class GcPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Shrunk:
+    """What was written again so that what stays takes less room."""
+
+    rewritten: Rewritten | None = None
+    """Packs that were mostly dead, or many and small; None if it was not tried."""
+    repacked: RepackReport | None = None
+    """Commits that were packed as deltas; None if it was not tried."""
+    problem: str = ""
+    """What ended it early, empty if nothing did."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "rewritten": None if self.rewritten is None else self.rewritten.to_dict(),
+            "repacked": None if self.repacked is None else self.repacked.to_dict(),
+            "problem": self.problem,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class GcReport:
     """What a collection did."""
 
@@ -129,11 +151,15 @@ class GcReport:
     packs: int
     """Packs that were removed."""
     orphans: int
+    """Pack files that an interrupted command had left."""
     nbytes: int
-    """Bytes of the files that were removed."""
-    rescued: int
+    """Bytes of the files that were removed, before anything was written again."""
+    rescued: int = 0
     """Packs that stayed since a commit came that needs them."""
-    dry_run: bool
+    journal: OldFiles = field(default_factory=OldFiles)
+    """Journal files that were removed."""
+    shrunk: Shrunk = field(default_factory=Shrunk)
+    dry_run: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -142,5 +168,7 @@ class GcReport:
             "orphans": self.orphans,
             "bytes_freed": self.nbytes,
             "rescued": self.rescued,
+            "journal": {"files": self.journal.files, "bytes": self.journal.nbytes},
+            "shrunk": self.shrunk.to_dict(),
             "dry_run": self.dry_run,
         }

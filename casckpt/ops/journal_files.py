@@ -22,8 +22,8 @@ KEEP_BYTES = 256 << 20
 class OldFiles(NamedTuple):
     """Journal files that were removed, and their bytes."""
 
-    files: int
-    nbytes: int
+    files: int = 0
+    nbytes: int = 0
 
 
 def remove_old_files(repository: Repository) -> OldFiles:
@@ -54,7 +54,7 @@ def remove_old_files(repository: Repository) -> OldFiles:
             first = number + 1
     first = database.tail.position.file if first is None else first
     if not any(number < first for number in sealed):
-        return OldFiles(0, 0)
+        return OldFiles()
     with locks.journaling(storage), database.mutex:
         database.refresh()
         numbers = database.journal.remove_before(first)

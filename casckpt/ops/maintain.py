@@ -34,6 +34,10 @@ _NOTE = "upkeep"
 _NOTE_BYTES = 200
 
 
+class _Over(Exception):
+    """The store is being closed."""
+
+
 class Maintainer:
     """The turns of one open store, each in a thread of its own.
 
@@ -49,6 +53,8 @@ class Maintainer:
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._pid = os.getpid()
+        self._packs = 0
+        """How many packs there were after the last turn."""
 
     def after_commit(self) -> None:
         """Begin a turn if it is time for one. Cost: a look at the clock."""
@@ -76,7 +82,7 @@ class Maintainer:
     def _turn(self) -> None:
         start = time.monotonic()
         try:
-            _maintain(self._repository, start + LONGEST_S, self._closing.is_set)
+            self._packs = _maintain(self._repository, start + LONGEST_S, self._closing.is_set, self._packs)
         except CasckptError as error:
             warn("upkeep after a commit: %s", error)
         took = time.monotonic() - start
@@ -97,14 +103,31 @@ class Maintainer:
         return bool(at_ns) and time.time_ns() - at_ns >= int(max(PAUSE_S, SHARE * took) * SECOND)
 
 
-def _maintain(repository: Repository, end_s: float, is_over: Callable[[], bool]) -> None:
-    from casckpt.ops.gc import gc
+def _maintain(repository: Repository, end_s: float, is_over: Callable[[], bool], known: int) -> int:
+    """Do what is worth it, and tell how many packs there are then.
+
+    Args:
+        end_s: when to end, on the monotonic clock.
+        is_over: whether to end at once.
+        known: what the last turn told: with little more there is nothing to pack.
+    """
+    from casckpt.ops.gc import FEWEST, gc
     from casckpt.ops.kept_policy import kept_policies
 
     database = repository.database
     database.refresh()
-    if kept_policies(database).layers or next(iter(database.drops()), None) is not None:
-        gc(repository, wait_s=_WAIT_S)
+    has_drops = next(iter(database.drops()), None) is not None
+    packs = sum(1 for _ in database.pack_set())
+    if not (has_drops or packs >= known + FEWEST or kept_policies(database).layers):
+        return known
+
+    def go_on(done: int, total: int) -> None:
+        if is_over():
+            raise _Over
+
+    with contextlib.suppress(_Over):
+        gc(repository, wait_s=_WAIT_S, limit_s=max(end_s - time.monotonic(), 0.0), progress=go_on)
+    return sum(1 for _ in database.pack_set())
 
 
 def _read_note(storage: Storage) -> tuple[int, float]:

@@ -25,6 +25,7 @@ from casckpt.odb.repository import Repository, writer_name
 from casckpt.ops.lookup import marked
 from casckpt.ops.strays import quarantine
 from casckpt.ops.survey import Survey
+from casckpt.plan.hints import commits_of
 from casckpt.plan.names import tag_ref
 
 MARKS_AT_ONCE = 1_000
@@ -145,7 +146,7 @@ def _any_copy(database: Database, pack: PackRef, record: p.Record) -> bytes | No
 
 
 def _take_in(repository: Repository, name: str) -> str | None:
-    """List a pack that lost its frame, and tag the commit that its hints describe; None if it is no whole pack."""
+    """List a pack that lost its frame, and tag the commits that its hints describe; None if it is no whole pack."""
     database = repository.database
     try:
         identity = PackId(bytes.fromhex(name.removesuffix(".pack")))
@@ -154,17 +155,17 @@ def _take_in(repository: Repository, name: str) -> str | None:
         return None
     size = database.storage.size(f"packs/{name}") or 0
     entry = Entry("repair", time.time_ns(), packs=(PackRef(identity, size),), by=writer_name())
-    commit = _from_hints(contents.hints)
-    if commit is None:
-        _append(repository, entry)
-        return "taken back into the pack set"
-    data = commit.encode()
-    commit_id = CommitId(object_id(Kind.COMMIT, data))
-    label = f"recovered-{short_id(commit_id)}"
-    _append(
-        repository, replace(entry, refs=(RefMove(tag_ref(label), None, commit_id),)), (commit_id, Kind.COMMIT, data)
-    )
-    return f"taken back into the pack set; its commit has the tag {label}"
+    told = commits_of(contents.hints)
+    commits = [commit for commit in map(_from_hints, told) if commit is not None]
+    if len(told) > 1:  # it was made of several packs, whose commits have frames of their own
+        trees = {commit.tree for _, commit in database.commits()}
+        commits = [commit for commit in commits if commit.tree not in trees]
+    datas = {CommitId(object_id(Kind.COMMIT, data)): data for data in (commit.encode() for commit in commits)}
+    labels = {identity: f"recovered-{short_id(identity)}" for identity in datas}
+    moves = tuple(RefMove(tag_ref(label), None, identity) for identity, label in labels.items())
+    _append(repository, replace(entry, refs=moves), *((one, Kind.COMMIT, data) for one, data in datas.items()))
+    said = "its commit has the tag" if len(labels) == 1 else "its commits have the tags"
+    return f"taken back into the pack set{f'; {said} ' if labels else ''}{', '.join(labels.values())}"
 
 
 def _from_hints(hints: dict[str, Any]) -> Commit | None:

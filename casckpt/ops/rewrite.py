@@ -45,6 +45,16 @@ class Rewritten:
     is_complete: bool
     """Whether all that was chosen is done; else the time was up."""
 
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "packs": self.sources,
+            "bytes_before": self.nbytes,
+            "written": len(self.made),
+            "bytes_after": sum(pack.nbytes for pack in self.made),
+            "damaged": list(self.damaged),
+            "complete": self.is_complete,
+        }
+
 
 @dataclass
 class _Work:

@@ -134,11 +134,33 @@ def gc_lines(report: GcReport, look: Look) -> Iterator[str]:
         yield f"{format_bytes(plan.dead_bytes)} more that nothing needs are in packs that stay"
     if report.rescued:
         yield f"{t.plural(report.rescued, 'pack')} stayed, as a commit that was made meanwhile needs them"
+    yield from _shrunk_lines(report, look)
     if plan.waiting:
         nbytes = sum(commit.together for commit in plan.waiting)
         left = format_duration((min(commit.final_ns for commit in plan.waiting) - look.now_ns) / SECOND)
         what = t.plural(len(plan.waiting), "dropped commit")
         yield f"{what} can still be taken back, the first for {left}: {format_bytes(nbytes)}"
+
+
+def _shrunk_lines(report: GcReport, look: Look) -> Iterator[str]:
+    """What was written again, and what it saved."""
+    rewritten, repacked = report.shrunk.rewritten, report.shrunk.repacked
+    if rewritten is not None and rewritten.made:
+        after = sum(pack.nbytes for pack in rewritten.made)
+        sizes = f"{format_bytes(rewritten.nbytes)} {look.arrow} {format_bytes(after)}"
+        yield f"{t.plural(rewritten.sources, 'pack')} that {_were(rewritten.sources)} mostly dead or small: {sizes}"
+    if repacked is not None and repacked.written:
+        commits = sum(window.commits for window in repacked.windows)
+        sizes = f"{format_bytes(repacked.before)} {look.arrow} {format_bytes(repacked.after)}"
+        yield f"{t.plural(commits, 'commit')} packed as deltas: {sizes}"
+    if report.journal.files:
+        yield f"{format_bytes(report.journal.nbytes)} of old journal files removed"
+    if report.shrunk.problem:
+        yield look.paint(t.MUTED, f"not everything was written again: {safe(report.shrunk.problem)}")
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"
 
 
 def _leaving_cells(commit: GcCommit, look: Look) -> list[Cell]:

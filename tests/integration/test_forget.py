@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -266,4 +267,29 @@ def test_a_commit_that_takes_over_something_meanwhile_keeps_it(tmp_path: Path, m
         store.forget("oops")
         assert holders(folder) == []
         assert np.array_equal(other.checkout("late")["letters"], letters["letters"])
+        assert_whole(store, states)
+
+
+def test_a_training_commits_on_while_its_secrets_are_forgotten(tmp_path: Path) -> None:
+    folder = tmp_path / "ckpts"
+    states: dict[str, Any] = {}
+    with casckpt.init(folder) as store, casckpt.open(folder) as other, ThreadPoolExecutor(1) as pool:
+        training(store, run="oops", steps=1)
+
+        def commit_on() -> None:
+            for round_ in range(6):
+                for step in range(4 * round_, 4 * round_ + 4):
+                    states.update(training(other, steps=1, start=step))
+                other.commit({"key": SECRET, "w": noise(500 + round_)}, run="oops", message=SECRET)
+
+        running = pool.submit(commit_on)
+        while not running.done():
+            secrets = [commit.id for commit in store.log("oops") if commit.message == SECRET]
+            store.forget(*secrets, force=True)
+        running.result()
+        store.forget("oops")
+        assert holders(folder) == []
+        assert_whole(store, states)
+        assert sorted(commit.step or 0 for commit in store.log("gpt")) == list(range(24))
+    with casckpt.open(folder) as store:
         assert_whole(store, states)

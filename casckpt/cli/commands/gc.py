@@ -16,24 +16,26 @@ from casckpt.units import SECOND, parse_duration
     "casckpt gc --dry-run",
     "casckpt gc",
     "casckpt gc --now --yes",
-    "casckpt gc --wait 10min",
+    "casckpt gc --limit 10min",
+    "casckpt gc --no-repack --wait 10min",
 )
 @click.option("--now", is_flag=True, help="End all graces: what was dropped cannot be taken back then.")
 @click.option("--wait", metavar="DURATION", default="1min", help="How long to wait for commits.  [default: 1min]")
+@click.option("--no-repack", is_flag=True, help="Only remove; write nothing again.")
+@click.option("--limit", metavar="DURATION", default="1min", help="How long to write packs again.  [default: 1min]")
 @yes_option
 @dry_run
-def gc_command(call: Call, now: bool, wait: str, yes: bool, dry_run: bool) -> Answer:
+def gc_command(call: Call, now: bool, wait: str, no_repack: bool, limit: str, yes: bool, dry_run: bool) -> Answer:
     """Free what no commit needs any more.
 
     First the retention policies that the store keeps are applied. Then the state of every commit that was dropped goes,
-    once its grace is over: until then casckpt undo brings it back. Commits may be made and read meanwhile. On a disk
-    that is nearly full graces end early, the oldest drops first.
+    once its grace is over: until then casckpt undo brings it back. Then packs that are mostly dead, and many small
+    ones, are written again, and neighbouring commits are packed as deltas, as far as the time allows. Commits may be
+    made and read meanwhile. On a disk that is nearly full graces end early, the oldest drops first.
     """
     from casckpt.view.lifetime import gc_lines
 
-    wait_ns = parse_duration(wait)
-    if wait_ns is None:
-        raise UsageError(problem=f"--wait takes a duration as 30s or 10min, not {wait!r}")
+    wait_s, limit_s = _seconds("--wait", wait), _seconds("--limit", limit)
     store = call.open()
     if now and not dry_run and not yes:
         early = [commit for commit in store.plan_gc(now=True).commits if commit.outcome == EARLY]
@@ -42,7 +44,9 @@ def gc_command(call: Call, now: bool, wait: str, yes: bool, dry_run: bool) -> An
             confirm(call, f"freeing the state of {count} dropped commits before their grace ends", count, yes=yes)
     call.outcome = "what was removed until then is freed; casckpt gc goes on"
     with call.progress("gc") as progress:
-        report = store.gc(now=now, wait_s=wait_ns / SECOND, dry_run=dry_run, progress=progress)
+        report = store.gc(
+            now=now, repack=not no_repack, limit_s=limit_s, wait_s=wait_s, dry_run=dry_run, progress=progress
+        )
     if report.plan.early and not now:
         call.warn("space.low", f"the disk is nearly full: the graces of {len(report.plan.early)} commits end early")
     return Answer(
@@ -51,3 +55,10 @@ def gc_command(call: Call, now: bool, wait: str, yes: bool, dry_run: bool) -> An
         records=lambda: (commit.to_dict() for commit in report.plan.commits),
         record="commit",
     )
+
+
+def _seconds(option: str, text: str) -> float:
+    found = parse_duration(text)
+    if found is None:
+        raise UsageError(problem=f"{option} takes a duration as 30s or 10min, not {text!r}")
+    return found / SECOND

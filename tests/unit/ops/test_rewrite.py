@@ -20,6 +20,7 @@ from casckpt.odb.pack_reader import PackReader
 from casckpt.odb.pack_writer import PackWriter, pack_name
 from casckpt.ops import rewrite as rewriting
 from casckpt.ops.collect import Collector
+from casckpt.ops.repair import _take_in
 from casckpt.ops.rewrite import Rewritten, candidates, rewrite, tidy
 from casckpt.plan.hints import commits_of
 from casckpt.plan.rewriting import MERGE_FROM, Candidate
@@ -135,6 +136,23 @@ def test_a_merged_pack_says_which_commits_wrote_it(store: casckpt.Store) -> None
     hints = store._repository.database.packs.hints(made)
     told = {(one["run"], one["step"], one["tree"].hex()) for one in commits_of(hints)}
     assert told == {("gpt", info.step, info.tree) for info in store.log("gpt")}
+
+
+def test_a_merged_pack_that_lost_its_frame_gives_back_the_commits_of_which_nothing_else_is_left(
+    store: casckpt.Store,
+) -> None:
+    many_small(store)
+    (made,) = Care(store).rewrite().made
+    with casckpt.memory() as other:
+        other.commit({"w": noise(3, 40_000)}, run="gpt", step=3, compress="always")
+        name = pack_name(made.id)
+        put_file(other._repository.storage, name, content(store._repository.storage, name))
+        other._repository.database.refresh()
+        said = _take_in(other._repository, name.removeprefix("packs/"))
+        assert said is not None and said.count("recovered-") == MERGE_FROM - 1
+        found = {info.step: other.checkout(info.id)["w"] for info in other.log() if "recovered" in info.message}
+        assert sorted(found) == [step for step in range(MERGE_FROM) if step != 3]
+        assert all(np.array_equal(state, noise(step, 40_000)) for step, state in found.items())
 
 
 def test_what_is_dead_is_left_behind(store: casckpt.Store) -> None:
