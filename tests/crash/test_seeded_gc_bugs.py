@@ -154,7 +154,8 @@ def packs_that_are_merged(storage: MemoryStorage, patch: Patch) -> None:
 @scene
 def another_collection_between_mark_and_lock(storage: MemoryStorage, patch: Patch) -> None:
     merge_packs(Repository(storage))
-    patch.setattr(pack_reader, "OPEN_FILES", 0)  # as if there were many more packs
+    patch.setattr(pack_reader, "KEPT_FOOTERS", 0)
+    patch.setattr(pack_reader, "OPEN_FILES", 1)  # as if there were many more packs
     collected: list[int] = []
     between(patch, Collector, "collect", lambda: collected.append(Store(Repository(storage)).gc(now=True).packs))
     assert Store(Repository(storage)).gc(now=True).packs == 0
