@@ -150,9 +150,9 @@ class Collector:
             self.repository.session()  # raises what forbids writing
         self.repository.format.require("gc")
         with locks.collecting(self.repository.storage):
-            going = self._proven(survey)
             database = self.repository.database
             database.refresh()
+            going = self._proven(survey)
             self._rescued(survey, going)  # reads what is new already, so that the store is held for less long
             aside: list[_Aside] = []
             try:
@@ -214,16 +214,18 @@ class Collector:
 
         Cost: reads and decodes the copies, but for those in packs that are proven.
         """
-        redundant = [use for use in survey.reclaim.going if use.goes == "redundant"]
+        # Another collector may have come first; what it left is looked at.
+        going = [use for use in survey.reclaim.going if self.repository.database.has_pack(use.pack.id)]
+        redundant = [use for use in going if use.goes == "redundant"]
         if not redundant:
-            return survey.reclaim.going
+            return going
         whole = self._whole_copies(survey)
         needed = survey.marks.needed
         failed = {use.pack.id for use in redundant if not self._is_covered(use.pack, needed, whole)}
         if failed:
             # Others may have gone only because these did too; with what is left, a later survey decides anew.
-            return [use for use in survey.reclaim.going if use.goes == "dead"]
-        return survey.reclaim.going
+            return [use for use in going if use.goes == "dead"]
+        return going
 
     def _whole_copies(self, survey: Survey) -> set[bytes]:
         """Whole ids of everything in the packs that stay and hold copies, as far as it can be read."""
@@ -231,7 +233,7 @@ class Collector:
         shared = [survey.records[use.pack.id].ids for use in survey.reclaim.going if use.goes == "redundant"]
         wanted = set(np.concatenate(shared).tolist())
         found: set[bytes] = set()
-        for pack in survey.reclaim.copies:
+        for pack in filter(lambda pack: self.repository.database.has_pack(pack.id), survey.reclaim.copies):
             for record in packs.records(pack):
                 if int.from_bytes(record.id[:8], "little") not in wanted or record.id in found:
                     continue

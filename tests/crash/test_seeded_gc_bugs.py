@@ -19,7 +19,7 @@ import casckpt
 from casckpt.errors import BusyError
 from casckpt.format.entry import Entry
 from casckpt.format.pack_columns import Ids
-from casckpt.odb import locks, removing
+from casckpt.odb import locks, pack_reader, removing
 from casckpt.odb.database import Database
 from casckpt.odb.pack_reader import PackReader
 from casckpt.odb.pack_writer import PackWriter, pack_name
@@ -151,6 +151,17 @@ def packs_that_are_merged(storage: MemoryStorage, patch: Patch) -> None:
         assert all(repository.database.row(record.id) for record in records), "an object has no place any more"
 
 
+@scene
+def another_collection_between_mark_and_lock(storage: MemoryStorage, patch: Patch) -> None:
+    merge_packs(Repository(storage))
+    patch.setattr(pack_reader, "KEPT_FOOTERS", 0)
+    patch.setattr(pack_reader, "OPEN_FILES", 1)  # as if there were many more packs
+    collected: list[int] = []
+    between(patch, Collector, "collect", lambda: collected.append(Store(Repository(storage)).gc(now=True).packs))
+    assert Store(Repository(storage)).gc(now=True).packs == 0
+    assert collected[0] > 0
+
+
 def commits_alone_in_a_pack() -> list[str]:
     """Sealed together, dropped together: all that is needed of the pack are the commits themselves."""
     workload = Workload((), tuple(map(commit, (1, 2, 5, 6, 7, 8, 9))), seal_frames=3)
@@ -228,6 +239,7 @@ SCENES = (
     an_undo_between_second_mark_and_lock,
     a_gc_during_a_check,
     packs_that_are_merged,
+    another_collection_between_mark_and_lock,
     commits_alone_in_a_pack,
     a_copy_that_is_damaged,
     files_of_removed_packs,
