@@ -56,6 +56,7 @@ CHANGES = [
     ["drop", "gpt~2", "--parts", "model"],
     ["retain", "--keep-last", "1"],
     ["repack"],
+    ["gc", "--now", "--yes"],
     ["config", "set", "compress", "off"],
     ["fsck", "--repair"],
 ]
@@ -88,6 +89,7 @@ def test_it_changes_nothing_and_then_it_works(
         (["drop", "gpt~2", "v1"], 5),
         (["drop", "gpt~2", "--parts", "nothing"], 3),
         (["retain", "--keep-last", "1", "-r", "nothing"], 3),
+        (["gc", "--wait", "soon"], 2),
         (["repack", "-r", "nothing"], 3),
         (["repack", "--limit", "soon"], 2),
         (["commit", "out", "--tag", "v1"], 5),

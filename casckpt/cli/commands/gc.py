@@ -30,6 +30,7 @@ def gc_command(call: Call, now: bool, wait: str, yes: bool, dry_run: bool) -> An
     that is nearly full graces end early, the oldest drops first.
     """
     from casckpt.view.lifetime import gc_lines
+    from casckpt.view.text import plural
 
     wait_ns = parse_duration(wait)
     if wait_ns is None:
@@ -38,8 +39,8 @@ def gc_command(call: Call, now: bool, wait: str, yes: bool, dry_run: bool) -> An
     if now and not dry_run and not yes:
         early = [commit for commit in store.plan_gc(now=True).commits if commit.outcome == EARLY]
         if early:
-            count = str(len(early))
-            confirm(call, f"freeing the state of {count} dropped commits before their grace ends", count, yes=yes)
+            what = plural(len(early), "dropped commit")
+            confirm(call, f"freeing the state of {what} before the grace ends", str(len(early)), yes=yes)
     call.outcome = "what was removed until then is freed; casckpt gc goes on"
     with call.progress("gc") as progress:
         report = store.gc(now=now, wait_s=wait_ns / SECOND, dry_run=dry_run, progress=progress)
@@ -49,5 +50,5 @@ def gc_command(call: Call, now: bool, wait: str, yes: bool, dry_run: bool) -> An
         report.to_dict,
         lambda look: gc_lines(report, look),
         records=lambda: (commit.to_dict() for commit in report.plan.commits),
-        record="commit",
+        record="leaving",
     )
