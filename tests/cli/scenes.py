@@ -112,7 +112,7 @@ def thinned(folder: Path) -> None:
 
 
 def freeable(folder: Path) -> None:
-    """A run of four commits with packs of their own, the first two of which were dropped: one long ago, one just now."""
+    """Four commits with packs of their own, the first two of which were dropped: one long ago, one just now."""
     commits = []
     with casckpt.init(folder / STORE) as store:
         for step in range(1, 5):
