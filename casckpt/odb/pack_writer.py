@@ -14,6 +14,7 @@ from typing import Any
 
 from casckpt.errors import CasckptError
 from casckpt.format import pack as p
+from casckpt.format.codec import Codec
 from casckpt.format.entry import PackRef
 from casckpt.odb.staging import BlockWriter, Pool, Staging
 from casckpt.odb.temporary import create_temporary
@@ -34,7 +35,8 @@ class PackWriter:
     Records are numbered in the order they are added. `offset` is where the next payload goes before alignment.
 
     Args:
-        deltas: whether records may have bases, which the header must say.
+        deltas: whether records may have bases, which the header must say. Encoded records then start on any unit: they
+            are read aside in any case, and room is what such a pack is for.
     """
 
     def __init__(self, storage: Storage, *, deltas: bool = False) -> None:
@@ -46,6 +48,7 @@ class PackWriter:
         self.offset = 0
         """Bytes so far, everything included."""
         self._submitted = 0
+        self._deltas = deltas
         self._header = p.encode_header(p.HAS_DELTAS if deltas else 0)
         self._extent: list[p.Record] = []
         self._extent_start = p.BLOCK
@@ -61,7 +64,8 @@ class PackWriter:
 
     def add(self, record: p.Record, stored: _Data) -> None:
         """Append the stored bytes of a record; its `offset` is set here."""
-        self._align(p.BLOCK if len(stored) >= p.ALIGNED_FROM else p.UNIT)
+        is_tight = self._deltas and record.codec != Codec.RAW
+        self._align(p.BLOCK if len(stored) >= p.ALIGNED_FROM and not is_tight else p.UNIT)
         self._place(record._replace(offset=self.offset))
         self._append(stored)
 

@@ -80,8 +80,8 @@ class Copier:
         end = p.BLOCK
         for number, decoded in source.copies:
             record = records[number]
-            if record.offset != end + p.pad(end, p.BLOCK if record.stored >= p.ALIGNED_FROM else p.UNIT):
-                self._end_leaf(numbers)  # the end of an extent may lie between, and that is the end of a leaf
+            if record.offset >= end + p.pad(end) + p.BLOCK:
+                self._end_leaf(numbers)  # the table of an extent may lie between, and that is the end of a leaf
             end = record.offset + record.stored
             # A delta finds its bases by their distance, so these come along even if another pack gave the same.
             if record.id not in self._written or record.base_1 or number in bases:

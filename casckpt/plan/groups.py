@@ -28,8 +28,10 @@ from casckpt.format.ids import ObjectId
 
 GROUP_SIZES = (5, 9, 17, 33, 65)
 """Versions in a full pyramid: two sides that halve down to single versions."""
-LONGEST_CHAIN = 2 * limits.MAX_DECODE_COST - 1
-"""Versions in a chain both ways from its middle, each end of which needs as many records as a reader decodes."""
+_CHAIN_LINKS = limits.MAX_DECODE_COST - 1
+"""Records that a reader decodes after the keyframe of a chain."""
+LONGEST_CHAIN = 4 * _CHAIN_LINKS - 1
+"""Versions in a chain both ways from its middle, of whose links each goes over one version."""
 EVEN = 8
 """Weight of the middle between two bases, in sixteenths."""
 
@@ -84,7 +86,7 @@ def groups(
     if not fits:
         raise UsageError(problem=f"{size} versions are not a group")
     layout = chain if chains else pyramid
-    highest = size // 2 + 1 if chains else pyramid_cost(size)
+    highest = min(size // 2, _CHAIN_LINKS) + 1 if chains else pyramid_cost(size)
     for _, alike in groupby(distinct(versions), lambda version: (version.length, version.element)):
         for part in balanced(list(alike), size):
             yield _frames(part, layout, highest, timed=timed)
@@ -121,10 +123,26 @@ def pyramid(count: int, keyframe: int) -> Links:
 
 
 def chain(count: int, keyframe: int) -> Links:
-    """Each version from its neighbour towards the keyframe: smaller than a pyramid where residuals are rare."""
-    older = [(version, (version + 1,)) for version in reversed(range(keyframe))]
-    newer = [(version, (version - 1,)) for version in range(keyframe + 1, count)]
-    return [(keyframe, ()), *older, *newer]
+    """Each version from its neighbour towards the keyframe: smaller than a pyramid where residuals are rare.
+
+    A side that is longer than a reader decodes begins with links that go over a version, which is predicted from both
+    ends of the link: as few of them as needed.
+    """
+    return [(keyframe, ()), *_side(keyframe, -1, keyframe), *_side(keyframe, 1, count - 1 - keyframe)]
+
+
+def _side(start: int, step: int, length: int) -> Links:
+    """The links of one side of a chain."""
+    links: Links = []
+    at, end = start, start + step * length
+    for _ in range(min(max(length - _CHAIN_LINKS, 0), length // 2)):
+        far = at + 2 * step
+        links += [(far, (at,)), (at + step, (min(at, far), max(at, far)))]
+        at = far
+    while at != end:
+        links.append((at + step, (at,)))
+        at += step
+    return links
 
 
 def pyramid_cost(count: int, keyframe: int | None = None) -> int:

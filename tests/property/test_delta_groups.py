@@ -63,7 +63,7 @@ def test_every_version_of_every_history_is_read_back(
     ]
     contents = {version.chunk: one for version, one in zip(versions, history, strict=True)}
     pack = Pack(deltas=True)
-    for frames in groups(versions, min(size, 31) if chains else size, timed=timed, chains=chains):
+    for frames in groups(versions, min(size, 59) if chains else size, timed=timed, chains=chains):
         first, used = len(pack.records), []
         for frame in frames:
             bases = [contents[frames[base].version.chunk] for base in frame.bases]
