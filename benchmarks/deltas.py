@@ -25,10 +25,8 @@ checkpoints, for restoring the oldest, the middle and the newest one, the slowes
 from __future__ import annotations
 
 import argparse
-import math
-import sysconfig
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -37,12 +35,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import zstandard
-from torch import nn
-from torch.nn import functional
 
 from benchmarks.workbench import files, limits
 from benchmarks.workbench.clock import rotated, timed
+from benchmarks.workbench.pieces import PIECE, pieces
+from benchmarks.workbench.restores import sampled, speeds
 from benchmarks.workbench.results import Results, begin
+from benchmarks.workbench.trainings import Schedule, kinds, language_model
 from casckpt.format.codec import Codec
 from casckpt.format.decode import decode
 from casckpt.format.delta_encode import Delta, DeltaEncoder
@@ -55,83 +54,15 @@ from casckpt.plan.groups import GROUP_SIZES, Version, groups
 
 CHECKPOINTS = 33
 MIDDLE, NEWEST = CHECKPOINTS // 2, CHECKPOINTS - 1
-SAMPLED = range(0, CHECKPOINTS, 3)
-"""Checkpoints that are restored for the mean: of every level of a pyramid as many as it has of all."""
-PIECE = 1 << 20
 PLAIN = "plain"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-KINDS = ("weights", "Adam m", "Adam v")
-CONTEXT, BATCH = 32, 8
+KINDS = {"weights": "weights", "Adam m": "exp_avg", "Adam v": "exp_avg_sq"}
+"""What is looked at apart, and its name in a checkpoint."""
 GOALS = {"worst 250": {"worst": 250e6, "mean": 0}, "worst 150, mean 250": {"worst": 150e6, "mean": 250e6}}
 """Restore speeds that the cost model is asked to keep, in plain bytes a second."""
 encoder = DeltaEncoder()
 XOR = -1
 """Stands for a codec: the XOR with the one base, as planes of codec 2."""
-
-
-# ---- the training
-
-
-class Block(nn.Module):
-    """One transformer layer of a width: causal attention and an MLP."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map activations (batch, time, width) to the same shape."""
-        batch, steps, width = x.shape
-        parts = self.qkv(self.norms[0](x)).view(batch, steps, 3, 4, width // 4).permute(2, 0, 3, 1, 4)
-        mixed = functional.scaled_dot_product_attention(*parts, is_causal=True)
-        x = x + self.out(mixed.transpose(1, 2).reshape(batch, steps, width))
-        return x + self.mlp(self.norms[1](x))
-
-
-class Model(nn.Module):
-    """A language model over bytes."""
-
-    def __init__(self, width: int, layers: int) -> None:
-        super().__init__()
-        self.embed, self.position = nn.Embedding(256, width), nn.Embedding(CONTEXT, width)
-        self.blocks = nn.Sequential(*(Block(width) for _ in range(layers)))
-        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 256)
-        for parameter in self.parameters():
-            if parameter.dim() == 2:
-                nn.init.normal_(parameter, std=0.05)
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Map tokens (batch, time) to logits (batch, time, 256)."""
-        return self.head(self.norm(self.blocks(self.embed(tokens) + self.position.weight)))
-
-
-def corpus() -> torch.Tensor:
-    """Two million bytes of Python's own library, the same at every call."""
-    text = b"".join(path.read_bytes() for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")))
-    return torch.frombuffer(bytearray(text[:2_000_000]), dtype=torch.uint8)
-
-
-def training(dtype: torch.dtype, width: int, layers: int, every: int) -> Iterator[tuple[int, list[list[torch.Tensor]]]]:
-    """(step, tensors by kind) of every checkpoint; the tensors are those of the training, which goes on."""
-    generator, text = torch.manual_seed(0), corpus()
-    model = Model(width, layers).to(dtype)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.99))
-    steps = every * (CHECKPOINTS - 1) * 3 // 2
-    for step in range(steps + 1):
-        if step >= steps - every * (CHECKPOINTS - 1) and (steps - step) % every == 0:
-            moments = [optimizer.state[parameter] for parameter in model.parameters()]
-            kinds = [list(model.parameters())] + [[one[name] for one in moments] for name in ("exp_avg", "exp_avg_sq")]
-            yield step, kinds
-        for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * min(1, (step + 1) / 20) * (0.55 + 0.45 * math.cos(math.pi * step / steps))
-        starts = torch.randint(len(text) - CONTEXT - 1, (BATCH,), generator=generator).tolist()
-        windows = torch.stack([text[start : start + CONTEXT + 1] for start in starts]).long()
-        loss = functional.cross_entropy(model(windows[:, :-1]).float().flatten(0, 1), windows[:, 1:].flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
 
 
 # ---- its checkpoints as chunks
@@ -159,29 +90,16 @@ class Position:
         return [number for number, identity in enumerate(self.ids) if self.ids.index(identity) == number]
 
 
-def pieces(tensors: Sequence[torch.Tensor]) -> list[bytes]:
-    """Chunks of tensors as a store cuts them: large ones alone, small ones joined, nothing longer than 1 MiB."""
-    found, small = [], b""
-    for tensor in tensors:
-        raw = tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
-        if len(raw) >= PIECE // 4:
-            found += [raw[at : at + PIECE] for at in range(0, len(raw), PIECE)]
-        elif len(small) + len(raw) > PIECE:
-            found, small = [*found, small], raw
-        else:
-            small += raw
-    return [*found, small] if small else found
-
-
 def positions(dtype: torch.dtype, width: int, layers: int, every: int) -> tuple[list[int], list[Position]]:
     """Steps of the checkpoints, and what every position held in each."""
     element = element_code(str(dtype).removeprefix("torch."))
     steps: list[int] = []
     found: dict[tuple[str, int], Position] = {}
-    for step, kinds in training(dtype, width, layers, every):
+    schedule = Schedule(every * (CHECKPOINTS - 1) // 2, every, CHECKPOINTS)
+    for step, _, state in language_model(dtype, width, layers, schedule, seed=0, lr=1e-3):
         steps.append(step)
-        for kind, tensors in zip(KINDS, kinds, strict=True):
-            for number, piece in enumerate(pieces(tensors)):
+        for kind, name in KINDS.items():
+            for number, piece in enumerate(pieces(kinds(state)[name])):
                 found.setdefault((kind, number), Position(kind, element)).add(piece)
     return steps, list(found.values())
 
@@ -380,7 +298,7 @@ class Case:
     def restored(self) -> dict[str, dict[int, float]]:
         """CPU seconds of restoring some checkpoints, by kind."""
         seconds: dict[str, dict[int, float]] = {kind: {} for kind in KINDS}
-        for commit in sorted({*SAMPLED, MIDDLE, NEWEST, self.deepest()}):
+        for commit in sorted({*sampled(CHECKPOINTS), MIDDLE, NEWEST, self.deepest()}):
             for position, made in zip(self.found, self.records, strict=True):
                 taken = timed(partial(restore, position, made, commit)).cpu
                 seconds[position.kind][commit] = seconds[position.kind].get(commit, 0) + taken
@@ -392,20 +310,9 @@ def depth(commit: int, position: Position, made: dict[int, Stored]) -> int:
     return len(closure(made, position.ids.index(position.ids[commit])))
 
 
-def speeds(seconds: dict[int, float], megabytes: float) -> dict[str, float]:
-    """MB/s from the seconds of the checkpoints that were restored."""
-    return {
-        "oldest_mb_s": megabytes / seconds[0],
-        "middle_mb_s": megabytes / seconds[MIDDLE],
-        "newest_mb_s": megabytes / seconds[NEWEST],
-        "worst_mb_s": megabytes / max(seconds.values()),
-        "mean_mb_s": megabytes * len(SAMPLED) / sum(seconds[commit] for commit in SAMPLED),
-    }
-
-
 def compare(name: str, found: Sequence[Position], steps: Sequence[int], results: Results, repeats: int) -> None:
     """All layouts of one training, one table for each kind and one for the state."""
-    groups_of = {f"{name} {kind}": (kind,) for kind in KINDS} | {f"{name} state": KINDS}
+    groups_of = {f"{name} {kind}": (kind,) for kind in KINDS} | {f"{name} state": tuple(KINDS)}
     sizes = {kind: sum(len(one.chunks[0]) for one in found if one.kind == kind) / 1e6 for kind in KINDS}
     cases = layouts(sizes_by_goal(found))
     results.order = list(cases)
@@ -413,10 +320,10 @@ def compare(name: str, found: Sequence[Position], steps: Sequence[int], results:
         for label, layout in rotated(list(cases.items()), number):
             case = Case(layout, found, steps)
             seconds = case.restored()
-            for question, kinds in groups_of.items():
-                together = {commit: sum(seconds[kind][commit] for kind in kinds) for commit in seconds[KINDS[0]]}
-                megabytes = sum(sizes[kind] for kind in kinds)
-                results.add(question, label, **case.figures(kinds), **speeds(together, megabytes))
+            for question, chosen in groups_of.items():
+                together = {commit: sum(seconds[kind][commit] for kind in chosen) for commit in seconds["weights"]}
+                megabytes = sum(sizes[kind] for kind in chosen)
+                results.add(question, label, **case.figures(chosen), **speeds(together, megabytes, CHECKPOINTS))
     for question in groups_of:
         results.print(question, base=PLAIN, compared=("ratio",))
 

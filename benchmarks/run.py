@@ -3,7 +3,8 @@
     python -m benchmarks.run [--mb 256] [--repeats 3] [--out build/bench] [--folder DIR] [--only NAME ...]
 
 Every benchmark runs in a process of its own and writes its raw JSON into --out. A budget is for 1 GB (--mb 1000); with
-less, fixed costs weigh more. "not measured" names a case that could not run here; the tables above say why.
+less, fixed costs weigh more, and trainings are small ones that are not judged. "not measured" names such a case, or one
+that could not run here; the tables above say why.
 """
 
 from __future__ import annotations
@@ -19,10 +20,14 @@ from benchmarks.workbench.results import Results
 
 # The share of --mb and the repeats, where they are not those of all: a fresh process a case is slow to start.
 SIZES = {"small": 100, "codecs": 32}
-REPEATS = {"checkout": 2, "small": 2, "memory": 1}
-COUNTED = ("history", "gc")
-"""Those of which the size is a number of commits."""
-BENCHMARKS = ("commit", "checkout", "small", "asynchronous", "memory", "stores", "codecs", "diff", "history", "gc")
+REPEATS = {"checkout": 2, "small": 2, "memory": 1, "trainings": 1}
+COUNTED = ("history", "gc", "trainings")
+"""Those of which the size is a number of commits, or of models."""
+FULL_MB = 1000
+BENCHMARKS = (
+    *("commit", "checkout", "small", "asynchronous", "memory", "stores", "codecs", "diff", "history", "gc"),
+    "trainings",
+)
 
 
 def run(name: str, mb: int, repeats: int, out: Path, folder: Path | None) -> bool:
@@ -32,6 +37,7 @@ def run(name: str, mb: int, repeats: int, out: Path, folder: Path | None) -> boo
     command = [sys.executable, "-m", f"benchmarks.{name}", "--json", str(file)]
     command += ["--repeats", str(min(repeats, REPEATS.get(name, repeats)))]
     command += ["--mb", str(SIZES.get(name, mb))] if name not in COUNTED else []
+    command += ["--quick"] if name == "trainings" and mb < FULL_MB else []
     command += ["--folder", str(folder.resolve())] if folder else []
     print(flush=True)
     return subprocess.run(command, cwd=ROOT, check=False).returncode == 0
@@ -39,7 +45,7 @@ def run(name: str, mb: int, repeats: int, out: Path, folder: Path | None) -> boo
 
 def line(budget: Budget, figure: float | None) -> str:
     """One row of the table."""
-    limit = f"{'>=' if budget.at_least else '<='} {budget.limit:g} {budget.unit}"
+    limit = budget.bound()
     if figure is None:
         return f"{budget.what:48s} {limit:>12s}   not measured"
     return f"{budget.what:48s} {limit:>12s} {figure:8.2f} {budget.unit:2s} {'yes' if budget.met(figure) else 'NO'}"

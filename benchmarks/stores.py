@@ -13,9 +13,7 @@ warms up. Unit: seconds, children included; stored_mb is what the repository gre
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +26,7 @@ from benchmarks.workbench import files, limits, states
 from benchmarks.workbench.clock import rotated, timed
 from benchmarks.workbench.machine import default_threads
 from benchmarks.workbench.peers import NOT_INSTALLED, TORCH
+from benchmarks.workbench.programs import borg_environment, restic_environment, run
 from benchmarks.workbench.results import Results, begin, parser
 from benchmarks.workbench.states import Flat
 
@@ -45,23 +44,9 @@ class Store:
     end: Callable[[], object] = lambda: None
 
 
-def run(folder: Path, environment: dict[str, str], *command: str) -> None:
-    """Run a program in a folder."""
-    done = subprocess.run(
-        command, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
-
-
 def restic(folder: Path, _state: Flat, threads: int) -> Store:
     """--force: read the file again, as a new file would be."""
-    environment = {
-        "RESTIC_PASSWORD": "benchmark",
-        "RESTIC_REPOSITORY": str(folder / "store"),
-        "RESTIC_CACHE_DIR": str(folder / "cache"),
-        "GOMAXPROCS": str(threads),
-    }
+    environment = restic_environment(folder, threads)
     run(folder, environment, "restic", "init")
     return Store(
         lambda name: run(folder, environment, "restic", "backup", "--force", "--tag", name, FILE),
@@ -71,7 +56,7 @@ def restic(folder: Path, _state: Flat, threads: int) -> Store:
 
 def borg(folder: Path, _state: Flat, _threads: int) -> Store:
     """--files-cache disabled: read the file again, as a new file would be."""
-    environment = {"BORG_BASE_DIR": str(folder / "cache"), "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes"}
+    environment = borg_environment(folder)
     run(folder, environment, "borg", "init", "--encryption", "none", "store")
     (folder / "out").mkdir()
     return Store(

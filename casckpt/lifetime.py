@@ -33,7 +33,7 @@ class Lifetime:
         parts: str | Sequence[str] | None = None,
         dry_run: bool = False,
     ) -> DropReport:
-        """Drop commits, or thin them of components, as one operation that `undo` takes back. Frees no bytes yet.
+        """Drop commits, or thin them of components, as one operation that `undo` takes back; `gc` frees.
 
         Args:
             revisions: commits, and ranges as `A..B`; none together with `where` for all commits of the log.
@@ -56,7 +56,7 @@ class Lifetime:
         run: str | None = None,
         dry_run: bool = False,
     ) -> RetainReport:
-        """Drop and thin what the kept policies let go, as one operation that `undo` takes back. Frees no bytes yet.
+        """Drop and thin what the kept policies let go, as one operation that `undo` takes back; `gc` frees.
 
         Args:
             policy: to be laid over those that are kept, for this call; or several, in this order.

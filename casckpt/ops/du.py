@@ -56,6 +56,7 @@ class Usage:
             LostFrames: the journal is damaged, so that nobody knows which commits there are.
 
         Cost: reads the components of all commits and the footers of all packs, but for those that the last call read.
+        10 000 commits that list ten million chunks take 4 s of CPU and 0.5 GB, and half of that a second time.
         """
         if by not in BY:
             raise UsageError(problem=f"by must be {', '.join(BY[:-1])} or {BY[-1]}, not {by!r}")
@@ -84,6 +85,7 @@ class Usage:
 
 def _plan_drop(look: Look, chosen: Mapping[CommitId, Commit]) -> DropPlan:
     database, reach = look.database, look.known.reach
+    look.known.read_packs()
     before = leaving(database, look.grace_ns)
     gone = {one.id for one in before if one.drop.parts is None}
     new = [
@@ -92,7 +94,6 @@ def _plan_drop(look: Look, chosen: Mapping[CommitId, Commit]) -> DropPlan:
         if identity not in gone
     ]
     marks = mark(reach, database, [*before, *new], lambda _: True)
-    look.known.read_packs()
     packs, journal = list(look.known.packs.values()), look.journal()
     needed = marks.reached.needed(len(before)), marks.reached.needed()
     goes = tuple(going(packs, ids) for ids in needed)

@@ -15,7 +15,7 @@ from casckpt.errors import CasckptError, RevisionNotFound, UnreadableCommit
 from casckpt.format.commit import Commit
 from casckpt.format.entry import Entry, PackRef
 from casckpt.format.ids import CommitId, ObjectId, PackId
-from casckpt.format.pack_columns import RECORD
+from casckpt.format.pack_columns import RECORD, metadata
 from casckpt.odb.database import Database
 from casckpt.ops import du_reports as r
 from casckpt.ops.drop import chosen_commits
@@ -42,14 +42,17 @@ class Known:
     def read_packs(self) -> int:
         """Know the records of all packs of the set; how many have a footer that cannot be read."""
         packs = {pack.id: pack for pack in sorted(self.database.pack_set())}
-        for identity in self.packs.keys() - packs.keys():
+        gone = self.packs.keys() - packs.keys()
+        for identity in gone:
             del self.packs[identity]
+        self.reach.unlearn(gone)
         unreadable = 0
         for identity, pack in packs.items():
             if identity not in self.packs:
                 try:
-                    columns, _ = self.database.packs.columns(pack)
-                    self.packs[identity] = Contents.of(pack, columns)
+                    columns, hints = self.database.packs.columns(pack)
+                    self.reach.learn(pack, metadata(columns))
+                    self.packs[identity] = Contents.of(pack, columns, hints)
                 except _UNREADABLE:
                     unreadable += 1
         return unreadable
@@ -152,4 +155,4 @@ class Look:
             for placed in database.journal.read_file(database.tail.position.file).frames
         )
         data = b"".join(record.pack() for entry in entries for record, _ in entry.objects)
-        return Contents.of(PackRef(PackId(b""), 0), np.frombuffer(data, RECORD))
+        return Contents.of(PackRef(PackId(b""), 0), np.frombuffer(data, RECORD), {})

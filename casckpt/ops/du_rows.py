@@ -37,6 +37,7 @@ class Table:
     def __init__(self, look: Look, chosen: Mapping[CommitId, Commit] | None, by: str) -> None:
         self._look = look
         self._by = by
+        self._unreadable = look.known.read_packs()  # first, since they say where trees and components are
         self._owners = look.owners()
         self._chosen = [owner for owner in self._owners if chosen is None or owner.id in chosen]
         self._units: list[Ids] = [prefixes(owner.own) for owner in self._owners]
@@ -45,7 +46,6 @@ class Table:
         """Of these trees and components."""
         for owner in self._owners:
             self._add(owner)
-        self._unreadable = look.known.read_packs()
         packs = list(look.known.packs.values())
         files = [*packs, look.journal()]
         catalog = Catalog(files)

@@ -27,7 +27,7 @@ from casckpt.ops.marks import Leaving, ordered
 from casckpt.ops.purge import purge
 from casckpt.ops.repack import repack as pack_neighbours
 from casckpt.ops.retain import THIN, Policy, apply, carry_out
-from casckpt.ops.rewrite import candidates, rewrite
+from casckpt.ops.rewrite import tidy
 from casckpt.ops.values import Progress, counted
 from casckpt.plan.decision import Decision
 from casckpt.plan.reclaim import Freed, freed, stored_bytes
@@ -123,12 +123,7 @@ def _shrink(collector: Collector, run: _Run, limit_s: float | None) -> Shrunk:
     end_s = None if limit_s is None else time.monotonic() + limit_s
     rewritten, packed = None, None
     try:
-        survey = collector.survey(is_over=run.is_over)
-        given = candidates(repository.database, survey.reclaim.uses)
-        rewritten = rewrite(repository, survey.marks.needed, given, limit_s=_left(end_s))
-        if rewritten.made:
-            collector.proven.update(pack.id for pack in rewritten.made)
-            collector.collect(collector.survey(is_over=run.is_over))
+        rewritten = tidy(collector, run.is_over, limit_s=_left(end_s))
         # Runs of which little waits are left: they go into larger groups later.
         packed = pack_neighbours(repository, collector, limit_s=_left(end_s), fewest=FEWEST)
     except (BusyError, StoreFull) as error:  # what was freed is freed, and the next collection goes on

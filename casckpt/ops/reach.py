@@ -115,6 +115,7 @@ class Reach:
     def shrink(self, nbytes: int) -> None:
         """Forget what was read longest ago, until what is kept takes about so many bytes."""
         self._structures.clear()
+        self._places.clear()
         excess = sum(map(_tree_bytes, self._trees.values())) - nbytes
         excess += sum(map(_component_bytes, self._components.values()))
         while excess > 0 and self._components:
@@ -213,6 +214,8 @@ class Reach:
         component = Component.decode(self._read(commit, identity, Kind.COMPONENT))
         try:
             paged = self._paged(commit, component)
+        except UnreadableCommit:
+            raise
         except IntegrityError as error:
             raise UnreadableCommit(commit=short_id(commit), problem=str(error)) from error
         self._structure_of[identity] = component.structure

@@ -3,8 +3,9 @@
     commits of a run -> those that no delta pack holds yet -> windows -> objects of a window -> packs that are mostly
     the window's -> chunks in those packs, which become deltas
 
-A pack can only go as a whole, so a window takes packs: those most of whose needed bytes are its own. What else is
-needed in them is copied along. Chunks in other packs stay where they are, since a second copy would free nothing.
+A pack can only go as a whole, so a window takes packs: those most of whose needed bytes its commits need. What else is
+needed in them is copied along, and so is what must stay plain, since the newest commit has it too: as planes, where it
+lies raw. Chunks in other packs stay where they are, since a second copy would free nothing.
 
 Ids are compared by their first 8 bytes. Of two that share them one stays plain or its pack stays; nothing is lost.
 """
@@ -164,18 +165,21 @@ class Stock:
     def window(self, run: str, commits: Sequence[Candidate]) -> Window | None:
         """The packs that commits of a run replace, and what of them is packed; None if that is nothing."""
         own = joined([self._objects(one.id, one.commit) for one in commits] + [_metadata(one) for one in commits])
+        claimed = own
         if not self.thorough:
             own = own[~among(own, self.plain)]
         taken: list[PackRecords] = []
         needed: list[Ids] = []
         stored = nbytes = 0
         has_chunks = False
-        for number in self._touched(own):
+        for number in self._touched(claimed):
             pack = self._packs[number]
             is_needed = among(pack.ids, self._needed)
             is_own = is_needed & among(pack.ids, own)
+            # What lies as a commit wrote it is taken too for what must stay plain: it may lie raw.
+            is_claimed = is_own if pack.generation else is_needed & among(pack.ids, claimed)
             total = int(pack.stored[is_needed].sum(dtype=np.int64))
-            if 2 * int(pack.stored[is_own].sum(dtype=np.int64)) <= total:
+            if 2 * int(pack.stored[is_claimed].sum(dtype=np.int64)) <= total:
                 continue
             taken.append(pack)
             needed.append(pack.ids[is_needed])

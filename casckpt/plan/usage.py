@@ -10,9 +10,9 @@ several do and those that none does add up to the bytes of all records.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,10 +41,10 @@ class Contents(NamedTuple):
     element: _Bytes
 
     @classmethod
-    def of(cls, pack: PackRef, columns: Columns) -> Contents:
-        """From its columns; shares nothing with them unless there are bases."""
+    def of(cls, pack: PackRef, columns: Columns, hints: Mapping[str, Any]) -> Contents:
+        """From its columns and hints; shares nothing with them unless there are bases."""
         kind, codec, element = (columns[name].copy() for name in ("kind", "codec", "element"))
-        return cls(PackRecords.of(pack, columns, {}), kind, codec, element)
+        return cls(PackRecords.of(pack, columns, hints), kind, codec, element)
 
     @property
     def nbytes(self) -> int:

@@ -111,6 +111,21 @@ def thinned(folder: Path) -> None:
         store.drop("gpt@step=1", parts="optimizer")
 
 
+def freeable(folder: Path) -> None:
+    """Four commits with packs of their own, the first two of which were dropped: one long ago, one just now."""
+    commits = []
+    with casckpt.init(folder / STORE) as store:
+        for step in range(1, 5):
+            leaf = shake_256(bytes([step])).digest(300_000)
+            info = store.commit({f"weights-{step}": leaf}, run="gpt", step=step, metrics={"loss": 1 / step})
+            commits.append(info.id)
+    first = ObjectId(bytes.fromhex(commits[0]))
+    drop = Drop(CommitId(first), None, "keep_last=3", 1_700_000_000_000_000_000)
+    append(Repository(LocalStorage(folder / STORE)), Entry("drop", drop.time_ns, drops=(drop,), by="test"))
+    with casckpt.open(folder / STORE) as store:
+        store.drop("gpt@step=2")
+
+
 def ambiguous(folder: Path) -> None:
     """Two commits whose ids begin with the same four digits, tagged `one` and `two`."""
     history(folder)
@@ -224,6 +239,6 @@ SCENES: dict[str, Callable[[Path], object]] = {
     scene.__name__: scene
     for scene in (
         *(empty, history, big, damaged, lost, newer, dropped, thinned, ambiguous, hostile, checkpoints, schema),
-        *(trainings, diverged, walk),
+        *(trainings, diverged, walk, freeable),
     )
 }

@@ -207,6 +207,7 @@ FREE = {
     "keep_best",
     "every",
     "grace",
+    "wait",
     "step",
     "epoch",
     "message",

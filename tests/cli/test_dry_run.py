@@ -58,6 +58,7 @@ CHANGES = [
     ["repack"],
     ["forget", "gpt~2", "--yes"],
     ["forget", "gpt", "wide", "--force", "--yes"],
+    ["gc", "--now", "--yes"],
     ["config", "set", "compress", "off"],
     ["fsck", "--repair"],
 ]
@@ -90,6 +91,7 @@ def test_it_changes_nothing_and_then_it_works(
         (["drop", "gpt~2", "v1"], 5),
         (["drop", "gpt~2", "--parts", "nothing"], 3),
         (["retain", "--keep-last", "1", "-r", "nothing"], 3),
+        (["gc", "--wait", "soon"], 2),
         (["repack", "-r", "nothing"], 3),
         (["repack", "--limit", "soon"], 2),
         (["forget", "gpt", "--yes"], 5),

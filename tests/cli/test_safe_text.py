@@ -28,7 +28,7 @@ LOOKS = [
     ["reflog"], ["fsck"], ["tag"], ["pin"], ["note", "@"], ["undo", "--list"], ["blame"], ["blame", "--by", "1"],
     ["log", "-w", "has nothing"], ["show", "nothing"], ["config", "list", "--origin"], ["doctor"], ["help"],
     ["drop", "-w", "has nothing", "-n"], ["drop", "-w", "step>0", "-n"], ["retain", "--keep-last", "1", "-n"],
-    ["repack", "-n"],
+    ["repack", "-n"], ["gc", "-n"], ["gc", "--now", "-n"],
     *(["du", "--by", by] for by in ("run", "commit", "component", "dtype")), ["du", "--drop", "@"],
     ["forget", "@~1", "--force", "-n"], ["forget", "main", "-n"],
 ]  # fmt: skip

@@ -161,3 +161,21 @@ def test_rows_are_cut_to_the_terminal_and_whole_in_a_pipe(tmp_path: Path) -> Non
             assert len(line) <= columns
             assert (name in line) is whole
             assert ("…" in line) is not whole
+
+
+@pytest.mark.parametrize(("answer", "code"), [(b"1\n", 0), (b"yes\n", 2), (b"\n", 2), (b"11\n", 2)])
+def test_what_cannot_be_taken_back_is_asked_for_and_done_for_the_very_answer(
+    tmp_path: Path, answer: bytes, code: int
+) -> None:
+    scenes.freeable(tmp_path)
+    with casckpt.open(tmp_path / scenes.STORE) as store:
+        dropped = next(commit.id for commit in store.log() if commit.step == 2)
+        with Terminal(tmp_path, "gc", "--now") as terminal:
+            terminal.read_until("type 1 to go on: ")
+            assert store.plan_gc(now=True).packs == 2
+            terminal.send(answer)
+            assert terminal.end() == code
+        assert store.plan_gc(now=True).packs == (0 if code == 0 else 2)
+        if code:
+            store.undo()
+            assert store.checkout(dropped)

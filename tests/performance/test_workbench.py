@@ -10,11 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.budgets import BUDGETS, Budget
+from benchmarks import trainings
+from benchmarks.budgets import BUDGETS, Budget, whole_trainings
 from benchmarks.run import BENCHMARKS, line
 from benchmarks.workbench import files, limits, states
+from benchmarks.workbench.archives import DIFFERENT, SAME, Chain
 from benchmarks.workbench.clock import Seconds, rotated, timed
+from benchmarks.workbench.pieces import digest, pieces_of
 from benchmarks.workbench.results import Results
+from benchmarks.workbench.trainings import TRAININGS, Schedule
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -37,6 +41,36 @@ def test_an_edit_changes_the_share_asked_for_every_time(share: float) -> None:
         states.edit(state, share)
         changed = sum(int((state[name] != before[name]).sum()) for name in state)
         assert changed == pytest.approx(share * 2_000_000, rel=0.001)
+
+
+def test_a_training_leaves_the_same_checkpoints_twice() -> None:
+    digests = []
+    for _ in range(2):
+        run = TRAININGS["language model bf16"].checkpoints(3, quick=True)
+        digests.append([digest([piece.plain for piece in pieces_of(one.state)]) for one in run])
+    assert digests[0] == digests[1]
+    assert len(set(digests[0])) == 3
+
+
+def test_a_schedule_ends_with_its_last_checkpoint() -> None:
+    schedule = Schedule(first=4, every=3, checkpoints=3)
+    assert [step for step in range(schedule.steps + 1) if schedule.keeps(step)] == [4, 7, 10]
+
+
+@pytest.mark.parametrize("bits", [True, False])
+def test_a_chain_gives_back_every_checkpoint_however_it_is_cut(bits: bool, tmp_path: Path) -> None:
+    values = torch.randn(200, generator=torch.Generator().manual_seed(0))
+    chain = Chain(tmp_path, bits=bits, keys=[3])
+    given = []
+    for number in range(6):
+        values[number] += 1e-3
+        state = {"model": {"weight": values, "steps": torch.tensor(number // 2)}, "optimizer": {"state": {}}}
+        given.append(digest([piece.plain for piece in pieces_of(state)]))
+        chain.save(number, state)
+    assert [chain.digest(chain.restore(number)) for number in range(6)] == given
+    assert {row.form for row in chain.rows[5]} == {DIFFERENT, SAME}
+    assert not {row.form for row in chain.rows[3]} & {DIFFERENT, SAME}
+    chain.close()
 
 
 def test_every_case_begins_a_round_once() -> None:
@@ -85,6 +119,25 @@ def test_a_budget_is_met_at_its_limit_and_missed_beyond() -> None:
     assert "not measured" in line(least, None)
 
 
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_budget_of_trainings_is_judged_by_the_worst_whole_one(
+    quick: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = Results("trainings", {"parameters": {"quick": quick}})
+    for name, restic in (("language model bf16", 40.0), ("CNN", 20.0)):
+        results.add(name, trainings.REPACKED, stored_mb=16.0, ratio=1.0, worst_mb_s=restic * 4)
+        results.add(name, trainings.RESTIC[0], stored_mb=restic)
+        results.add(name, trainings.RESTIC[1], stored_mb=restic - 4)
+    figures = {budget.what: budget.measure(results) for budget in whole_trainings()}
+    assert figures["repacked / restic, the smaller: bytes"] == (None if quick else 1.0)
+    assert figures["repacked: restore of the slowest"] == (None if quick else 80.0)
+    trainings.judge(results)
+    table = capsys.readouterr().out
+    assert ("80.000*" in table, "160.000 " in table, "0.444 " in table) == (not quick,) * 3
+    trainings.better(results)
+    assert "smaller than casckpt, repacked: none" in capsys.readouterr().out
+
+
 def test_every_budget_names_a_benchmark_that_is_run() -> None:
     assert {budget.benchmark for budget in BUDGETS} <= set(BENCHMARKS)
 
@@ -115,6 +168,7 @@ def test_the_bare_disk_reads_what_it_wrote(tmp_path: Path) -> None:
         ("asynchronous", "--mb", "2"),
         ("codecs", "--mb", "2"),
         ("deltas", "--quick", "--every", "1", "--only", "bf16"),
+        ("trainings", "--quick", "--checkpoints", "3", "--only", "language model bf16"),
         ("diff", "--mb", "2"),
         ("history", "--commits", "1000"),
         ("gc", "--commits", "100", "--chunks", "100"),

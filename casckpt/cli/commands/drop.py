@@ -25,7 +25,7 @@ def drop_command(call: Call, revs: tuple[str, ...], where: str | None, parts: tu
 
     REV is a commit or a range A..B. What is dropped cannot be checked out; it stays in the log with its metrics, and
     casckpt undo brings it back. Commits with a tag or pin and the last, best and recovery of a run are never dropped: a
-    filter passes over them. In this release this frees no bytes.
+    filter passes over them. casckpt gc frees the bytes once the grace is over.
     """
     from casckpt.view.lifetime import drop_lines
 

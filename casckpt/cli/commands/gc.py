@@ -34,14 +34,15 @@ def gc_command(call: Call, now: bool, wait: str, no_repack: bool, limit: str, ye
     made and read meanwhile. On a disk that is nearly full graces end early, the oldest drops first.
     """
     from casckpt.view.lifetime import gc_lines
+    from casckpt.view.text import plural
 
     wait_s, limit_s = _seconds("--wait", wait), _seconds("--limit", limit)
     store = call.open()
     if now and not dry_run and not yes:
         early = [commit for commit in store.plan_gc(now=True).commits if commit.outcome == EARLY]
         if early:
-            count = str(len(early))
-            confirm(call, f"freeing the state of {count} dropped commits before their grace ends", count, yes=yes)
+            what = plural(len(early), "dropped commit")
+            confirm(call, f"freeing the state of {what} before the grace ends", str(len(early)), yes=yes)
     call.outcome = "what was removed until then is freed; casckpt gc goes on"
     with call.progress("gc") as progress:
         report = store.gc(
@@ -53,7 +54,7 @@ def gc_command(call: Call, now: bool, wait: str, no_repack: bool, limit: str, ye
         report.to_dict,
         lambda look: gc_lines(report, look),
         records=lambda: (commit.to_dict() for commit in report.plan.commits),
-        record="commit",
+        record="leaving",
     )
 
 

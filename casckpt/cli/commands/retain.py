@@ -53,7 +53,7 @@ def retain_command(
 
     The policy is the one the store keeps, then that of the run, then what the options say. Every commit is shown with
     what keeps it or lets it go. What has a tag or pin and the last, best and recovery of a run stay. casckpt undo
-    brings back what was dropped. In this release this frees no bytes.
+    brings back what was dropped until casckpt gc frees it.
     """
     from casckpt.plan.policy import Retention
 

@@ -21,10 +21,12 @@ from casckpt.format.entry import Drop, Entry, PackRef
 from casckpt.format.ids import CommitId, Kind, ObjectId
 from casckpt.format.objects import Component, Tree
 from casckpt.format.pack import Record
+from casckpt.odb import journal
 from casckpt.odb.pack_writer import PackWriter
 from casckpt.ops import du_look
 from casckpt.ops.collect import Collector
 from casckpt.ops.du_reports import DROPPED, KEPT, THINNED, WAITING, UsageReport
+from casckpt.ops.reach import Reach
 from casckpt.store import Store
 from tests.unit.ops.test_undo import published
 
@@ -230,7 +232,7 @@ def test_what_drops_would_free_is_what_dropping_and_collecting_frees(
                 drops = tuple(Drop(CommitId(ObjectId(bytes.fromhex(one))), None, "test", 1 << 62) for one in texts)
                 if drops:
                     published(store, Entry("drop", 3, drops=(*taken_back, *drops)))
-                store.gc(now=True)
+                store.gc(now=True, repack=False)
                 left.append(store.du())
         without, dropped = left
         assert plan.freed == without.stored - dropped.stored
@@ -238,6 +240,29 @@ def test_what_drops_would_free_is_what_dropping_and_collecting_frees(
         assert {*plan.already, *(commit.id for commit in plan.commits)} == set(some)
         assert sum(commit.together for commit in plan.commits) == plan.freed
         assert all(commit.alone <= commit.together for commit in plan.commits)
+
+
+def test_deltas_belong_to_all_who_are_decoded_from_them(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0)
+    weights = noise.standard_normal(70_000, np.float32)
+    with casckpt.init(tmp_path / "s") as store:
+        for at in range(8):
+            weights = weights + np.float32(1e-4) * noise.standard_normal(weights.size, np.float32)
+            store.commit({"model": {"w": weights}}, run="a", step=at)
+        store.repack()
+        store.gc(now=True, repack=False)
+        for by in BY:
+            check_sums(store.du(by=by), tmp_path / "s")
+        [floats] = [row for row in store.du(by="dtype").rows if row.name == "float32"]
+        assert "delta" in {codec.codec for codec in floats.codecs}
+        assert store.du(by="commit").shared > max(row.unique for row in store.du(by="commit").rows[1:])
+        plan = store.plan_drop("a~4", "a~3", "a~2")
+        before = store.du()
+        store.drop("a~4", "a~3", "a~2")
+        store.gc(now=True, repack=False)
+        after = store.du()
+    assert plan.freed == before.stored - after.stored
+    assert plan.pack_bytes == before.files.packs - after.files.packs
 
 
 @pytest.fixture
@@ -253,7 +278,7 @@ def test_states_are_told_by_commit(store: Store) -> None:
     store.drop("a~2", parts="frozen")
     states = {row.step: (row.run, row.state) for row in store.du(by="commit").rows}
     assert states == {0: ("a", THINNED), 1: ("a", WAITING), 2: ("a", KEPT), 3: ("b", KEPT)}
-    store.gc(now=True)
+    store.gc(now=True, repack=False)
     report = store.du(by="commit")
     assert {row.step: row.state for row in report.rows} == {0: THINNED, 1: DROPPED, 2: KEPT, 3: KEPT}
     assert report.waiting == 0
@@ -297,24 +322,35 @@ def test_what_was_freed_early_in_part_is_neither_damage_nor_needed(tmp_path: Pat
             store.commit({"model": {"w": leaf(0)}, "number": at}, run="a", step=at)
         store.commit({"other": 1}, run="a", step=2)
         store.drop("a~1", "a~2")
-        assert store.gc(now=True).packs == 1
+        assert store.gc(now=True, repack=False).packs == 1
         assert {row.state for row in store.du(by="commit").rows} <= {KEPT, WAITING, DROPPED}
         assert store.du(by="dtype").files.packs == 0
         assert store.plan_gc().packs == 0
 
 
+def test_sealed_journal_files_are_overhead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "SEAL_FRAMES", 3)
+    with casckpt.init(tmp_path / "s") as store:
+        for at in range(8):
+            store.commit({"model": {"w": leaf(2 * at + 1)}, "frozen": {"w": leaf(101)}}, run="a", step=at)
+        assert len(store._repository.database.journal.files()) > 2
+        report = store.du(by="commit")
+        Oracle(store).check(report, {commit.id for commit in store.log()})
+        check_sums(report, tmp_path / "s")
+        assert report.dead == 0
+
+
 def reads(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[Kind]:
     """What kinds of objects one more call reads."""
     found: list[Kind] = []
-    database = store._repository.database
-    read = database.read
+    read = Reach._read
 
-    def noted(identity: ObjectId, kind: Kind, target: memoryview | None = None) -> Any:
+    def noted(self: Reach, commit: CommitId, identity: ObjectId, kind: Kind) -> bytes:
         found.append(kind)
-        return read(identity, kind, target)
+        return read(self, commit, identity, kind)
 
     with monkeypatch.context() as patch:
-        patch.setattr(database, "read", noted)
+        patch.setattr(Reach, "_read", noted)
         store.du(by="commit")
     return found
 
@@ -345,14 +381,14 @@ def test_a_damaged_pack_is_counted_and_a_damaged_journal_refused(store: Store) -
     path = folder / "packs" / f"{victim.id.hex()}.pack"
     path.chmod(0o600)
     path.write_bytes(path.read_bytes()[:-64] + bytes(64))
-    journal = folder / "journal" / "0.log"
+    log = folder / "journal" / "0.log"
     with casckpt.open(folder, read_only=True) as other:
         report = other.du()
         assert (report.unreadable, report.packs) == (1, 4)
         assert report.files.total == report.stored + report.dead + report.overhead
-    data = bytearray(journal.read_bytes())
+    data = bytearray(log.read_bytes())
     data[len(data) // 2] ^= 1
-    journal.write_bytes(data)
+    log.write_bytes(data)
     shutil.rmtree(folder / "index")
     with casckpt.open(folder, read_only=True) as other, pytest.raises(LostFrames):
         other.du()

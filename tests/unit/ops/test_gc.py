@@ -71,7 +71,7 @@ def test_without_drops_nothing_goes_and_nothing_is_told(store: casckpt.Store) ->
     plan = store.plan_gc(now=True)
     assert (plan.commits, plan.packs, plan.nbytes, plan.dead_bytes) == ((), 0, 0, 0)
     assert (plan.kept_packs, plan.kept_bytes) == (len(before), sum(pack.nbytes for pack in before))
-    assert store.gc(now=True).nbytes == 0
+    assert store.gc(now=True, repack=False).nbytes == 0
     assert packs(store) == before
 
 
@@ -92,7 +92,7 @@ def test_a_plan_tells_each_commit_with_its_reason_and_bytes(store: casckpt.Store
 def test_a_drop_waits_for_its_grace_and_can_be_taken_back_until_then(store: casckpt.Store) -> None:
     before = packs(store)
     store.drop("gpt~2", "gpt~1")
-    assert store.gc().nbytes == 0
+    assert store.gc(repack=False).nbytes == 0
     assert packs(store) == before
     store.undo()
     assert store.checkout("gpt~2")["own 0"] == noise("own 0", SIZE)
@@ -105,7 +105,7 @@ def test_what_another_commit_needs_stays(store: casckpt.Store, dropped: tuple[st
     kept = {name: store.checkout(name) for name in {"gpt~2", "gpt~1", "gpt"} - set(dropped)}
     store.drop(*dropped)
     plan = store.plan_gc(now=True)
-    report = store.gc(plan, now=True)
+    report = store.gc(plan, now=True, repack=False)
     assert (plan.packs, report.packs, len(before - packs(store))) == (freed, freed, freed)
     assert report.nbytes == plan.nbytes == sum(pack.nbytes for pack in before - packs(store))
     assert {name: store.checkout(name) for name in kept} == kept
@@ -113,12 +113,12 @@ def test_what_another_commit_needs_stays(store: casckpt.Store, dropped: tuple[st
         with pytest.raises(CommitDropped):
             store.checkout(name)
     assert store.fsck("full").ok
-    assert store.gc(now=True).nbytes == 0
+    assert store.gc(now=True, repack=False).nbytes == 0
 
 
 def test_a_commit_uses_again_what_a_collection_left_and_stores_anew_what_it_took(store: casckpt.Store) -> None:
     store.drop("gpt~2", "gpt~1")
-    store.gc(now=True)
+    store.gc(now=True, repack=False)
     state = {"own 0": noise("own 0", SIZE), "shared": noise("later", SIZE)}
     before = packs(store)
     again = store.commit(state, run="gpt")
@@ -129,7 +129,7 @@ def test_a_commit_uses_again_what_a_collection_left_and_stores_anew_what_it_took
 def test_gc_of_a_plan_drops_what_that_plan_says(store: casckpt.Store) -> None:
     plan = store.plan_gc({"keep_last": 1}, now=True)
     new = store.commit({"own": noise("new", SIZE)}, run="gpt", step=3)
-    report = store.gc(plan, now=True)
+    report = store.gc(plan, now=True, repack=False)
     assert report.packs == 2
     # A call with the policy would have let go of the third too, since there is a newer one.
     assert store.checkout("gpt~1")["own 2"] == noise("own 2", SIZE)
@@ -139,7 +139,7 @@ def test_gc_of_a_plan_drops_what_that_plan_says(store: casckpt.Store) -> None:
 def test_a_tag_between_plan_and_collection_saves_its_commit(store: casckpt.Store) -> None:
     plan = store.plan_gc({"keep_last": 1}, now=True)
     store.tag("v1", "gpt~2")
-    store.gc(plan, now=True)
+    store.gc(plan, now=True, repack=False)
     assert store.checkout("v1")["own 0"] == noise("own 0", SIZE)
     with pytest.raises(CommitDropped):
         store.checkout("gpt~1")
@@ -161,9 +161,9 @@ def test_a_nearly_full_disk_ends_graces_from_the_oldest_drop_on_until_there_is_r
     assert [one.outcome for one in store.plan_gc().commits] == ["waits", "waits"]
     disk.free = (1 << 40) // 20 - 1000
     assert [(one.step, one.outcome) for one in store.plan_gc().commits] == [(1, "early"), (0, "waits")]
-    assert store.gc().packs == 1
+    assert store.gc(repack=False).packs == 1
     disk.free -= 1000
-    assert store.gc().plan.early[0].step == 0
+    assert store.gc(repack=False).plan.early[0].step == 0
     disk.free = 1 << 40
     assert store.plan_gc().commits == ()
 
@@ -173,7 +173,7 @@ def test_policies_that_a_run_keeps_are_applied(store: casckpt.Store) -> None:
     table = {"retention": {"keep_last": 1, "grace": "0s"}}
     with store._repository.session() as session:
         session.publish(lambda: (Entry("keep", 1, runs={"gpt": table}, before={"gpt": {}}), []))
-    report = store.gc()
+    report = store.gc(repack=False)
     assert [(one.step, one.outcome, one.is_new) for one in report.plan.commits] == [
         (0, "frees", True),
         (1, "frees", True),
@@ -189,13 +189,13 @@ def test_files_that_no_frame_names_go(store: casckpt.Store, disk: Disk) -> None:
     data = disk.open_read(pack_name(going.id))
     content = bytearray(data.size())
     data.read_into(memoryview(content), 0)
-    store.gc(now=True)
+    store.gc(now=True, repack=False)
     written = disk.create(pack_name(going.id))
     written.write_at(bytes(content), 0)
     written.close()
     plan = store.plan_gc()
     assert (plan.packs, plan.orphans, plan.orphan_bytes) == (0, 1, going.nbytes)
-    report = store.gc()
+    report = store.gc(repack=False)
     assert (report.orphans, report.nbytes) == (1, going.nbytes)
     assert disk.size(pack_name(going.id)) is None
 
@@ -216,7 +216,7 @@ def test_a_damaged_tree_refuses_to_free_anything_until_its_commit_is_dropped(sto
     database.packs.close()
     before = packs(store)
     with pytest.raises(UnreadableCommit, match=newest.id[:12]):
-        store.gc(now=True)
+        store.gc(now=True, repack=False)
     assert packs(store) == before
 
 
@@ -233,7 +233,7 @@ def test_lost_frames_refuse_to_free_anything(tmp_path: Path) -> None:
         store._repository.database.rebuild_index()
         before = packs(store)
         with pytest.raises(LostFrames):
-            store.gc(now=True)
+            store.gc(now=True, repack=False)
         assert packs(store) == before
 
 
@@ -245,7 +245,7 @@ def test_a_store_that_cannot_be_written_is_planned_for_and_not_collected(store: 
     with casckpt.open(tmp_path / "s", read_only=True) as opened:
         assert opened.plan_gc(now=True).packs == 1
         with pytest.raises(ReadOnlyStore):
-            opened.gc(now=True)
+            opened.gc(now=True, repack=False)
         assert opened.plan_gc(now=True).packs == 1
 
 
@@ -258,13 +258,13 @@ def test_a_second_collector_is_told_of_the_first(store: casckpt.Store, disk: Dis
 
 def test_the_reserve_is_there_again_afterwards(store: casckpt.Store, disk: Disk) -> None:
     disk.unlink(RESERVE)
-    store.gc()
+    store.gc(repack=False)
     assert disk.size(RESERVE) == RESERVE_BYTES
 
 
 def test_progress_tells_the_bytes_freed(store: casckpt.Store) -> None:
     store.drop("gpt~2", "gpt~1")
     seen: list[tuple[int, int]] = []
-    report = store.gc(now=True, progress=lambda done, total: seen.append((done, total)))
+    report = store.gc(now=True, repack=False, progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (report.nbytes, report.nbytes)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)

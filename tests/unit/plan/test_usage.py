@@ -25,7 +25,7 @@ def contents(number: int, rows: list[Row]) -> Contents:
         base_2 = min(back_2, at) if base_1 else 0
         cost = 1 + max((int(columns[at - back]["cost"]) for back in (base_1, base_2) if back), default=0)
         columns[at] = (identity, 0, 2 * stored, stored, base_1, base_2, 0, 4 if base_1 else 0, 12, 0, cost)
-    return Contents.of(PackRef(PackId(bytes([number]) * 32), 1000 + number), columns)
+    return Contents.of(PackRef(PackId(bytes([number]) * 32), 1000 + number), columns, {})
 
 
 FILES = st.lists(
