@@ -187,7 +187,8 @@ class Collector:
             # bring back what it said of them, and not the files.
             database.journal.make_durable(database.tail.position)
         nbytes = sum(repository.storage.size(name) or 0 for name in names)
-        aside += [(None, put_aside(repository.storage, name)) for name in names]
+        for name in names:
+            aside.append((None, put_aside(repository.storage, name)))
         database.packs.let_go(names)
         entry = Entry("gc", time.time_ns(), by=writer_name())
         for pack, name in take_out(database, repository.format.uuid, [use.pack for use in going], copies, entry):

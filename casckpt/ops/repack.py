@@ -136,7 +136,9 @@ class _Repack:
             if passed and time.monotonic() >= self._deadline:  # not before anything is done, or nothing ever would be
                 break
             name, part = waiting.popleft()
-            window = stock.window(name, part)
+            # Of others nothing is left: they were dropped, and freed while windows before this one were packed.
+            part = [one for one in part if self._repository.database.row(one.commit.tree) is not None]
+            window = stock.window(name, part) if len(part) >= FEWEST else None
             if window is not None and not self._fits(window):
                 if len(part) // 2 >= FEWEST:
                     half = len(part) // 2

@@ -10,10 +10,10 @@ comes last, since the tree of a commit in a delta pack says that all of the comm
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +55,10 @@ class Done:
     """Whether all of the window is written: else the time was over, or packs of it went meanwhile."""
 
 
+class _Went(Exception):
+    """A pack of the window left the store."""
+
+
 class WindowPacker:
     """Writes one window. One thread, whose workers encode.
 
@@ -94,18 +98,21 @@ class WindowPacker:
             NotReadBack: what was written is not what is read.
             StorageError: the disk failed or is full.
         """
+        with contextlib.suppress(_Went):
+            self.done.is_whole = self._pack()
+        return self.done
+
+    def _pack(self) -> bool:
+        """Whether all of it was written."""
         generation = {GENERATION: self._window.generation}
         with self._output(generation) as output:
             if not self._others(output):
-                return self.done
+                return False
         level = {REPACKED: THOROUGH if self._stock.thorough else PACKED}
         with self._output(generation | level, deltas=True) as output:
-            if not self._groups(output) or not self._metadata(output):
-                return self.done
-        self.done.is_whole = True
-        return self.done
+            return self._groups(output) and self._metadata(output)
 
-    @contextmanager
+    @contextlib.contextmanager
     def _output(self, hints: dict[str, Any], *, deltas: bool = False) -> Iterator[Rewriting]:
         """A rewriting whose packs are counted, also after an error."""
         with Rewriting(self._repository, OP, hints, deltas=deltas) as output:
@@ -167,7 +174,7 @@ class WindowPacker:
 
     def _others(self, output: Rewriting) -> bool:
         """Copy what of others may be packed one day; False if that was broken off. What is in a pack then is listed."""
-        for pack, record in self._left():
+        for pack, record in self._left(output):
             if record.kind not in (Kind.CHUNK, Kind.TREE) or self._is_own[self._place(record)]:
                 continue
             if not self._begin(output):
@@ -181,10 +188,12 @@ class WindowPacker:
 
     def _metadata(self, output: Rewriting) -> bool:
         """Copy what is left: metadata, and chunks that no place has."""
+        if not self._begin(output):
+            return False
         added = [pair for pack in self._window.packs for pair in added_hints(self._database.hints(pack)).items()]
         if added:  # sealed packs know this of the commits in them, and nobody else
             output.hints[ADDED] = [list(pair) for pair in added]
-        for pack, record in self._left():
+        for pack, record in self._left(output):
             if not self._begin(output):
                 return False
             self._copy(pack, record, output)
@@ -194,9 +203,11 @@ class WindowPacker:
     def _is_over(self) -> bool:
         return time.monotonic() >= self._deadline
 
-    def _left(self) -> Iterator[tuple[PackRef, p.Record]]:
+    def _left(self, output: Rewriting) -> Iterator[tuple[PackRef, p.Record]]:
         """(pack, record) of everything that no new pack has yet."""
         for pack in self._window.packs:
+            if not self._begin(output):
+                raise _Went
             records = self._database.records(pack)
             ids = prefixes(b"".join(record.id for record in records))
             is_needed = among(ids, self._window.needed)

@@ -211,7 +211,10 @@ class Stock:
         return [int(number) for number in np.unique(self._owner[places])]
 
     def _holds_chunks(self, pack: PackRecords, ids: Ids) -> bool:
-        columns, _ = self._database.packs.columns(pack.pack)
+        try:
+            columns, _ = self._database.packs.columns(pack.pack)
+        except FileNotFoundError:  # a collection came first; whoever writes the window finds that out
+            return False
         return bool(among(columns["id"][columns["kind"] == Kind.CHUNK], ids).any())
 
 

@@ -63,7 +63,7 @@ def test_a_power_loss_in_a_commit_of_several_workers_keeps_every_promise() -> No
     assert count >= 1500
 
 
-@pytest.mark.parametrize(("name", "parts"), [("gc", 2), ("gc seal", 4)])
+@pytest.mark.parametrize(("name", "parts"), [("gc", 8), ("gc seal", 6)])
 def test_a_power_loss_in_a_collection_keeps_every_promise(name: str, parts: int) -> None:
     """Judging one takes another collection, so a share of the states is looked at."""
     count, found = power_failures(WORKLOADS[name], parts=parts)

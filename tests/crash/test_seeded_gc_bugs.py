@@ -27,6 +27,7 @@ from casckpt.odb.repository import Repository
 from casckpt.odb.session import Session
 from casckpt.ops import collect, marks, survey
 from casckpt.ops.collect import Collector
+from casckpt.ops.window_packing import WindowPacker
 from casckpt.storage.base import Storage
 from casckpt.storage.local import LocalStorage
 from casckpt.storage.memory import MemoryStorage
@@ -162,6 +163,27 @@ def another_collection_between_mark_and_lock(storage: MemoryStorage, patch: Patc
     assert collected[0] > 0
 
 
+def a_collection_before_a_window_is_packed() -> list[str]:
+    workload = Workload((), tuple(map(commit, range(200, 207))))
+    with settled_world(workload), pytest.MonkeyPatch.context() as patch:
+        storage = MemoryStorage(workload.base())
+
+        def others_go_on() -> None:
+            store = Store(Repository(storage))
+            store.drop(*(f"main@step={step}" for step in (201, 202, 203)))
+            assert store.gc(now=True).packs
+
+        patch.setattr(pack_reader, "KEPT_FOOTERS", 0)
+        patch.setattr(pack_reader, "OPEN_FILES", 1)
+        between(patch, WindowPacker, "pack", others_go_on)
+        try:
+            Store(Repository(storage)).repack()
+            check_commits(Repository(storage), look(Repository(storage)))
+        except Exception as error:
+            return [f"{type(error).__name__}: {error}"]
+        return []
+
+
 def commits_alone_in_a_pack() -> list[str]:
     """Sealed together, dropped together: all that is needed of the pack are the commits themselves."""
     workload = Workload((), tuple(map(commit, (1, 2, 5, 6, 7, 8, 9))), seal_frames=3)
@@ -240,6 +262,7 @@ SCENES = (
     a_gc_during_a_check,
     packs_that_are_merged,
     another_collection_between_mark_and_lock,
+    a_collection_before_a_window_is_packed,
     commits_alone_in_a_pack,
     a_copy_that_is_damaged,
     files_of_removed_packs,

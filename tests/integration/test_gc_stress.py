@@ -2,9 +2,9 @@
 
 The tests' own notes are the oracle: what a committer said was committed, written down after the call returned.
 
-A long run, of 5 000 commits and 200 kills with the given numbers:
+A long run, of 5 000 commits and 200 kills, with repacks too:
 
-    CASCKPT_STRESS="5000 200" python -m pytest -s tests/integration/test_gc_stress.py
+    CASCKPT_STRESS="5000 200 repack" python -m pytest -s tests/integration/test_gc_stress.py
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ from tests.crash.folders import ROOT, ram_folder
 from tests.crash.promises import same
 from tests.integration.gc_worker import KEEP, expected, run_of, state_of
 
-COMMITS, KILLS = map(int, os.environ.get("CASCKPT_STRESS", "180 9").split())
+_WORDS = os.environ.get("CASCKPT_STRESS", "180 9").split()
+COMMITS, KILLS = map(int, _WORDS[:2])
+ROLES = ("collect", "read", "change", *_WORDS[2:])
 COMMITTERS = 3
 STUCK_S = 90.0
 """Nobody may be silent for so long."""
@@ -65,7 +67,7 @@ class Crowd:
     def work(self, kills: set[int]) -> None:
         """Let all commits be made; when as many are as a number in `kills` says, somebody is killed."""
         try:
-            for name in (*(f"commit {worker}" for worker in range(COMMITTERS)), "collect", "repack", "read", "change"):
+            for name in (*(f"commit {worker}" for worker in range(COMMITTERS)), *ROLES):
                 self._start(name)
             while any(name.startswith("commit") for name in self._running):
                 ready = self._selector.select(STUCK_S)
