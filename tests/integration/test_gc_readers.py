@@ -47,9 +47,9 @@ def path() -> Iterator[Path]:
 def replace_packs(path: Path) -> None:
     """Another process frees what is dropped, writes all the rest anew and removes every file that was there."""
     with casckpt.open(path) as store:
+        before = set((path / "packs").iterdir())
         store.drop(*(at(step) for step in STEPS if step not in LIVE))
         assert store.gc(now=True).packs
-        before = set((path / "packs").iterdir())
         merge_packs(store._repository)
         store.gc(now=True)
         assert not before & set((path / "packs").iterdir())
