@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from casckpt.errors import BusyError, CasckptError
+from casckpt.errors import BusyError, CasckptError, UnreadableCommit
 from casckpt.format.entry import Entry, PackRef
 from casckpt.format.ids import PackId
 from casckpt.format.pack_columns import Ids, metadata
@@ -33,6 +33,8 @@ WAIT_S = 60.0
 """For so long a collector waits for committers, if it is not told otherwise."""
 INDEX_ROWS = 100_000
 """Rows of objects that are gone do no harm up to here."""
+_TRIES = 8
+"""Looks at a store in which others free while this one looks."""
 _Aside = tuple[PackRef | None, str]
 """A file that is to be removed, by its name now, and the pack that it was; None if it was none of the set."""
 _ERRORS = (CasckptError, FileNotFoundError)
@@ -99,21 +101,34 @@ class Collector:
         """Pack files that no frame names at this moment; some may be about to be named."""
         return unlisted(self.repository.database)
 
-    def survey(self, leaves: Sequence[Leaving] | None = None, *, is_over: Callable[[Leaving], bool]) -> Survey:
+    def survey(
+        self, leaves: Callable[[], Sequence[Leaving]] | None = None, *, is_over: Callable[[Leaving], bool]
+    ) -> Survey:
         """What is needed of every pack; changes nothing and holds no lock.
 
         Args:
-            leaves: from `leaving`; None to look.
+            leaves: gives the commits that leave, by default those of `leaving`.
             is_over: whether the grace of one of them is over.
 
         Raises:
             UnreadableCommit, LostFrames: nobody knows what is needed.
         """
-        leaves = self.leaving() if leaves is None else leaves
-        database = self.repository.database
+        for _ in range(_TRIES):
+            leaving = (leaves or self.leaving)()
+            place = self.repository.database.tail.position
+            try:
+                return self._survey(leaving, is_over)
+            except UnreadableCommit:
+                # Somebody may have dropped it and freed its state since this look began.
+                self.repository.database.refresh()
+                if self.repository.database.tail.position == place:
+                    raise
+        return self._survey((leaves or self.leaving)(), is_over)
+
+    def _survey(self, leaves: Sequence[Leaving], is_over: Callable[[Leaving], bool]) -> Survey:
         # First the packs: one that comes after this look is none that could go, whoever needs it.
         unreadable = self._read_packs(self.reach)
-        marks = mark(self.reach, database, leaves, is_over)
+        marks = mark(self.reach, self.repository.database, leaves, is_over)
         records = list(self._records.values())
         return Survey(marks, dict(self._records), reclaim(records, marks.needed), unreadable)
 
@@ -153,7 +168,8 @@ class Collector:
             database = self.repository.database
             database.refresh()
             going = self._proven(survey)
-            self._rescued(survey, going)  # reads what is new already, so that the store is held for less long
+            with contextlib.suppress(UnreadableCommit):
+                self._rescued(survey, going)  # reads what is new already, so that the store is held for less long
             aside: list[_Aside] = []
             try:
                 with locks.alone(self.repository.storage, self.wait_s):

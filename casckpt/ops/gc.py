@@ -146,7 +146,10 @@ class _Run:
         new = _as_if_dropped(collector, retained, self._now_ns)
         self._new = {(one.id, parts) for one, parts in _let_go(retained)}
         self._early: set[tuple[CommitId, Drop]] = set()
-        leaves = ordered((*collector.leaving(), *new))
+
+        def leaves() -> list[Leaving]:
+            return ordered((*collector.leaving(), *new))
+
         self.survey = collector.survey(leaves, is_over=self.is_over)
         self._freed = self._bytes()
         self._early = set() if now else {(one.id, one.drop) for one in self._hurried()}

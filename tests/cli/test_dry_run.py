@@ -12,7 +12,7 @@ from casckpt.cli.table import COMMANDS
 from tests.cli import scenes
 from tests.cli.runner import run
 
-LOOKING = {"status", "log", "show", "ls", "cat", "diff", "blame", "compare", "runs", "reflog", "doctor", "help"}
+LOOKING = {"status", "log", "show", "ls", "cat", "diff", "blame", "compare", "runs", "reflog", "doctor", "help", "du"}
 """Commands that change nothing anyway."""
 
 
