@@ -33,7 +33,8 @@ from casckpt.plan.decision import Decision
 from casckpt.plan.reclaim import Freed, freed, stored_bytes
 
 LOW_SPACE = 0.05
-"""Share of a disk that is to be free; below it graces end early."""
+LOW_SPACE_BYTES = 32 << 30
+"""Share of a disk that is to be free, of large disks so many bytes; below it graces end early."""
 REPACK_S = 60.0
 """For so long packs are written again, if nothing else is said."""
 FEWEST = 17
@@ -174,7 +175,7 @@ class _Run:
         space = self._collector.repository.storage.space()
         if space is None:
             return ()
-        missing = int(space.total * LOW_SPACE) - space.free
+        missing = min(int(space.total * LOW_SPACE), LOW_SPACE_BYTES) - space.free
         missing -= sum(use.pack.nbytes for use in self.survey.reclaim.going)
         marks = self.survey.marks
         found: list[Leaving] = []

@@ -126,7 +126,9 @@ def _maintain(repository: Repository, end_s: float, is_over: Callable[[], bool],
             raise _Over
 
     with contextlib.suppress(_Over):
-        gc(repository, wait_s=_WAIT_S, limit_s=max(end_s - time.monotonic(), 0.0), progress=go_on)
+        report = gc(repository, wait_s=_WAIT_S, limit_s=max(end_s - time.monotonic(), 0.0), progress=go_on)
+        if report.plan.early:
+            warn("the disk is nearly full: the graces of %d dropped commits ended early", len(report.plan.early))
     return sum(1 for _ in database.pack_set())
 
 

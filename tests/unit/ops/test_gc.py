@@ -27,10 +27,10 @@ SIZE = 270_000
 class Disk(MemoryStorage):
     """A disk of a size, of which so much is free."""
 
-    free = 1 << 40
+    free = total = 1 << 40
 
     def space(self) -> Space | None:
-        return Space(self.free, 1 << 40)
+        return Space(self.free, self.total)
 
 
 @pytest.fixture
@@ -159,13 +159,21 @@ def test_a_nearly_full_disk_ends_graces_from_the_oldest_drop_on_until_there_is_r
     for name in ("gpt~1", "gpt~2"):
         store.drop(name)
     assert [one.outcome for one in store.plan_gc().commits] == ["waits", "waits"]
-    disk.free = (1 << 40) // 20 - 1000
+    disk.free = (32 << 30) - 1000
     assert [(one.step, one.outcome) for one in store.plan_gc().commits] == [(1, "early"), (0, "waits")]
     assert store.gc(repack=False).packs == 1
     disk.free -= 1000
     assert store.gc(repack=False).plan.early[0].step == 0
     disk.free = 1 << 40
     assert store.plan_gc().commits == ()
+
+
+def test_of_a_small_disk_a_twentieth_is_to_be_free(store: casckpt.Store, disk: Disk) -> None:
+    store.drop("gpt~1")
+    disk.total, disk.free = 100 << 20, 6 << 20
+    assert [one.outcome for one in store.plan_gc().commits] == ["waits"]
+    disk.free = 4 << 20
+    assert [one.outcome for one in store.plan_gc().commits] == ["early"]
 
 
 def test_policies_that_a_run_keeps_are_applied(store: casckpt.Store) -> None:
