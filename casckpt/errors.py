@@ -242,6 +242,15 @@ class CommitDropped(NotFoundError):
     hint = "casckpt undo takes the drop back (casckpt undo --list has its number); casckpt log shows its neighbours"
 
 
+class CommitFreed(CommitDropped):
+    code = "commit.freed"
+    why = (
+        "by the rule {rule!r} at {when}; some or all of its state has been freed since, so undo is promised no more; its "
+        "log entry, metrics and parents are kept"
+    )
+    hint = "casckpt log shows its neighbours"
+
+
 class CommitThinned(NotFoundError):
     code = "commit.thinned"
     what = "commit {commit} has been thinned of {parts}"

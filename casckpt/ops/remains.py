@@ -8,10 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from casckpt.errors import CasckptError, CommitDropped, CommitThinned, FormatError, IntegrityError
+from casckpt.errors import CasckptError, CommitDropped, CommitFreed, CommitThinned, FormatError, IntegrityError
 from casckpt.format.entry import Drop
 from casckpt.format.ids import CommitId, short_id
 from casckpt.odb.database import Database
+from casckpt.ops.reach import Reach
 from casckpt.units import rfc3339
 
 if TYPE_CHECKING:
@@ -89,6 +90,9 @@ def _entries(loader: Loader, lost: tuple[str, ...]) -> Iterator[str]:
 
 def refusal(database: Database, identity: CommitId, drop: Drop) -> CommitDropped | CommitThinned:
     """The error for who asks for what a commit lost."""
+    commit = database.commit(identity)
+    if drop.parts is None and (commit is None or not Reach(database).is_whole(identity, commit)):
+        return CommitFreed(commit=short_id(identity), rule=drop.rule, when=rfc3339(drop.time_ns))
     found = remains(database, identity)
     assert found is not None, "there is a record of what it lost"
     until = _UNKNOWN if found.until_ns is None else rfc3339(found.until_ns)
