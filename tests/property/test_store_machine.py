@@ -313,8 +313,8 @@ class StoreMachine(RuleBasedStateMachine):
         """The storage as another process sees it."""
         return self.storage
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(trained=st.sampled_from([0, 3, 7]))
+    def begin(self, trained: int) -> None:
         self.patches = contextlib.ExitStack()
         patch = self.patches.enter_context(pytest.MonkeyPatch.context())
         patch.setattr(journal, "SEAL_FRAMES", SEAL_FRAMES)
@@ -325,6 +325,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.handles = [casckpt.Store(Repository(self.again())) for _ in range(2)]
         self.model = Model()
         self.crashes = 0
+        for number in range(trained):
+            self.train(number % 2, "ab"[number % 3 == 2], number)
 
     def teardown(self) -> None:
         if not hasattr(self, "model"):
@@ -510,7 +512,11 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.model.commits) > 2)
     @rule(data=st.data(), handle=HANDLES, filtered=st.booleans())
     def drop(self, data: st.DataObject, handle: int, filtered: bool) -> None:
-        chosen = {self.pick(data), self.pick(data), self.pick(data)}
+        free = sorted(self.model.commits.keys() - self.model.held())
+        if not filtered and free and data.draw(st.booleans(), "free"):
+            chosen = set(data.draw(st.lists(st.sampled_from(free), min_size=1, max_size=3), "commits"))
+        else:
+            chosen = {self.pick(data), self.pick(data), self.pick(data)}
         gone = {identity for identity, (_, parts) in self.model.of("drop").items() if parts is None}
         fresh = chosen - gone
         holding = fresh & self.model.held()
@@ -557,8 +563,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     # -- freeing
 
-    @precondition(lambda self: self.model.commits)
-    @rule(handle=HANDLES, now=st.booleans(), repack=st.sampled_from([False, False, True]))
+    @precondition(lambda self: self.model.of("drop"))
+    @rule(handle=HANDLES, now=st.booleans(), repack=st.booleans())
     def gc(self, handle: int, now: bool, repack: bool) -> None:
         """Frees exactly what it said. That nothing else is lost is looked at everywhere."""
         store = self.handles[handle]
@@ -690,6 +696,15 @@ class StoreMachine(RuleBasedStateMachine):
         known = list(self.handles[handle].operations(len(self.model.done) - number))
         self.take_back(handle, number, known[-1].number)
 
+    @precondition(lambda self: self.model.of("drop"))
+    @rule(data=st.data(), handle=HANDLES)
+    def undo_what_let_go(self, data: st.DataObject, handle: int) -> None:
+        found = [at for at, done in enumerate(self.model.done) if any(kind == "drop" for kind, _ in done.changes)]
+        if found:  # else a forget has cut the journal
+            number = data.draw(st.sampled_from(found), "operation")
+            known = list(self.handles[handle].operations(len(self.model.done) - number))
+            self.take_back(handle, number, known[-1].number)
+
     @precondition(lambda self: self.model.done)
     @rule(handle=HANDLES, times=st.integers(1, 3))
     def undo_the_last_whatever_it_was(self, handle: int, times: int) -> None:
@@ -714,13 +729,20 @@ class StoreMachine(RuleBasedStateMachine):
                 self.comes_back(store, identity, self.model.commits[identity])
                 self.model.unsure -= self.model.commits[identity].objects(self.model.lost(identity) or ())
 
-    @rule(handle=HANDLES, count=st.integers(1, SEAL_FRAMES))
-    def commit_often(self, handle: int, count: int) -> None:
-        for number in range(count):
-            last = self.model.refs.get("runs/a/last")
-            info = self.handles[handle].commit({"n": number}, run="a")
-            parents = () if last is None else (last,)
-            self.keep(info, Made({"n": number}, "a", parents, None, "step", "completed", {}, info.time_ns), None)
+    @rule(handle=HANDLES, run=st.sampled_from("ab"), count=st.integers(1, SEAL_FRAMES), start=st.integers(0, 9))
+    def commit_often(self, handle: int, run: str, count: int, start: int) -> None:
+        for number in range(start, start + count):
+            self.train(handle, run, number)
+
+    def train(self, handle: int, run: str, number: int) -> None:
+        """A commit whose state differs a little from that of the number before; from 8 on it is a small one."""
+        last = self.model.refs.get(f"runs/{run}/last")
+        state: dict[str, Any] = {"n": number}
+        if number < 8:
+            state["part"] = {"bulk": BULK + np.float32(number / 1000)}
+        info = self.handles[handle].commit(state, run=run, step=number)
+        parents = () if last is None else (last,)
+        self.keep(info, Made(state, run, parents, number, "step", "completed", {}, info.time_ns), None)
 
     # -- what happens to handles and files
 
