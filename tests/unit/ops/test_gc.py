@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,14 @@ import pytest
 import casckpt
 from casckpt.errors import BusyError, CommitDropped, CommitFreed, LostFrames, ReadOnlyStore, UnreadableCommit
 from casckpt.format.entry import Entry, PackRef
+from casckpt.format.ids import ObjectId
 from casckpt.odb import locks
 from casckpt.odb.pack_writer import pack_name
 from casckpt.odb.removing import RESERVE, RESERVE_BYTES
 from casckpt.odb.repository import Repository, initialize
 from casckpt.ops.collect import Collector
 from casckpt.ops.gc import gc
+from casckpt.plan.reclaim import reclaim
 from casckpt.storage.base import Space
 from casckpt.storage.memory import MemoryStorage
 from tests.support.build import noise
@@ -210,6 +213,35 @@ def test_files_that_no_frame_names_go(store: casckpt.Store, disk: Disk) -> None:
     report = store.gc(repack=False)
     assert (report.orphans, report.nbytes) == (1, going.nbytes)
     assert disk.size(pack_name(going.id)) is None
+
+
+def test_objects_that_share_the_first_bytes_of_their_ids_are_no_copies_of_each_other(
+    store: casckpt.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = store._repository.database
+    before = packs(store)
+    collector = Collector(store._repository, lambda run: 0)
+    survey = collector.survey(is_over=lambda one: True)
+    # As if the objects of one pack had ids that begin as those of another, and were needed as those are.
+    one, other = sorted(before, key=lambda pack: len(database.packs.records(pack)))[:2]
+    own, theirs = database.packs.records(one), database.packs.records(other)
+    alike = [
+        record._replace(id=ObjectId(near.id[:8] + record.id[8:])) for near, record in zip(own, theirs, strict=False)
+    ]
+    records = database.packs.records
+    monkeypatch.setattr(database.packs, "records", lambda pack: alike if pack == other else records(pack))
+    monkeypatch.setattr(database.packs, "read_record", lambda name, record: b"whole")
+    count = len(alike)
+    collector._records[other.id] = survey.records[other.id]._replace(
+        ids=survey.records[one.id].ids[:count],
+        stored=survey.records[other.id].stored[:count],
+        length=survey.records[other.id].length[:count],
+    )
+    chosen = reclaim(list(collector._records.values()), survey.marks.needed)
+    assert [use.goes for use in chosen.going] == ["redundant"]
+    assert {use.pack for use in chosen.going} < {one, other}
+    assert collector.collect(replace(survey, records=dict(collector._records), reclaim=chosen)).packs == ()
+    assert packs(store) == before
 
 
 def test_a_damaged_tree_refuses_to_free_anything_until_its_commit_is_dropped(store: casckpt.Store, disk: Disk) -> None:
