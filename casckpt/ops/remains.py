@@ -8,11 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from casckpt.errors import CasckptError, CommitDropped, CommitFreed, CommitThinned, FormatError, IntegrityError
+from casckpt.errors import CasckptError, CommitDropped, CommitThinned, FormatError, IntegrityError
 from casckpt.format.entry import Drop
 from casckpt.format.ids import CommitId, short_id
 from casckpt.odb.database import Database
-from casckpt.ops.reach import Reach
 from casckpt.units import rfc3339
 
 if TYPE_CHECKING:
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
 
 _SHOWN_MAX = 8
 _PATTERNS_MAX = 1000
+_FREED = "some or all of its state was freed since, so undo is promised no more"
+_BACK = "casckpt undo takes the drop back (casckpt undo --list has its number); "
 _UNKNOWN = "nobody knows when, as the retention policy cannot be read"
 
 
@@ -90,15 +91,18 @@ def _entries(loader: Loader, lost: tuple[str, ...]) -> Iterator[str]:
 
 def refusal(database: Database, identity: CommitId, drop: Drop) -> CommitDropped | CommitThinned:
     """The error for who asks for what a commit lost."""
-    commit = database.commit(identity)
-    if drop.parts is None and (commit is None or not Reach(database).is_whole(identity, commit)):
-        return CommitFreed(commit=short_id(identity), rule=drop.rule, when=rfc3339(drop.time_ns))
     found = remains(database, identity)
     assert found is not None, "there is a record of what it lost"
     until = _UNKNOWN if found.until_ns is None else rfc3339(found.until_ns)
     facts = {"commit": short_id(identity), "rule": drop.rule, "when": rfc3339(drop.time_ns), "until": until}
     if drop.parts is None:
-        return CommitDropped(**facts)
+        from casckpt.ops.reach import Reach  # `show` says what remains without it, and starts fast
+
+        commit = database.commit(identity)
+        is_freed = commit is None or not Reach(database).is_whole(identity, commit)
+        if is_freed:
+            return CommitDropped(**facts | {"until": None, "undo": _FREED, "back": ""})
+        return CommitDropped(**facts, undo=f"undo is promised until {until}", back=_BACK)
     shown = [f"--select {shlex.quote(pattern)}" for pattern in found.select[:_SHOWN_MAX]]
     more = ["and more (casckpt ls)"] if len(found.select) > _SHOWN_MAX else []
     words = " ".join([*shown, *more]) or "nothing"

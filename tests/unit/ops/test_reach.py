@@ -27,7 +27,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[casckpt.Store]:
-    """Commits with paged leaves, groups and tiny leaves, the same with other weights, and files cut at their members."""
+    """Commits with paged leaves, groups and tiny leaves, and one of files that are cut at their members."""
     monkeypatch.setattr(chunking, "INLINE_CHUNKS", 1)
     monkeypatch.setattr(chunking, "PAGE_IDS", 2)
     np.savez(tmp_path / "arrays.npz", **{name: np.frombuffer(noise(name, 400_000), np.uint8) for name in "abcd"})
