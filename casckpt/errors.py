@@ -238,8 +238,8 @@ class NothingToUndo(NotFoundError):
 class CommitDropped(NotFoundError):
     code = "commit.dropped"
     what = "commit {commit} was dropped"
-    why = "by the rule {rule!r} at {when}; undo is promised until {until}; its log entry, metrics and parents are kept"
-    hint = "casckpt undo takes the drop back (casckpt undo --list has its number); casckpt log shows its neighbours"
+    why = "by the rule {rule!r} at {when}; {undo}; its log entry, metrics and parents are kept"
+    hint = "{back}casckpt log shows its neighbours"
 
 
 class CommitThinned(NotFoundError):

@@ -293,6 +293,17 @@ class Journal:
                 file.close()
         return position.seq - self._first[1] >= SEAL_FRAMES
 
+    def end_file(self, tail: Tail) -> None:
+        """Leave nothing torn behind the last frame of a file that another is to follow.
+
+        Once one follows, a torn tail tells of a lost frame, and nothing is freed any more.
+
+        Raises:
+            StorageError: the disk failed.
+        """
+        if tail.kind == "torn" or self._cut_back:
+            self._cut(self._open(tail.position.file), tail.position)
+
     def start_file(self, at: Position, payloads: Sequence[bytes]) -> Tail:
         """Begin the file behind that of `at` with these payloads, durable and complete before it gets its name."""
         name = file_name(at.file + 1)

@@ -38,6 +38,7 @@ def seal(database: Database, *, uuid: bytes, time_ns: int, by: str) -> None:
     file = database.tail.position.file
     packs = _pack_objects(database, file)
     payloads = [entry.encode() for entry in _snapshot(database, packs, uuid, time_ns, by)]
+    database.journal.end_file(database.tail)
     tail = database.journal.start_file(database.tail.position, payloads)
     database.take_in(tail)
 

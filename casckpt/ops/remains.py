@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _SHOWN_MAX = 8
 _PATTERNS_MAX = 1000
+_FREED = "some or all of its state was freed since, so undo is promised no more"
+_BACK = "casckpt undo takes the drop back (casckpt undo --list has its number); "
 _UNKNOWN = "nobody knows when, as the retention policy cannot be read"
 
 
@@ -94,7 +96,13 @@ def refusal(database: Database, identity: CommitId, drop: Drop) -> CommitDropped
     until = _UNKNOWN if found.until_ns is None else rfc3339(found.until_ns)
     facts = {"commit": short_id(identity), "rule": drop.rule, "when": rfc3339(drop.time_ns), "until": until}
     if drop.parts is None:
-        return CommitDropped(**facts)
+        from casckpt.ops.reach import Reach  # `show` says what remains without it, and starts fast
+
+        commit = database.commit(identity)
+        is_freed = commit is None or not Reach(database).is_whole(identity, commit)
+        if is_freed:
+            return CommitDropped(**facts | {"until": None, "undo": _FREED, "back": ""})
+        return CommitDropped(**facts, undo=f"undo is promised until {until}", back=_BACK)
     shown = [f"--select {shlex.quote(pattern)}" for pattern in found.select[:_SHOWN_MAX]]
     more = ["and more (casckpt ls)"] if len(found.select) > _SHOWN_MAX else []
     words = " ".join([*shown, *more]) or "nothing"

@@ -150,7 +150,7 @@ def _after_all(database: Database, run: str) -> int:
     """Now, but not before any commit of a run, and after every rename: so that names can be followed in their order."""
     commits = (commit.time_ns for _, commit in database.commits() if commit.run == run)
     renames = (at + 1 for found in renames_of(database.tables).values() for at, _ in found)
-    return max(time.time_ns(), *commits, *renames)
+    return max((time.time_ns(), *commits, *renames))  # a fork may have no commit yet
 
 
 def _described(repository: Repository, run: str, settle: Callable[[], Entry], dry_run: bool) -> RunInfo:

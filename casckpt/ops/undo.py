@@ -108,11 +108,13 @@ def _freed(database: Database, entry: Entry) -> str:
     reach = Reach(database)
     # What a record was replaced by says the same as the record and more.
     after = {drop.commit: drop for drop in reversed(entry.drops)}.values()
-    lost = {drop.commit: (drop.parts or ()) for drop in after if drop.cancelled}
+    lost = {drop.commit: drop.parts for drop in after if drop.cancelled}
     freed = [
         identity.hex()[:12]
         for identity in dict.fromkeys(drop.commit for drop in entry.drops if not drop.cancelled)
-        if (commit := database.commit(identity)) is None or not reach.is_whole(identity, commit, lost.get(identity, ()))
+        # Of one that is to be dropped again nothing is needed.
+        if (parts := lost.get(identity, ())) is not None
+        and ((commit := database.commit(identity)) is None or not reach.is_whole(identity, commit, parts))
     ]
     if not freed:
         return ""

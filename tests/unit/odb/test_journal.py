@@ -142,6 +142,19 @@ def test_a_torn_frame_is_cut_off_by_the_next_one(storage: MemoryStorage, cut: in
     assert payloads(Journal(storage, UUID).read_all()) == [b"first", b"next"]
 
 
+def test_a_torn_tail_of_a_file_that_ends_is_no_lost_frame(storage: MemoryStorage) -> None:
+    journal = Journal(storage, UUID)
+    whole = content(storage, "journal/0.log")
+    put_file(storage, "journal/0.log", whole + encode_frame(UUID, 1, journal.read_all().position.hash, b"torn")[:-1])
+    tail = journal.read_all()
+    journal.end_file(tail)
+    journal.start_file(tail.position, [b"second"])
+    journal.close()
+    assert content(storage, "journal/0.log") == whole
+    found = Journal(storage, UUID).read_all()
+    assert (payloads(found)[-1:], found.gaps) == ([b"second"], [])
+
+
 def test_what_looks_torn_is_kept_in_the_trash(storage: MemoryStorage) -> None:
     torn = encode_frame(UUID, 1, NO_HASH, b"x" * 500)[:-1]
     put_file(storage, "journal/0.log", content(storage, "journal/0.log") + torn)

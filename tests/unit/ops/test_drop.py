@@ -70,7 +70,7 @@ def test_what_was_dropped_keeps_its_place_and_cannot_be_checked_out(store: casck
     assert left_alone == {key: value for key, value in before.to_dict().items() if key != "dropped"}
     with pytest.raises(CommitDropped) as caught:
         store.checkout("gpt~1")
-    assert "undo" in str(caught.value.hint)
+    assert "undo" in caught.value.advice
 
 
 def test_a_range_is_dropped_and_one_undo_brings_all_back(store: casckpt.Store) -> None:

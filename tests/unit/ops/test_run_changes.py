@@ -144,6 +144,12 @@ def test_a_run_is_finished_until_its_next_commit(store: casckpt.Store) -> None:
         store.finish_run("nobody")
 
 
+def test_a_fork_without_commits_of_its_own_is_renamed(store: casckpt.Store) -> None:
+    store.fork_run("gpt~1", "low")
+    renamed = store.rename_run("low", "lower")
+    assert (renamed.name, renamed.commits, renamed.last.step) == ("lower", 0, 1)
+
+
 def test_a_dry_run_says_what_would_be_and_changes_nothing(store: casckpt.Store) -> None:
     before = [run.to_dict() for run in store.runs()]
     assert store.fork_run("gpt~1", "low", dry_run=True).last.step == 1

@@ -215,6 +215,21 @@ def test_a_drop_is_cancelled_unless_what_it_dropped_was_freed_since(store: casck
         store.undo(redone)
 
 
+def test_a_drop_of_what_was_thinned_for_good_is_taken_back_and_done_again() -> None:
+    with casckpt.memory() as store:
+        for step in range(3):
+            store.commit({"part": {"w": noise(str(step), 300_000)}, "n": step}, run="gpt", step=step)
+        store.drop("gpt~1", parts="part")
+        store.drop("gpt~1")
+        undone = store.undo().operation.number
+        store.gc(now=True)
+        assert store.show("gpt~1").thinned == ("part",)
+        again = store.undo(undone).operation.number
+        assert store.show("gpt~1").dropped == "by hand"
+        store.undo(again)
+        assert store.checkout("gpt~1", select="n") == {"n": 1}
+
+
 def test_a_dry_run_looks_at_everything_and_changes_nothing(store: casckpt.Store) -> None:
     store.tag("v1")
     before, count = view(store), len(list(store.operations()))
