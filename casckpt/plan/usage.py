@@ -20,7 +20,7 @@ import numpy.typing as npt
 from casckpt.format.entry import PackRef
 from casckpt.format.ids import PackId
 from casckpt.format.pack_columns import Columns, Ids
-from casckpt.plan.reclaim import Freed, PackRecords, Reached, freed, reclaim
+from casckpt.plan.reclaim import Freed, Located, PackRecords, Reached, freed, reclaim
 
 NOBODY = (1 << 32) - 1
 """The group of records that no group reaches."""
@@ -249,7 +249,8 @@ def by_codec(catalog: Catalog, flags: _Flags) -> list[Coded]:
 
 def going(packs: Sequence[Contents], needed: Ids) -> frozenset[PackId]:
     """The packs that a collection removes if only these ids must stay, ascending."""
-    return frozenset(use.pack.id for use in reclaim([pack.records for pack in packs], needed).going)
+    located = Located([pack.records for pack in packs], needed)
+    return frozenset(use.pack.id for use in reclaim(located, np.ones(len(needed), np.bool_)).going)
 
 
 def needed_bytes(catalog: Catalog, needed: Ids) -> int:
