@@ -106,6 +106,7 @@ class PackReader:
 
         file = self._storage.open_read(pack_name(pack.id))
         try:
+            file.expect_scattered(True)  # else both ends of every pack come with megabytes of its chunks
             header, footer, _, named = _end(file, pack.id)
         finally:
             file.close()
@@ -205,6 +206,18 @@ class PackReader:
                 location=f"{name} at {record.offset}",
             ) from error
         return plain
+
+    def read_alone(self, name: str, record: p.Record) -> _Data:
+        """As `read_record`, where nothing near the record is wanted: a disk reads little more than this then."""
+        try:
+            file = self.open(name)
+            file.expect_scattered(True)
+        except (FileNotFoundError, StorageError):
+            return self.read_record(name, record)  # which says what is wrong
+        try:
+            return self.read_record(name, record)
+        finally:
+            file.expect_scattered(False)
 
     def _plain(self, name: str, record: p.Record, siblings: _Siblings, target: memoryview | None = None) -> _Data:
         limit = limits.MAX_OBJECT_BYTES.get(record.kind)

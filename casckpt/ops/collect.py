@@ -27,7 +27,7 @@ from casckpt.odb.removing import keep_reserve, put_aside, remove, take_out, unli
 from casckpt.odb.repository import Repository, writer_name
 from casckpt.ops.marks import Leaving, Marks, leaving, mark, needed_since
 from casckpt.ops.reach import Reach
-from casckpt.plan.reclaim import PackRecords, PackUse, Reclaim, reclaim, rescued
+from casckpt.plan.reclaim import Located, PackRecords, PackUse, Reclaim, reclaim, rescued
 
 WAIT_S = 60.0
 """For so long a collector waits for committers, if it is not told otherwise."""
@@ -60,9 +60,17 @@ class Survey:
 
     marks: Marks
     records: dict[PackId, PackRecords]
+    located: Located
+    """These records among all that commits reach."""
     reclaim: Reclaim
     unreadable: tuple[PackRef, ...]
     """Packs without a footer that can be read: they stay."""
+
+
+def survey_of(marks: Marks, records: dict[PackId, PackRecords], unreadable: tuple[PackRef, ...]) -> Survey:
+    """What is needed of packs with these records."""
+    located = Located(list(records.values()), marks.reached.ids)
+    return Survey(marks, records, located, reclaim(located, marks.reached.stay(marks.ended)), unreadable)
 
 
 @dataclass
@@ -129,8 +137,7 @@ class Collector:
         # First the packs: one that comes after this look is none that could go, whoever needs it.
         unreadable = self._read_packs(self.reach)
         marks = mark(self.reach, self.repository.database, leaves, is_over)
-        records = list(self._records.values())
-        return Survey(marks, dict(self._records), reclaim(records, marks.needed), unreadable)
+        return survey_of(marks, dict(self._records), unreadable)
 
     def _read_packs(self, reach: Reach) -> tuple[PackRef, ...]:
         """Know the records of all packs of the set."""

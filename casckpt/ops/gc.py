@@ -30,7 +30,7 @@ from casckpt.ops.retain import THIN, Policy, apply, carry_out
 from casckpt.ops.rewrite import tidy
 from casckpt.ops.values import Progress, counted
 from casckpt.plan.decision import Decision
-from casckpt.plan.reclaim import Freed, freed, stored_bytes
+from casckpt.plan.reclaim import Freed, freed
 
 LOW_SPACE = 0.05
 LOW_SPACE_BYTES = 32 << 30
@@ -165,10 +165,9 @@ class _Run:
 
     def _bytes(self) -> list[Freed]:
         """What each commit that leaves frees."""
-        marks, records = self.survey.marks, list(self.survey.records.values())
-        found, count = marks.reached, len(marks.leaving)
-        found = found.of(found.last < count)
-        return freed(found, stored_bytes(records, found.ids), count)
+        marks = self.survey.marks
+        count = len(marks.leaving)
+        return freed(marks.reached, self.survey.located.stored_bytes(), count) if count else []
 
     def _hurried(self) -> Collection[Leaving]:
         """The commits whose grace must end now for the disk to have room, the oldest drops first."""

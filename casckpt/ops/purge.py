@@ -26,7 +26,7 @@ from casckpt.odb.journal import file_name
 from casckpt.odb.pack_writer import pack_name
 from casckpt.odb.repository import Repository, writer_name
 from casckpt.odb.seal import seal
-from casckpt.ops.collect import WAIT_S, Collector, Survey
+from casckpt.ops.collect import WAIT_S, Collector, Survey, survey_of
 from casckpt.ops.kept_policy import kept_policies
 from casckpt.ops.lifetime_reports import Purge
 from casckpt.ops.marks import Leaving, leaving, mark
@@ -35,7 +35,7 @@ from casckpt.ops.reach import Reach
 from casckpt.ops.rewrite import candidates, rewrite
 from casckpt.ops.values import Progress
 from casckpt.plan.hints import commits_of
-from casckpt.plan.reclaim import PackRecords, reclaim
+from casckpt.plan.reclaim import PackRecords
 from casckpt.plan.rewriting import batches
 
 ROUNDS = 5
@@ -149,7 +149,7 @@ def preview(database: Database, view: Database) -> Purge:
             records[pack.id] = PackRecords.of(pack, *database.packs.columns(pack))
         except (CasckptError, FileNotFoundError):
             unreadable.append(pack)
-    survey = Survey(marks, records, reclaim(list(records.values()), marks.needed), tuple(unreadable))
+    survey = survey_of(marks, records, tuple(unreadable))
     unwanted = tainted(view, survey, known_hints(view))
     going = [use for use in survey.reclaim.uses if use.goes or use.pack.id in unwanted]
     written = [one for one in candidates(database, survey.reclaim.uses, unwanted) if one.must]

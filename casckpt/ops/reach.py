@@ -242,7 +242,7 @@ class Reach:
         name, record = self._places.get(identity, ("", None))
         if record is not None and record.kind == kind:
             with contextlib.suppress(DamagedObject, FormatError):
-                return bytes(self._database.packs.read_record(name, record))
+                return bytes(self._database.packs.read_alone(name, record))
         try:
             return bytes(self._database.read(identity, kind))
         except (DamagedObject, FormatError) as error:

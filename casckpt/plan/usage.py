@@ -20,7 +20,8 @@ import numpy.typing as npt
 from casckpt.format.entry import PackRef
 from casckpt.format.ids import PackId
 from casckpt.format.pack_columns import Columns, Ids
-from casckpt.plan.reclaim import Freed, PackRecords, Reached, freed, reclaim
+from casckpt.plan.id_sets import Places, batches
+from casckpt.plan.reclaim import Freed, Located, PackRecords, Reached, freed, reclaim
 
 NOBODY = (1 << 32) - 1
 """The group of records that no group reaches."""
@@ -71,6 +72,7 @@ class Catalog:
         )
         sizes = np.array([pack.pack.nbytes for pack in packs], np.int64)
         self.ids, self._numbers = self._chosen(_joined([pack.ids for pack in packs], np.uint64), sizes)
+        self._places: Places | None = None
         self.bases = self._linked(packs)
         """For every record its bases, -1 for none: two columns; none if no record has a base."""
 
@@ -107,13 +109,13 @@ class Catalog:
                     bases[start + users] = start + users - pack.columns[name][users]
         return found
 
-    def find(self, ascending: Ids) -> Numbers:
+    def find(self, ids: Ids) -> Numbers:
         """The record of each id, -1 where there is none."""
-        found = np.full(len(ascending), -1, np.int32)
-        if len(self.ids):
-            at = np.minimum(np.searchsorted(self.ids, ascending), len(self.ids) - 1)
-            hits = self.ids[at] == ascending
-            found[hits] = self._numbers[at[hits]]
+        self._places = self._places or Places(self.ids)
+        at = self._places.find(ids)
+        found = np.full(len(ids), -1, np.int32)
+        here = at >= 0
+        found[here] = self._numbers[at[here]]
         return found
 
     def bases_of(self, records: Numbers) -> Numbers:
@@ -171,17 +173,13 @@ class Catalog:
         return placed
 
     def _found(self, parts: Sequence[Ids]) -> list[Numbers]:
-        """The record of each id, in any order: sorted, they are found many times faster."""
-        if not parts:
-            return []
-        ids = np.concatenate(parts)
-        order = np.argsort(ids)
-        ids = ids[order]
-        first = _first(ids)
-        found = self.find(ids[first])
-        numbers = np.empty(len(ids), np.int32)
-        numbers[order] = found[np.cumsum(first, dtype=np.int32) - 1]
-        return np.split(numbers, np.cumsum([len(part) for part in parts])[:-1])
+        """The record of each id of some columns, many columns at once."""
+        found: list[Numbers] = []
+        for first, end in batches(map(len, parts)):
+            numbers = self.find(np.concatenate(parts[first:end]))
+            ends = np.cumsum([len(part) for part in parts[first:end]])
+            found += np.split(numbers, ends[:-1])
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +247,8 @@ def by_codec(catalog: Catalog, flags: _Flags) -> list[Coded]:
 
 def going(packs: Sequence[Contents], needed: Ids) -> frozenset[PackId]:
     """The packs that a collection removes if only these ids must stay, ascending."""
-    return frozenset(use.pack.id for use in reclaim([pack.records for pack in packs], needed).going)
+    located = Located([pack.records for pack in packs], needed)
+    return frozenset(use.pack.id for use in reclaim(located, np.ones(len(needed), np.bool_)).going)
 
 
 def needed_bytes(catalog: Catalog, needed: Ids) -> int:

@@ -41,6 +41,9 @@ class ReadFile(Protocol):
         what the page cache does not hold then comes from the disk past it.
         """
 
+    def expect_scattered(self, on: bool) -> None:
+        """Whether to expect small reads far from each other: then nothing is read ahead of any."""
+
     def map_into(self, mapping: Mapping, offset: int, nbytes: int, at: int) -> bool:
         """Lay `nbytes` of this file from `offset` into a mapping at `at`, without reading them; see `Mapping.lay`.
 

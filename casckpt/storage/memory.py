@@ -81,6 +81,9 @@ class MemoryReadFile(_MemoryFile):
         target[: len(part)] = part
         return len(part)
 
+    def expect_scattered(self, on: bool) -> None:
+        self._check_open("read")
+
     def map_into(self, mapping: FileMapping, offset: int, nbytes: int, at: int) -> bool:
         self._check_open("map")
         return False

@@ -100,6 +100,11 @@ class PosixReadFile:
             self._cold_known = True
         return self._cold
 
+    def expect_scattered(self, on: bool) -> None:
+        if hasattr(os, "posix_fadvise"):  # macOS has none
+            with OsErrors("read", self._path):
+                os.posix_fadvise(self._descriptor.fd, 0, 0, os.POSIX_FADV_RANDOM if on else os.POSIX_FADV_NORMAL)
+
     def map_into(self, mapping: Mapping, offset: int, nbytes: int, at: int) -> bool:
         with OsErrors("map", self._path):
             return mapping.lay(self._descriptor.fd, offset, nbytes, at)

@@ -256,6 +256,9 @@ class _FaultyReadFile:
         self._storage.check_alive()
         return self._inner.read_into(target, offset)
 
+    def expect_scattered(self, on: bool) -> None:
+        self._inner.expect_scattered(on)
+
     def map_into(self, mapping: Mapping, offset: int, nbytes: int, at: int) -> bool:
         self._storage.check_alive()
         return self._inner.map_into(mapping, offset, nbytes, at)

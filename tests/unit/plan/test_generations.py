@@ -7,7 +7,7 @@ import pytest
 
 from casckpt.format.entry import PackRef
 from casckpt.format.ids import PackId
-from casckpt.plan.reclaim import MOST, PackRecords, reclaim
+from casckpt.plan.reclaim import MOST, Located, PackRecords, reclaim
 
 
 def pack(name: str, ids: str, nbytes: int, generation: int = 0) -> PackRecords:
@@ -18,7 +18,8 @@ def pack(name: str, ids: str, nbytes: int, generation: int = 0) -> PackRecords:
 
 
 def going(*packs: PackRecords, needed: str = "abcdef") -> set[str]:
-    found = reclaim(packs, np.array(sorted(map(ord, needed)), np.uint64)).going
+    located = Located(packs, np.array(sorted(map(ord, needed)), np.uint64))
+    found = reclaim(located, np.ones(len(needed), np.bool_)).going
     return {use.pack.id.decode().strip() for use in found}
 
 
