@@ -42,7 +42,7 @@ class ReadFile(Protocol):
         """
 
     def expect_scattered(self, on: bool) -> None:
-        """Whether to expect small reads far from each other: then nothing is read ahead of any."""
+        """Whether to expect small reads far from each other: then nothing is read ahead of any. A hint: never fails."""
 
     def map_into(self, mapping: Mapping, offset: int, nbytes: int, at: int) -> bool:
         """Lay `nbytes` of this file from `offset` into a mapping at `at`, without reading them; see `Mapping.lay`.

@@ -6,6 +6,7 @@ Files are 0600 and folders 0700 from the moment they exist, whatever the umask.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -102,7 +103,7 @@ class PosixReadFile:
 
     def expect_scattered(self, on: bool) -> None:
         if hasattr(os, "posix_fadvise"):  # macOS has none
-            with OsErrors("read", self._path):
+            with contextlib.suppress(OSError):  # without it reads are slower, and no less right
                 os.posix_fadvise(self._descriptor.fd, 0, 0, os.POSIX_FADV_RANDOM if on else os.POSIX_FADV_NORMAL)
 
     def map_into(self, mapping: Mapping, offset: int, nbytes: int, at: int) -> bool:
