@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,9 +15,8 @@ from casckpt.odb import locks
 from casckpt.odb.pack_writer import pack_name
 from casckpt.odb.removing import RESERVE, RESERVE_BYTES
 from casckpt.odb.repository import Repository, initialize
-from casckpt.ops.collect import Collector
+from casckpt.ops.collect import Collector, survey_of
 from casckpt.ops.gc import gc
-from casckpt.plan.reclaim import reclaim
 from casckpt.storage.base import Space
 from casckpt.storage.memory import MemoryStorage
 from tests.support.build import noise
@@ -246,10 +244,10 @@ def test_objects_that_share_the_first_bytes_of_their_ids_are_no_copies_of_each_o
         stored=survey.records[other.id].stored[:count],
         length=survey.records[other.id].length[:count],
     )
-    chosen = reclaim(list(collector._records.values()), survey.marks.needed)
-    assert [use.goes for use in chosen.going] == ["redundant"]
-    assert {use.pack for use in chosen.going} < {one, other}
-    assert collector.collect(replace(survey, records=dict(collector._records), reclaim=chosen)).packs == ()
+    looked = survey_of(survey.marks, dict(collector._records), ())
+    assert [use.goes for use in looked.reclaim.going] == ["redundant"]
+    assert {use.pack for use in looked.reclaim.going} < {one, other}
+    assert collector.collect(looked).packs == ()
     assert packs(store) == before
 
 
