@@ -19,7 +19,7 @@ from casckpt.format.entry import Entry, PackRef
 from casckpt.format.finite import UNKNOWN, Scan
 from casckpt.format.frame import HEADER_BYTES, NO_HASH, Frame, encode_frame
 from casckpt.format.ids import checksum
-from casckpt.odb import journal, pack_writer, repository, seal, staging, temporary
+from casckpt.odb import journal, pack_writer, repository, seal, session, staging, temporary
 from casckpt.odb.database import Database
 from casckpt.odb.journal import Journal, Placed, Position, Tail
 from casckpt.odb.pack_reader import PackReader
@@ -318,16 +318,19 @@ def leftovers_never_removed(patch: pytest.MonkeyPatch) -> None:
 
 def refs_in_a_frame_of_their_own(patch: pytest.MonkeyPatch) -> None:
     """The commit goes in with one frame, what it moves with the next."""
-    inner = Session._append
+    inner = session.append
 
-    def append(self: Session, entry: Entry) -> None:
+    def append(database: Database, uuid: bytes, entry: Entry) -> int:
         if entry.op != "commit":
-            inner(self, entry)
-            return
-        inner(self, Entry("commit", entry.time_ns, refs=entry.refs[:1], packs=entry.packs, objects=entry.objects))
-        inner(self, Entry("commit", time.time_ns(), refs=entry.refs[1:], runs=entry.runs))
+            return inner(database, uuid, entry)
+        inner(
+            database,
+            uuid,
+            Entry("commit", entry.time_ns, refs=entry.refs[:1], packs=entry.packs, objects=entry.objects),
+        )
+        return inner(database, uuid, Entry("commit", time.time_ns(), refs=entry.refs[1:], runs=entry.runs))
 
-    patch.setattr(Session, "_append", append)
+    patch.setattr(session, "append", append)
 
 
 def file_of_a_live_writer_removed(patch: pytest.MonkeyPatch) -> None:
