@@ -77,6 +77,10 @@ class Facts:
 
     def forgotten(self) -> Mapping[CommitId, Forgotten]:
         """Forgotten commits; looked up once for each change of them."""
+        found: Mapping[CommitId, Forgotten] = self._once("forgotten", self._forgotten)
+        return found
+
+    def _forgotten(self) -> Mapping[CommitId, Forgotten]:
         tables = self.tables
         change = tables.get(t.META, CHANGES)
         if change is None:

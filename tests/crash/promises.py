@@ -62,7 +62,7 @@ def state_of(step: int) -> dict[str, Any]:
     if step % 1000 < 100:
         return {"step": step, "name": f"step {step}", "weights": words}
     if step % 1000 < 200:
-        return {"step": step, "weights": np.frombuffer(noise(f"frame {step}", 19_000), "<f2")}
+        return {"step": step, "weights": np.frombuffer(noise(f"frame {step}", 19_000), "<u2")}
     if step % 1000 >= 300:
         return _large_state(step, words)
     return {
