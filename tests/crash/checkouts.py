@@ -135,8 +135,14 @@ def check_out(store: casckpt.Store, scene: Scene, folder: Path) -> Any:
 
 
 def count_calls(store: casckpt.Store, scene: Scene, folder: Path) -> list[str]:
-    """The calls that a checkout makes if nothing happens to it."""
-    write(folder / "target", scene.before)
+    """The calls that a checkout makes if nothing happens to it, and it is not the first, which opens packs."""
+    for _ in range(2):
+        write(folder / "target", scene.before)
+        made = _calls(store, scene, folder)
+    return made
+
+
+def _calls(store: casckpt.Store, scene: Scene, folder: Path) -> list[str]:
     with hooked(lambda _number, _name, make, _arguments: make(), swaps=scene.swaps) as made:
         check_out(store, scene, folder)
     assert read(folder / "target") == scene.new and not leftovers(folder)

@@ -138,10 +138,10 @@ def test_nothing_acknowledged_is_lost_while_others_collect_and_die(path: Path) -
     )
     assert len(crowd.acked) >= COMMITS
     assert crowd.killed.total() == KILLS
-    assert crowd.collected["packs"] > 0
     with casckpt.open(path) as store:
         check(store, crowd.acked)
-        store.gc(KEEP, now=True)
+        # On a machine that is busy with other things the collectors may have come too late for any.
+        assert crowd.collected["packs"] + store.gc(KEEP, now=True).packs > 0
         check(store, crowd.acked)
         assert store.plan_gc(now=True).pack_bytes == 0
         assert not [name for name in os.listdir(path / "tmp") if name.startswith("pack-")]

@@ -154,7 +154,7 @@ def test_memory_that_two_leaves_share_goes_into_memory_that_they_share(tmp_path:
             store.checkout(into=live)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(states(), states())
 def test_whatever_a_step_makes_arrives_in_a_live_state_of_its_shape(old: Any, made: Any) -> None:
     if made is None:
