@@ -126,14 +126,29 @@ class Reach:
             excess -= _tree_bytes(self._trees.pop(next(iter(self._trees))))
 
     def is_whole(self, identity: CommitId, commit: Commit, lost: Collection[str] = ()) -> bool:
-        """Whether every object of a commit is in the store, but for those of components that it lost."""
-        rows = self._database.row
+        """Whether every object of a commit is in the store, but for those of components that it lost.
+
+        Cost: a look-up for each object, up to the first that is not there.
+        """
+        if not self._are_listed(commit.tree):
+            return False
         try:
-            parts = [component for name, component in self.tree(identity, commit).components if name not in lost]
-            reached = (self.ids_of(identity, component) for component in parts)
-            return all(rows(ids[at : at + 32]) is not None for ids in reached for at in range(0, len(ids), 32))
+            for name, component in self.tree(identity, commit).components:
+                if name in lost:
+                    continue
+                # Each object is looked up before it is read: a search for other copies of what was freed takes long.
+                if not (
+                    self._are_listed(component) and all(map(self._are_listed, self._parts_of(identity, component)))
+                ):
+                    return False
         except UnreadableCommit:
             return False
+        return True
+
+    def _are_listed(self, ids: bytes) -> bool:
+        """Whether packs of the set or the journal list all of these objects."""
+        row = self._database.row
+        return all(row(ids[at : at + 32]) is not None for at in range(0, len(ids), 32))
 
     def _ranked(self, identity: CommitId, commit: Commit, losses: Iterable[Loss]) -> Iterator[tuple[ObjectId, int]]:
         """(unit, rank) for everything that a commit has; a unit is a component, a tree or a metadata object."""
@@ -210,17 +225,17 @@ class Reach:
         return b"".join(self._parts_of(commit, identity))
 
     def _parts_of(self, commit: CommitId, identity: ObjectId) -> Iterator[bytes]:
-        """What `ids_of` joins."""
+        """What `ids_of` joins; what is told first is not yet read."""
         component = Component.decode(self._read(commit, identity, Kind.COMPONENT))
+        self._structure_of[identity] = component.structure
+        yield identity + component.structure
+        yield component.digests
         try:
             paged = self._paged(commit, component)
         except UnreadableCommit:
             raise
         except IntegrityError as error:
             raise UnreadableCommit(commit=short_id(commit), problem=str(error)) from error
-        self._structure_of[identity] = component.structure
-        yield identity + component.structure
-        yield component.digests
         for entry, width in paged.items():
             page = self._read(commit, ObjectId(component.digests[entry * 32 : entry * 32 + 32]), Kind.PAGE)
             count = len(page) // width

@@ -214,3 +214,19 @@ def test_a_thinned_commit_is_whole_without_what_it_lost(store: casckpt.Store) ->
     found = reached(reach.holders([(identity, commit)], {identity: (Loss(0, ("optimizer",)),)}))
     assert set(found.needed().tolist()) == short({commit.tree, *metadata_of(commit)}.union(*parts.values()))
     assert not short(lost) <= set(found.ids.tolist())
+
+
+@pytest.mark.parametrize("freed", ["tree", "component", "structure"])
+def test_what_was_freed_is_told_by_look_ups_alone(
+    store: casckpt.Store, monkeypatch: pytest.MonkeyPatch, freed: str
+) -> None:
+    database = database_of(store)
+    identity, commit = commit_of(store, "gpt")
+    loader = Loader(database, identity, commit)
+    name, component = loader.tree().parts[0]
+    rows = [commit.tree, component, loader.component(name, component).component.structure]
+    gone = rows[["tree", "component", "structure"].index(freed)]
+    look = database.row
+    monkeypatch.setattr(database, "row", lambda wanted: None if wanted == gone else look(wanted))
+    monkeypatch.setattr(database, "copies", lambda _: pytest.fail("every pack and journal file is looked through"))
+    assert not Reach(database).is_whole(identity, commit)
