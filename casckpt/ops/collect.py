@@ -27,6 +27,7 @@ from casckpt.odb.removing import keep_reserve, put_aside, remove, take_out, unli
 from casckpt.odb.repository import Repository, writer_name
 from casckpt.ops.marks import Leaving, Marks, leaving, mark, needed_since
 from casckpt.ops.reach import Reach
+from casckpt.plan.id_sets import among
 from casckpt.plan.reclaim import Located, PackRecords, PackUse, Reclaim, reclaim, rescued
 
 WAIT_S = 60.0
@@ -273,5 +274,4 @@ class Collector:
         """Whether every needed object of a pack is among whole copies."""
         records = self.repository.database.packs.records(pack)
         ids = self._records[pack.id].ids
-        at = np.minimum(np.searchsorted(needed, ids), len(needed) - 1)
-        return all(records[number].id in whole for number in np.flatnonzero(needed[at] == ids))
+        return all(records[number].id in whole for number in np.flatnonzero(among(ids, needed)))

@@ -17,6 +17,7 @@ from casckpt.format.pack_columns import Ids, prefixes
 from casckpt.odb.database import Database
 from casckpt.odb.pack_writer import pack_name
 from casckpt.odb.rewriting import Rewriting
+from casckpt.plan.id_sets import among
 from casckpt.plan.rewriting import Candidate, Copy, copies, moved
 from casckpt.storage.base import read_exact
 
@@ -35,7 +36,7 @@ class Source(NamedTuple):
     def of(cls, database: Database, candidate: Candidate, needed: Ids) -> Source:
         """What ids that stay, ascending, leave of a pack. Raises one of DAMAGE if its footer cannot be read."""
         contents = database.packs.contents(candidate.pack.id)
-        wanted = _among(contents.records, needed)
+        wanted = _wanted(contents.records, needed)
         return cls(candidate.pack, contents, copies(contents.records, wanted, alone=candidate.must))
 
     @property
@@ -50,14 +51,10 @@ class Source(NamedTuple):
         return {number - base for number, one in kept for base in (one.base_1, one.base_2) if base}
 
 
-def _among(records: Iterable[p.Record], needed: Ids) -> list[int]:
+def _wanted(records: Iterable[p.Record], needed: Ids) -> list[int]:
     """Numbers of the records that are needed."""
     ids = prefixes(b"".join(record.id for record in records))
-    if not len(needed):
-        return []
-    at = np.searchsorted(needed, ids)
-    at[at == len(needed)] = 0
-    found: list[int] = np.flatnonzero(needed[at] == ids).tolist()
+    found: list[int] = np.flatnonzero(among(ids, needed)).tolist()
     return found
 
 

@@ -33,8 +33,9 @@ from casckpt.odb.rewriting import Rewriting
 from casckpt.ops.delta_groups import GroupEncoder
 from casckpt.ops.positions import Held, histories
 from casckpt.ops.restore_costs import Costs
-from casckpt.ops.windows import PACKED, THOROUGH, Stock, Window, among
+from casckpt.ops.windows import PACKED, THOROUGH, Stock, Window
 from casckpt.plan.groups import Version
+from casckpt.plan.id_sets import among
 from casckpt.plan.reclaim import GENERATION, REPACKED
 from casckpt.storage.base import read_exact
 

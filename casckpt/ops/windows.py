@@ -18,7 +18,6 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from casckpt.format.commit import Commit
 from casckpt.format.entry import PackRef
@@ -27,6 +26,7 @@ from casckpt.format.pack_columns import Ids, prefixes
 from casckpt.odb.database import Database
 from casckpt.ops.losses import held
 from casckpt.ops.reach import Reach
+from casckpt.plan.id_sets import among
 from casckpt.plan.reclaim import MOST, PackRecords
 
 PACKED, THOROUGH = 1, 2
@@ -242,15 +242,6 @@ def joined(arrays: Iterable[Ids]) -> Ids:
     """All ids of these, ascending, each once."""
     found = list(arrays)
     return np.unique(np.concatenate(found)) if found else np.empty(0, np.uint64)
-
-
-def among(ids: Ids, ascending: Ids) -> npt.NDArray[np.bool_]:
-    """For each id whether it is among others."""
-    if not len(ascending):
-        return np.zeros(len(ids), np.bool_)
-    places = np.minimum(np.searchsorted(ascending, ids), len(ascending) - 1)
-    found: npt.NDArray[np.bool_] = ascending[places] == ids
-    return found
 
 
 def _held(database: Database) -> set[CommitId]:
