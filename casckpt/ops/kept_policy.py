@@ -13,7 +13,6 @@ from typing import Any
 
 from casckpt.errors import InvalidRetention
 from casckpt.odb.database import Database
-from casckpt.odb.repository import Repository
 from casckpt.ops.settings import store_layer
 from casckpt.plan.policy import Retention, effective, grace_of
 from casckpt.plan.settings import Settings
@@ -87,26 +86,6 @@ def run_policies(database: Database) -> dict[str, Retention]:
     """
     settings = ((name, settings.get(SETTING)) for name, settings in database.all_run_settings())
     return {name: _policy_of(name, table) for name, table in settings if table is not None}
-
-
-def kept_layers(repository: Repository) -> tuple[Retention, ...]:
-    """The policies that a store keeps, to be laid over each other; none if it keeps none.
-
-    Raises:
-        UnknownSetting, InvalidSetting, DamagedSettings, InvalidRetention: one cannot be read.
-    """
-    return kept_policies(repository.database).layers
-
-
-def grace_ns(repository: Repository, run: str) -> int:
-    """How long a drop of a commit of a run can be undone, in nanoseconds.
-
-    Raises:
-        UnknownSetting, InvalidSetting, DamagedSettings, InvalidRetention: nobody can say, so nothing may go for good.
-
-    Cost: as `kept_policies`, of which who asks about many runs takes one.
-    """
-    return kept_policies(repository.database).grace_ns(run)
 
 
 def _policy_of(run: str, table: Any) -> Retention:

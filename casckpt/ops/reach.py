@@ -137,9 +137,7 @@ class Reach:
                 if name in lost:
                     continue
                 # Each object is looked up before it is read: a search for other copies of what was freed takes long.
-                if not (
-                    self._are_listed(component) and all(map(self._are_listed, self._parts_of(identity, component)))
-                ):
+                if not (self._are_listed(component) and all(map(self._are_listed, self.ids_of(identity, component)))):
                     return False
         except UnreadableCommit:
             return False
@@ -213,19 +211,17 @@ class Reach:
 
     def _component(self, commit: CommitId, identity: ObjectId) -> None:
         if identity not in self._components:
-            found = [prefixes(part) for part in self._parts_of(commit, identity)]
+            found = [prefixes(part) for part in self.ids_of(commit, identity)]
             self._components[identity] = np.concatenate(found)
 
-    def ids_of(self, commit: CommitId, identity: ObjectId) -> bytes:
-        """The whole ids of everything that a component of a commit reaches, its own first, 32 bytes each.
+    def ids_of(self, commit: CommitId, identity: ObjectId) -> Iterator[bytes]:
+        """The whole ids of everything that a component of a commit reaches, its own first, some at a time.
+
+        32 bytes each, joined. What they name is read only after it was told.
 
         Raises:
             UnreadableCommit: an object on the way is damaged.
         """
-        return b"".join(self._parts_of(commit, identity))
-
-    def _parts_of(self, commit: CommitId, identity: ObjectId) -> Iterator[bytes]:
-        """What `ids_of` joins; what is told first is not yet read."""
         component = Component.decode(self._read(commit, identity, Kind.COMPONENT))
         self._structure_of[identity] = component.structure
         yield identity + component.structure

@@ -17,7 +17,7 @@ from casckpt.errors import BusyError
 from casckpt.odb import locks
 from casckpt.odb.repository import Repository
 from casckpt.ops.collect import Collector, Survey
-from casckpt.ops.kept_policy import grace_ns
+from casckpt.ops.kept_policy import kept_policies
 from casckpt.ops.lookup import no_such_run
 from casckpt.ops.marks import Leaving
 from casckpt.ops.repack_reports import RepackedWindow, RepackReport
@@ -59,7 +59,7 @@ def repack(
 
     Memory: 64 MiB, and 32 bytes for each object of the store.
     """
-    collector = collector or Collector(repository, partial(grace_ns, repository))
+    collector = collector or Collector(repository, kept_policies(repository.database).grace_ns)
     if dry_run:
         return _Repack(repository, collector, thorough, limit_s, progress).run(run, fewest, dry_run=True)
     repository.session()  # raises what forbids writing

@@ -397,7 +397,7 @@ class StoreMachine(RuleBasedStateMachine):
         commit, reach = database.commit(identity), Reach(database)
         assert commit is not None
         for name, component in reach.tree(identity, commit).components:
-            ids = reach.ids_of(identity, component)
+            ids = b"".join(reach.ids_of(identity, component))
             made.parts[name] = frozenset(ids[at : at + 32] for at in range(0, len(ids), 32))
         made.tree = commit.tree
         meta = (commit.config, commit.environment, commit.code, commit.data)

@@ -17,7 +17,7 @@ from casckpt.errors import (
     UnknownSetting,
 )
 from casckpt.format.entry import Entry
-from casckpt.ops.kept_policy import KeptPolicies, grace_ns, kept_layers, kept_policies
+from casckpt.ops.kept_policy import KeptPolicies, kept_policies
 from casckpt.plan.policy import Retention
 from casckpt.units import DAY, HOUR
 
@@ -40,9 +40,9 @@ def say_of_run(store: casckpt.Store, run: str, table: Any) -> None:
 
 def test_a_store_that_keeps_no_policy_has_no_layers_and_the_grace_of_a_day(store: casckpt.Store) -> None:
     repository = store._repository
-    assert (kept_layers(repository), grace_ns(repository, "gpt")) == ((), DAY)
+    assert (kept_policies(repository.database).layers, kept_policies(repository.database).grace_ns("gpt")) == ((), DAY)
     say(store, "[retention]\n[retention.runs.x]\n")
-    assert kept_layers(repository) == ()
+    assert kept_policies(repository.database).layers == ()
 
 
 def test_the_policy_of_a_run_is_laid_over_that_of_the_store_and_is_of_no_other(store: casckpt.Store) -> None:
@@ -53,7 +53,7 @@ def test_the_policy_of_a_run_is_laid_over_that_of_the_store_and_is_of_no_other(s
     assert kept.of("gpt[1]") == Retention(keep_last=1, grace="5h")
     assert kept.of("gpt1") == kept.of("other") == Retention(keep_last=3, grace="2d")
     assert kept.of("wide") == Retention(keep_last=3, keep_best=2, metric="loss", mode="min", grace="3d")
-    found = [grace_ns(store._repository, run) for run in ("gpt[1]", "gpt1", "wide")]
+    found = [kept_policies(store._repository.database).grace_ns(run) for run in ("gpt[1]", "gpt1", "wide")]
     assert found == [5 * HOUR, 2 * DAY, 3 * DAY]
     assert kept.to_dict()["runs"]["gpt[1]"] == {"keep_last": 1, "grace": "5h"}
 
@@ -73,17 +73,16 @@ def test_while_a_key_is_wrong_nobody_can_say_the_grace(
     store: casckpt.Store, text: str, error: type[CasckptError], words: str
 ) -> None:
     say(store, text)
-    for ask in (lambda: kept_layers(store._repository), lambda: grace_ns(store._repository, "gpt")):
-        with pytest.raises(error, match=r"config\.toml") as caught:
-            ask()
-        assert words in str(caught.value)
+    with pytest.raises(error, match=r"config\.toml") as caught:
+        kept_policies(store._repository.database)
+    assert words in str(caught.value)
 
 
 @pytest.mark.parametrize("table", [3, {}, {"keep_last": "x"}, {1: 2}, {"runs": {"a": {"keep_last": 1}}}])
 def test_a_policy_of_a_run_that_cannot_be_meant_names_the_run(store: casckpt.Store, table: Any) -> None:
     say_of_run(store, "gpt", table)
     with pytest.raises(InvalidRetention, match="the run 'gpt'"):
-        kept_layers(store._repository)
+        kept_policies(store._repository.database)
 
 
 def test_layers_are_one_for_the_store_and_one_for_its_runs() -> None:

@@ -96,7 +96,7 @@ def test_components_reach_what_a_walk_finds(store: casckpt.Store, revision: str,
         reach.learn(pack, metadata(database.packs.columns(pack)[0]))
     expected = walked(store, revision)
     components = dict(reach.tree(identity, commit).components)
-    assert {name: ids_in(reach.ids_of(identity, one)) for name, one in components.items()} == expected
+    assert {name: ids_in(b"".join(reach.ids_of(identity, one))) for name, one in components.items()} == expected
     for name, one in components.items():
         assert set(reach.component(identity, one).tolist()) == short(expected[name])
     assert reach.is_whole(identity, commit)
