@@ -23,7 +23,7 @@ from casckpt.format.pack_columns import Ids, metadata
 from casckpt.odb import locks
 from casckpt.odb import tables as t
 from casckpt.odb.pack_writer import pack_name
-from casckpt.odb.removing import keep_reserve, put_aside, remove, take_out, unlisted
+from casckpt.odb.removing import RESERVE_BYTES, keep_reserve, put_aside, remove, take_out, unlisted
 from casckpt.odb.repository import Repository, writer_name
 from casckpt.ops.marks import Leaving, Marks, leaving, mark, needed_since
 from casckpt.ops.reach import Reach
@@ -203,7 +203,7 @@ class Collector:
             going = [use for use in going if use.goes == "dead"]
         if all(use.goes == "dead" for use in going):
             copies = []
-        # First what needs no frame: on a full disk it makes room for one.
+        # First what needs no frame: on a full disk it makes room for one, if it is removed at once.
         repository.remove_abandoned()
         names = unlisted(database)
         if names:
@@ -214,6 +214,10 @@ class Collector:
         for name in names:
             aside.append((None, put_aside(repository.storage, name)))
         database.packs.let_go(names)
+        space = repository.storage.space()
+        if space is not None and space.free < RESERVE_BYTES:
+            for _, name in aside:
+                remove(repository.storage, name)
         entry = Entry("gc", time.time_ns(), by=writer_name())
         for pack, name in take_out(database, repository.format.uuid, [use.pack for use in going], copies, entry):
             aside.append((pack, name))

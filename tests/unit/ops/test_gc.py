@@ -11,7 +11,8 @@ import casckpt
 from casckpt.errors import BusyError, CommitDropped, LostFrames, ReadOnlyStore, UnreadableCommit
 from casckpt.format.entry import Entry, PackRef
 from casckpt.format.ids import ObjectId
-from casckpt.odb import locks
+from casckpt.odb import locks, removing
+from casckpt.odb.database import Database
 from casckpt.odb.pack_writer import pack_name
 from casckpt.odb.removing import RESERVE, RESERVE_BYTES
 from casckpt.odb.repository import Repository, initialize
@@ -327,3 +328,25 @@ def test_progress_tells_the_bytes_freed(store: casckpt.Store) -> None:
     report = store.gc(now=True, repack=False, progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (report.nbytes, report.nbytes)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+@pytest.mark.parametrize("free", [0, 1 << 40])
+def test_on_a_full_disk_files_that_no_frame_names_are_gone_before_the_frame_is_written(
+    store: casckpt.Store, disk: Disk, monkeypatch: pytest.MonkeyPatch, free: int
+) -> None:
+    store.drop("gpt~1")
+    file = disk.create(f"packs/{'0' * 64}.pack")
+    file.write_at(b"left by somebody", 0)
+    file.close()
+    seen: list[list[str]] = []
+    append = removing.append
+
+    def looking(database: Database, uuid: bytes, entry: Entry) -> int:
+        seen.append([name for name in disk.list("tmp") if name.startswith("gone-")])
+        return append(database, uuid, entry)
+
+    monkeypatch.setattr(removing, "append", looking)
+    disk.free = free
+    assert store.gc(now=True, repack=False).orphans == 1
+    assert [bool(names) for names in seen] == [free > 0]
+    assert not disk.list("tmp")
