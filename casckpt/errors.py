@@ -245,10 +245,8 @@ class CommitDropped(NotFoundError):
 class CommitThinned(NotFoundError):
     code = "commit.thinned"
     what = "commit {commit} has been thinned of {parts}"
-    why = "by the rule {rule!r} at {when}; undo is promised until {until}; the rest of it is kept"
-    hint = (
-        "checkout and export give the rest with {left}; casckpt undo takes it back (casckpt undo --list has its number)"
-    )
+    why = "by the rule {rule!r} at {when}; {undo}; the rest of it is kept"
+    hint = "{back}checkout and export give the rest with {left}"
 
 
 class MigrationNotFound(NotFoundError):

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 _SHOWN_MAX = 8
 _PATTERNS_MAX = 1000
-_FREED = "some or all of its state was freed since, so undo is promised no more"
-_BACK = "casckpt undo takes the drop back (casckpt undo --list has its number); "
+_FREED = "some or all of that was freed since, so undo is promised no more"
+_BACK = "casckpt undo takes it back (casckpt undo --list has its number); "
 _UNKNOWN = "nobody knows when, as the retention policy cannot be read"
 
 
@@ -34,7 +34,9 @@ class Remains:
     time_ns: int
     """When that was recorded."""
     until_ns: int | None
-    """Until when undo is promised to take it back; None if the kept policy, which says so, cannot be read."""
+    """Until when undo is promised to take it back; None if it is not, or the kept policy cannot be read."""
+    is_freed: bool
+    """Whether some or all of what it lost is gone for good."""
     select: tuple[str, ...]
     """The patterns that give what is left; the first 1 000 of them."""
 
@@ -44,23 +46,30 @@ class Remains:
             "rule": self.rule,
             "time": rfc3339(self.time_ns),
             "undo_until": None if self.until_ns is None else rfc3339(self.until_ns),
+            "freed": self.is_freed,
             "select": list(self.select),
         }
 
 
 def remains(database: Database, identity: CommitId) -> Remains | None:
-    """What is left of a commit; None of one that lost nothing. Cost: reads its root and the kept policies."""
+    """What is left of a commit; None of one that lost nothing.
+
+    Cost: reads its root and the kept policies, and looks up every object that it had.
+    """
     drop = database.drop(identity)
     if drop is None:
         return None
     # Most commits lost nothing, and `show`, which asks about each, starts fast.
     from casckpt.ops.kept_policy import kept_policies
     from casckpt.ops.load import Loader
+    from casckpt.ops.reach import Reach
 
     until_ns = None
     commit = database.commit(identity)
-    with suppress(CasckptError):  # what was lost is said all the same
-        until_ns = drop.time_ns + kept_policies(database).grace_ns("" if commit is None else commit.run)
+    is_freed = commit is None or not Reach(database).is_whole(identity, commit)
+    if not is_freed:
+        with suppress(CasckptError):  # what was lost is said all the same
+            until_ns = drop.time_ns + kept_policies(database).grace_ns("" if commit is None else commit.run)
     patterns: list[str] = []
     if drop.parts is not None and commit is not None:
         with suppress(IntegrityError, FormatError):
@@ -68,7 +77,7 @@ def remains(database: Database, identity: CommitId) -> Remains | None:
                 patterns.append(pattern)
                 if len(patterns) == _PATTERNS_MAX:
                     break
-    return Remains(drop.parts, drop.rule, drop.time_ns, until_ns, tuple(patterns))
+    return Remains(drop.parts, drop.rule, drop.time_ns, until_ns, is_freed, tuple(patterns))
 
 
 def lost_parts(database: Database, identity: CommitId) -> tuple[str, ...]:
@@ -93,16 +102,13 @@ def refusal(database: Database, identity: CommitId, drop: Drop) -> CommitDropped
     """The error for who asks for what a commit lost."""
     found = remains(database, identity)
     assert found is not None, "there is a record of what it lost"
-    until = _UNKNOWN if found.until_ns is None else rfc3339(found.until_ns)
+    until = None if found.is_freed else _UNKNOWN if found.until_ns is None else rfc3339(found.until_ns)
     facts = {"commit": short_id(identity), "rule": drop.rule, "when": rfc3339(drop.time_ns), "until": until}
+    facts |= (
+        {"undo": _FREED, "back": ""} if found.is_freed else {"undo": f"undo is promised until {until}", "back": _BACK}
+    )
     if drop.parts is None:
-        from casckpt.ops.reach import Reach  # `show` says what remains without it, and starts fast
-
-        commit = database.commit(identity)
-        is_freed = commit is None or not Reach(database).is_whole(identity, commit)
-        if is_freed:
-            return CommitDropped(**facts | {"until": None, "undo": _FREED, "back": ""})
-        return CommitDropped(**facts, undo=f"undo is promised until {until}", back=_BACK)
+        return CommitDropped(**facts)
     shown = [f"--select {shlex.quote(pattern)}" for pattern in found.select[:_SHOWN_MAX]]
     more = ["and more (casckpt ls)"] if len(found.select) > _SHOWN_MAX else []
     words = " ".join([*shown, *more]) or "nothing"

@@ -257,7 +257,8 @@ def show_lines(
 def lost_text(remains: Remains) -> str:
     """What a commit lost, by which rule and when, and until when that is promised to be taken back."""
     what = "all of its state" if remains.lost is None else safe(", ".join(remains.lost))
-    until = "" if remains.until_ns is None else f"; undo until {rfc3339(remains.until_ns)}"
+    until = "; freed" if remains.is_freed else ""
+    until = until if remains.until_ns is None else f"; undo until {rfc3339(remains.until_ns)}"
     return f"{what}, by rule {safe(remains.rule)} at {rfc3339(remains.time_ns)}{until}"
 
 

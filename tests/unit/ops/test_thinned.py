@@ -12,6 +12,7 @@ import casckpt
 from casckpt.errors import CasckptError, CommitDropped, CommitThinned, NotFoundError
 from casckpt.format.entry import Drop, Entry
 from casckpt.units import DAY, rfc3339
+from tests.support.build import noise
 from tests.unit.ops.test_drop import records
 
 SHARED = [0.5, 1.5, 2.5]
@@ -245,3 +246,23 @@ def test_a_component_that_is_there_again_is_read_again(store: casckpt.Store) -> 
         session.publish(lambda: (Entry("pull", 1, drops=(drop,)), []))
     assert store.checkout("thin@step=2") == STATE
     assert store.remains("thin@step=2") is None
+
+
+def test_of_what_was_freed_nobody_promises_that_it_can_be_taken_back() -> None:
+    with casckpt.memory() as store:
+        for step in range(2):
+            state = {"model": {"w": noise(f"w {step}", 90_000)}, "optimizer": {"m": noise(f"m {step}", 90_000)}}
+            store.commit(state, run="thin", step=step)
+        store.drop("thin@step=0", parts="optimizer")
+        before = store.remains("thin@step=0")
+        assert before is not None and before.until_ns is not None and not before.is_freed
+        with pytest.raises(CommitThinned, match="undo is promised until"):
+            store.checkout("thin@step=0")
+        store.gc(now=True)
+        found = store.remains("thin@step=0")
+        assert found is not None
+        assert (found.until_ns, found.is_freed) == (None, True)
+        with pytest.raises(CommitThinned, match="was freed since") as caught:
+            store.checkout("thin@step=0")
+        assert "casckpt undo" not in str(caught.value)
+        assert store.checkout("thin@step=0", select="model") == {"model": {"w": noise("w 0", 90_000)}}
