@@ -176,15 +176,16 @@ class _Walk:
             return
         for key, child in zip(found.keys, found.children, strict=True):
             below = paths.join(path, paths.element(key))
-            if key in live:
-                self._claim((id(live), key), child, below)
-                self._node(child, live[key], below, depth + 1, (id(live), key))
+            own = _own_key(live, key)
+            if own in live:
+                self._claim((id(live), own), child, below)
+                self._node(child, live[own], below, depth + 1, (id(live), own))
             else:
                 self._problem(below, "it is stored, and there is no such entry here")
                 self._skip([child], depth)
         self._skip(found.metadata, depth)
         if self._all:
-            stored = set(found.keys)
+            stored = {_own_key(live, key) for key in found.keys}
             for key in live:
                 if key not in stored:
                     self._problem(paths.join(path, _element(key)), "it is here, and not in the commit")
@@ -319,6 +320,13 @@ def _is_same(value: Any, live: Any) -> bool:
     return bool(value == live)
 
 
+def _own_key(live: Mapping[Any, Any], key: Any) -> Any:
+    """The key of a live mapping for a stored one: a NaN, which equals nothing, stands for one of the same bits."""
+    if key == key:
+        return key
+    return next((other for other in live if other != other and _is_same(key, other)), key)
+
+
 def put(live: Any, value: Any) -> None:
     """Put a state into a live one that fits, as `pair` found: in place, containers stay what they are.
 
@@ -329,7 +337,7 @@ def put(live: Any, value: Any) -> None:
         if "_metadata" in getattr(value, "__dict__", ()) and hasattr(live, "__dict__"):
             vars(live)["_metadata"] = vars(value)["_metadata"]
         for key, child in value.items():
-            _put_into(live, key, child)
+            _put_into(live, _own_key(live, key), child)
     elif isinstance(value, list):
         for index, child in enumerate(value):
             _put_into(live, index, child)

@@ -140,8 +140,9 @@ def test_nothing_acknowledged_is_lost_while_others_collect_and_die(path: Path) -
     assert crowd.killed.total() == KILLS
     with casckpt.open(path) as store:
         check(store, crowd.acked)
-        # On a machine that is busy with other things the collectors may have come too late for any.
-        assert crowd.collected["packs"] + store.gc(KEEP, now=True).packs > 0
+        # On a machine that is busy with other things the collectors may have come too late for any, or not have said.
+        store.gc(KEEP, now=True)
+        assert any(info.dropped for info in store.log())
         check(store, crowd.acked)
         assert store.plan_gc(now=True).pack_bytes == 0
         assert not [name for name in os.listdir(path / "tmp") if name.startswith("pack-")]

@@ -14,6 +14,7 @@ import sys
 from typing import Any
 
 import numpy as np
+import numpy.random  # now, not by the first thread that uses it: a fork in the middle of an import hangs the child
 
 import casckpt
 from casckpt.odb import journal

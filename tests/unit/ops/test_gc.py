@@ -121,7 +121,7 @@ def test_what_another_commit_needs_stays(store: casckpt.Store, dropped: tuple[st
 def test_who_asks_for_a_dropped_commit_is_told_whether_it_was_freed(store: casckpt.Store) -> None:
     store.drop("gpt~1")
     for _ in range(2):
-        with pytest.raises(CommitDropped, match=r"undo is promised until .* casckpt undo takes the drop back"):
+        with pytest.raises(CommitDropped, match=r"undo is promised until .* casckpt undo takes it back"):
             store.checkout("gpt~1")
         store.gc(repack=False)
     store.gc(now=True, repack=False)
