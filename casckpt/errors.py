@@ -97,6 +97,13 @@ class InvalidName(UsageError):
     why = "{problem}"
 
 
+class SecretInUrl(UsageError):
+    code = "usage.secret"
+    what = "the address of a remote must not hold a secret"
+    why = "it would be kept in the configuration and shown in messages"
+    hint = "leave credentials to the environment or to a profile (--profile)"
+
+
 class InvalidRevision(UsageError):
     code = "rev.syntax"
     what = "cannot read {text!r} as a revision"
@@ -444,6 +451,78 @@ class ReadOnlyStore(StorageError):
     what = "cannot write to {path}"
     why = "{problem}"
     hint = "open a writable copy, or ask its owner"
+
+
+class RemoteUnavailable(StorageError):
+    code = "remote.unavailable"
+    what = "the remote {remote} could not {operation}"
+    why = "{problem}"
+    hint = "repeat when it can be reached; what was transferred is not transferred again"
+    transient = True
+
+
+class RemoteDenied(StorageError):
+    code = "remote.denied"
+    what = "the remote {remote} refused to {operation}"
+    why = "{problem}"
+    hint = "check the credentials and what they allow"
+
+
+class RemoteUnfit(StorageError):
+    code = "remote.unfit"
+    what = "{remote} cannot be a remote"
+    why = "{problem}"
+    hint = "{way_out}"
+
+
+class OutcomeUnknown(StorageError):
+    code, exit_code = "remote.unknown-outcome", 13
+    what = "whether push {push} reached {remote} is not known"
+    why = "{problem}"
+    hint = "push again: it finds out, and sends nothing twice"
+    transient = True
+
+
+class RemoteNotFound(NotFoundError):
+    code = "remote.missing"
+    what = "there is no remote {remote}"
+    why = "{problem}"
+    hint = "casckpt remote list shows those that there are"
+
+
+class NotOnRemote(NotFoundError):
+    code = "remote.object"
+    what = "{remote} does not hold {object}"
+    why = "{problem}"
+    hint = "casckpt fetch brings what is known of the remote up to date; another remote may have it"
+
+
+class RemoteUntrusted(IntegrityError):
+    code = "remote.untrusted"
+    what = "what {remote} sent is not what a remote can hold"
+    why = "{problem}; nothing of it was taken"
+    hint = "try again; if it stays so, somebody or something has changed the remote"
+
+
+class RolledBack(IntegrityError):
+    code = "remote.rolled-back"
+    what = "{remote} is older than it was"
+    why = "{problem}; nothing was changed"
+    hint = "if it was restored from a backup on purpose, --accept-rollback takes it as it is"
+
+
+class NotFastForward(ConflictError):
+    code = "push.not-fast-forward"
+    what = "{ref} on {remote} does not lead to what would be pushed"
+    why = "it is at {theirs}; nothing was changed"
+    hint = "casckpt fetch, look at both, then push with --force-with-lease or --on-conflict newest"
+
+
+class LeaseLost(ConflictError):
+    code = "push.lease"
+    what = "{ref} on {remote} is not at {expected}"
+    why = "it is at {theirs}; nothing was changed"
+    hint = "casckpt fetch, look at it, then push again"
 
 
 class UnsafePath(UsageError):

@@ -9,6 +9,7 @@ place before, and then loads them, which copies nothing, so that its hooks see w
 
 from __future__ import annotations
 
+import math
 import struct
 import sys
 from collections import Counter, OrderedDict, defaultdict
@@ -322,9 +323,13 @@ def _is_same(value: Any, live: Any) -> bool:
 
 def _own_key(live: Mapping[Any, Any], key: Any) -> Any:
     """The key of a live mapping for a stored one: a NaN, which equals nothing, stands for one of the same bits."""
-    if key == key:
+    if not _is_nan(key):
         return key
-    return next((other for other in live if other != other and _is_same(key, other)), key)
+    return next((other for other in live if _is_nan(other) and _is_same(key, other)), key)
+
+
+def _is_nan(key: Any) -> bool:
+    return isinstance(key, float) and math.isnan(key)
 
 
 def put(live: Any, value: Any) -> None:

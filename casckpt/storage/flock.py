@@ -32,19 +32,21 @@ class Descriptor:
 
     def close(self) -> None:
         """Close it; -1 stands in its place, so that a second close cannot hit a number used anew."""
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            # What an error here would report is lost unsynced data, which was never promised.
-            with contextlib.suppress(OSError):
-                os.close(fd)
+        # A fork between the two steps would leave the child a copy that it knows nothing of.
+        with _birth:
+            fd, self.fd = self.fd, -1
+            if fd >= 0:
+                # What an error here would report is lost unsynced data, which was never promised.
+                with contextlib.suppress(OSError):
+                    os.close(fd)
 
     def __del__(self) -> None:
         self.close()
 
 
 _lockable: WeakSet[Descriptor] = WeakSet()
-# Held while a descriptor is born and while the process forks: a fork between `os.open` and the registration would
-# hand the child a copy nobody closes. Reentrant because a signal handler may fork.
+# Held while a descriptor is born or closed and while the process forks: a fork between `os.open` and the registration
+# would hand the child a copy nobody closes. Reentrant because a signal handler may fork.
 _birth = threading.RLock()
 
 
