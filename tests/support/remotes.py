@@ -1,4 +1,4 @@
-"""Remotes for tests: put together by hand, the wrong ones too; what is asked of one, and what may go wrong on the way."""
+"""Remotes for tests: put together by hand, the wrong ones too, and places that count or fail what is asked of them."""
 
 from __future__ import annotations
 
