@@ -148,6 +148,10 @@ class Segment:
         """All rows, ascending by id."""
         return map(_row, _ROW.iter_unpack(self.table))
 
+    def row(self, number: int) -> Row:
+        """One row, by its number."""
+        return _row(_ROW.unpack_from(self.table, number * ROW_BYTES))
+
     def find(self, identity: bytes) -> Row | None:
         """The row of an object, None if the segment does not list it. Cost: O(log rows)."""
         low, high = 0, len(self)
