@@ -115,14 +115,9 @@ class Incoming:
     def commits(self) -> Iterator[CommitId]:
         """The ids of all commits that the segments list, in no promised order."""
         for segment in self._view.segments():
-            kinds = segment.table[_KIND_AT::ROW_BYTES]
-            at = kinds.find(Kind.COMMIT)
-            while at >= 0:
-                start = at * ROW_BYTES
-                identity = CommitId(ObjectId(segment.table[start : start + 32]))
+            for identity in segment.ids(Kind.COMMIT):
                 if self._view.find(identity) is not None:  # not only where it is about to be removed
-                    yield identity
-                at = kinds.find(Kind.COMMIT, at + 1)
+                    yield CommitId(identity)
 
     def _planned(self, nbytes: int) -> None:
         self._total += nbytes
