@@ -18,7 +18,7 @@ from casckpt.remote import ranges
 from casckpt.remote.reading import Fetched, RemoteReader
 from tests.support import plane_encoder
 from tests.support.build import Pack, identity, noise, zstd
-from tests.support.remotes import HOST, HandMade, Watched
+from tests.support.remote_content import HOST, HandMade, Watched
 
 INT32, FLOAT32 = element_code("int32"), element_code("float32")
 MIB = 1 << 20
@@ -344,7 +344,7 @@ def test_what_no_segment_lists_costs_no_request() -> None:
 
 
 def test_a_hostile_host_name_reaches_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.support.remotes.HOST", "\x1b[31mevil")
+    monkeypatch.setattr("tests.support.remote_content.HOST", "\x1b[31mevil")
     remote, pack = HandMade(), pack_of(b"content")
     remote.publish(pack)
     view = remote.view()
