@@ -23,7 +23,7 @@ FLOORS = (
     ("integrations",),
     ("train",),
     ("store",),
-    ("exchange", "browse", "comparing", "naming", "lifetime", "upkeep"),
+    ("exchange", "syncing", "browse", "comparing", "naming", "lifetime", "upkeep"),
     ("view",),
     ("ops",),
     ("remote",),
