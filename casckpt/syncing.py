@@ -38,7 +38,7 @@ class Syncing:
             RemoteExists: one has that name.
             InvalidName, UnknownSetting, InvalidSetting, SecretInUrl: what is said of it cannot be.
         """
-        from casckpt.ops.remotes import add_remote
+        from casckpt.ops.remote_changes import add_remote
 
         return add_remote(self._repository.storage, name, url, options, dry_run=dry_run)
 
@@ -49,7 +49,7 @@ class Syncing:
             RemoteNotFound: there is no such remote.
             UnknownSetting, InvalidSetting, SecretInUrl: it cannot be.
         """
-        from casckpt.ops.remotes import set_remote
+        from casckpt.ops.remote_changes import set_remote
 
         return set_remote(self._repository.storage, name, key, value, dry_run=dry_run)
 
@@ -59,6 +59,6 @@ class Syncing:
         Raises:
             RemoteNotFound: there is no such remote.
         """
-        from casckpt.ops.remotes import remove_remote
+        from casckpt.ops.remote_changes import remove_remote
 
         return remove_remote(self._repository, name, dry_run=dry_run)[0]

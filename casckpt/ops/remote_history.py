@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from casckpt.errors import RolledBack
 from casckpt.format.ids import checksum
 from casckpt.format.remote import RemoteRoot
 from casckpt.odb.database import Database
@@ -106,7 +107,8 @@ def _before(view: RemoteView, root: RemoteRoot) -> RemoteRoot | None:
     except FileNotFoundError:  # removed since it was listed
         return None
     if checksum(data) != root.prev:
-        raise view.rolled_back(f"its root {root.seq} does not follow its root {found.seq}")
+        problem = f"its root {root.seq} does not follow its root {found.seq}"
+        raise RolledBack(remote=view.objects.url, problem=problem)
     return found
 
 

@@ -51,7 +51,7 @@ REMOTE_KEYS = {
     "profile": RemoteKey("words", "The profile that has the credentials; they are never kept here."),
     "region": RemoteKey("words", "The region of the service."),
     "endpoint": RemoteKey("url", "The address of a service that speaks as S3 does."),
-    "path_style": RemoteKey("flag", "Whether the bucket stands in the path of addresses.", False),
+    "path_style": RemoteKey("flag", "Whether the bucket stands in the path of addresses, else in the host.", True),
     "allow_http": RemoteKey("flag", "Whether what is not encrypted on its way is allowed.", False),
     "credentials": RemoteKey(
         "choice", "Where credentials come from.", "default", choices=("default", "instance", "none")
