@@ -279,10 +279,7 @@ class _Step:
         fates = self._fates
         came = [fate for fate in fates.values() if fate.lost is not None]
         prefix = f"{TRACKING}/{self._name}/"
-        moves = [
-            FetchedRef(ref.removeprefix(prefix), *(one and one.hex() for one in (old, new)))
-            for ref, old, new in entry.refs
-        ]
+        moves = (moved(ref.removeprefix(prefix), old, new) for ref, old, new in entry.refs)
         return {
             "refs": tuple(moves),
             "commits": len(fresh),
