@@ -73,7 +73,6 @@ def test_what_is_there_already_costs_one_listing_and_a_cold_look_two_requests() 
     report = sent(store, objects, "a")
     assert (report.moves, report.packs, report.root) == ((), 0, 1)
     assert objects.requests == ["list root/"]
-    assert report.requests == {"list": 1}
 
 
 def test_an_incremental_push_takes_four_requests_and_its_packs() -> None:
@@ -423,8 +422,8 @@ def test_verify_reads_back_what_was_sent_before_anything_names_it() -> None:
 
     store, objects = casckpt.memory(), Rotting(MemoryObjects())
     store.commit(noise(1), run="a")
-    report = sent(store, objects, "a", verify=True)
-    assert report.down > 1 << 20
+    sent(store, objects, "a", verify=True)
+    assert any(request.startswith("get packs") for request in objects.requests)
     store.commit(noise(2), run="a")
     objects.is_rotten = True
     with pytest.raises(RemoteUntrusted, match="reads otherwise"):
