@@ -309,6 +309,13 @@ class CommitNamed(CommitProtected):
     hint = "forget the whole run, or say --force: tags and pins go along then, and a run's last moves to what is left"
 
 
+class RemoteExists(ConflictError):
+    code = "remote.exists"
+    what = "there is a remote {remote} already"
+    why = "it is at {url}"
+    hint = "choose another name, or change it: casckpt remote set {remote} url URL"
+
+
 class StoreExists(ConflictError):
     code = "store.exists"
     what = "{path} is a casckpt store already"

@@ -149,6 +149,10 @@ class Segment:
         """All rows, ascending by id."""
         return map(_row, _ROW.iter_unpack(self.table))
 
+    def row(self, number: int) -> Row:
+        """One row, by its number."""
+        return _row(_ROW.unpack_from(self.table, number * ROW_BYTES))
+
     def ids(self, kind: int) -> Iterator[ObjectId]:
         """The ids of all objects of a kind, ascending. Cost: looks at one byte of each row."""
         kinds = self.table[_KIND_AT::ROW_BYTES]

@@ -75,6 +75,15 @@ class RemoteFolder:
         if durable:
             storage.sync_dir(f"{self._path}/{name}".rpartition("/")[0])
 
+    def append(self, name: str, data: bytes) -> None:
+        """Add `data` to the end of a file that is there; durable when this returns."""
+        file = (self._aside or self._storage).open_write(f"{self._path}/{name}")
+        try:
+            write_all(file, data, file.size())
+            file.sync()
+        finally:
+            file.close()
+
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
         with contextlib.suppress(FileNotFoundError):
@@ -85,9 +94,13 @@ class RemoteFolder:
         return (self._aside or self._storage).list(f"{self._path}/{name}")
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other processes from changing what is remembered of remotes."""
+    def locked(self, what: str = "remotes", wait_s: float = WAIT_S) -> Iterator[None]:
+        """Keep other processes from changing what is remembered of remotes.
+
+        Raises:
+            BusyError: somebody else is at it, and was not done in time.
+        """
         storage = self._aside or self._storage
         storage.make_dir("lock")
-        with storage.lock("remotes", exclusive=True, wait_s=WAIT_S):
+        with storage.lock(what, exclusive=True, wait_s=wait_s):
             yield

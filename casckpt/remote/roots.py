@@ -58,20 +58,30 @@ def append_root(
         if number:
             _pause(number)
             view.refresh()
-        base = view.root
-        start = RemoteRoot(0, None, 0, _push(push_id, note)) if base is None else base
+        base, before = view.root, view.root_hash
+        start = empty_root(push_id) if base is None else base
         wanted = change(start)
         if wanted is start:
             return start
         if base is None:
             _describe(view)
-        root = replace(wanted, seq=start.seq + 1, prev=view.root_hash, push=_push(push_id, note))
+        root = replace(wanted, seq=start.seq + 1, prev=before, push=_push(push_id, note))
         data = root.encode()
         if _is_settled(view, root, data):
             view.adopt(root, data)
             return root
     problem = f"others were first {ROUNDS} times"
     raise RemoteUnavailable(remote=view.objects.url, operation="take a new root", problem=problem)
+
+
+def empty_root(push_id: bytes) -> RemoteRoot:
+    """What comes before the first root of a remote; it is not written."""
+    return RemoteRoot(0, None, 0, _push(push_id, ""))
+
+
+def pusher() -> str:
+    """Who pushes, for people: user and host."""
+    return f"{_user()}@{os.uname().nodename}"
 
 
 def _push(identity: bytes, note: str) -> Push:

@@ -21,16 +21,21 @@ class Fitness:
     """What was found out.
 
     Attributes:
+        creates_once: whether of two writers of one key the second one is told so.
         deletes: whether these credentials may delete; pushing does not need it, gc of the remote does.
         leftover: key of the trial object that could not be deleted; empty if none. A later gc removes it.
     """
 
+    creates_once: bool
     deletes: bool
     leftover: str
 
 
-def probe(objects: Objects) -> Fitness:
+def probe(objects: Objects, *, single_writer: bool = False) -> Fitness:
     """Try out a place that can be written.
+
+    Args:
+        single_writer: accept a place where a key can be written twice, as only one machine ever writes there.
 
     Raises:
         RemoteUnfit: it cannot be a remote; says why and what to do instead.
@@ -45,15 +50,24 @@ def probe(objects: Objects) -> Fitness:
     next(iter(objects.list(folder)), None)  # says whether the bucket is there; to ask for a key would not
     _create(objects, key, _FIRST, Outcome.CREATED, "an object that was not there could not be created")
     try:
-        _create(objects, key, _SECOND, Outcome.EXISTS, "it stores an object over one that is there")
-        _compare(objects, key, folder)
+        stored = _create_again(objects, key, single_writer=single_writer)
+        _compare(objects, key, folder, stored)
     except BaseException:
         _delete(objects, key)
         raise
     deletes = _delete(objects, key)
     if deletes and objects.size(key) is not None:
         raise _unfit(objects, "it says that an object was deleted, and still has it")
-    return Fitness(deletes, "" if deletes else key)
+    return Fitness(stored == _FIRST, deletes, "" if deletes else key)
+
+
+def _create_again(objects: Objects, key: str, *, single_writer: bool) -> bytes:
+    """Create the object a second time; what is to be there then."""
+    if single_writer:
+        objects.create(key, _SECOND)
+        return _SECOND if objects.get(key, limit=len(_SECOND)) == _SECOND else _FIRST
+    _create(objects, key, _SECOND, Outcome.EXISTS, "it stores an object over one that is there")
+    return _FIRST
 
 
 def _create(objects: Objects, key: str, data: bytes, wanted: Outcome, otherwise: str) -> None:
@@ -64,12 +78,12 @@ def _create(objects: Objects, key: str, data: bytes, wanted: Outcome, otherwise:
         raise _unfit(objects, otherwise)
 
 
-def _compare(objects: Objects, key: str, folder: str) -> None:
+def _compare(objects: Objects, key: str, folder: str, stored: bytes) -> None:
     """Read the object in every way."""
-    size = len(_FIRST)
-    if objects.get(key, limit=size) != _FIRST:
+    size = len(stored)
+    if objects.get(key, limit=size) != stored:
         raise _unfit(objects, "it stores an object over one that is there, and says it did not")
-    if objects.get(key, 8, 20, limit=size) != _FIRST[8:20] or objects.get(key, 8, limit=size) != _FIRST[8:]:
+    if objects.get(key, 8, 20, limit=size) != stored[8:20] or objects.get(key, 8, limit=size) != stored[8:]:
         raise _unfit(objects, "it does not give the part of an object that it is asked for")
     if objects.get(key, size, size + 1, limit=size) != b"":
         raise _unfit(objects, "it gives more of an object than there is")
