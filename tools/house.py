@@ -90,6 +90,7 @@ NUMPY_AT_TOP = {
     "casckpt.ops.windows": "loaded only to free space",
     "casckpt.plan.reclaim": "loaded only to free space and to tell where it is",
     "casckpt.plan.usage": "loaded only to tell where space is",
+    "casckpt.remote.holding": "loaded only to push",
 }
 """Modules that are themselves loaded late and may import numpy at module level; all others do so inside functions."""
 
