@@ -85,10 +85,12 @@ NUMPY_AT_TOP = {
     "casckpt.ops.marks": "loaded only to free space and to tell where it is",
     "casckpt.ops.measures": "loaded only to measure numbers",
     "casckpt.ops.reach": "loaded only to free space and to tell where it is",
+    "casckpt.ops.remote_live": "loaded only to free space",
     "casckpt.plan.id_sets": "loaded only to free space and to tell where it is",
     "casckpt.ops.window_packing": "loaded only to free space",
     "casckpt.ops.windows": "loaded only to free space",
     "casckpt.plan.reclaim": "loaded only to free space and to tell where it is",
+    "casckpt.plan.remote_gc": "loaded only to free space",
     "casckpt.plan.usage": "loaded only to tell where space is",
     "casckpt.remote.holding": "loaded only to push",
 }
