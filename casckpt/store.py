@@ -26,6 +26,7 @@ from casckpt.ops.settings import StoreSettings, store_settings
 from casckpt.ops.values import CommitInfo, Progress, RunInfo, Status, Verify, WhenBusy
 from casckpt.storage.base import Storage
 from casckpt.storage.local import LocalStorage
+from casckpt.syncing import Syncing
 from casckpt.upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from casckpt.ops.kept_policy import KeptPolicies
     from casckpt.ops.lazy import StoredState, StoredValue
     from casckpt.ops.lifetime_reports import DropReport, ForgetReport, RetainReport
+    from casckpt.ops.remotes import Remote
     from casckpt.ops.repack_reports import RepackReport
     from casckpt.ops.reports import (
         BlameLine,
@@ -64,15 +66,15 @@ __all__ = [
     "BlameLine", "Check", "CheckoutReport", "CommitInfo", "Comparison", "Diff", "DoctorReport", "DropReport",
     "ExportReport", "ForgetReport", "FsckReport", "GcPlan", "GcReport", "ImportReport", "ImportedCheckpoint",
     "KeptPolicies", "LeafSummary", "Opaque", "OpaqueWarning", "Operation", "PathInfo", "PendingCommit", "RefChange",
-    "RepackReport", "RetainReport", "Retention", "RevisionWarning", "RunInfo", "Schema", "SchemaWarning", "Status",
-    "Store", "StoreSettings", "StoredState", "StoredValue", "UndoReport", "doctor", "init", "memory", "migration",
-    "open", "register",
+    "Remote", "RepackReport", "RetainReport", "Retention", "RevisionWarning", "RunInfo", "Schema", "SchemaWarning",
+    "Status", "Store", "StoreSettings", "StoredState", "StoredValue", "UndoReport", "doctor", "init", "memory",
+    "migration", "open", "register",
 ]  # fmt: skip
 
 _Done = TypeVar("_Done")
 
 
-class Store(Exchange, Browse, Comparing, Naming, Lifetime, Upkeep):
+class Store(Exchange, Syncing, Browse, Comparing, Naming, Lifetime, Upkeep):
     """An open store. Safe to use from several threads and after fork; close it, or use it as a context manager.
 
     Several processes may have the same store open and commit to it at once.
@@ -375,6 +377,7 @@ _LATE = {
     "casckpt.ops.kept_policy": ("KeptPolicies",),
     "casckpt.ops.lazy": ("StoredState", "StoredValue"),
     "casckpt.ops.lifetime_reports": ("DropReport", "ForgetReport", "RetainReport"),
+    "casckpt.ops.remotes": ("Remote",),
     "casckpt.ops.repack_reports": ("RepackReport",),
     "casckpt.plan.policy": ("Retention",),
     "casckpt.plan.schema": ("Schema", "migration"),

@@ -41,6 +41,7 @@ _PACK = struct.Struct("<32s4sQ")
 _FANOUT = struct.Struct("<256I")
 _ROW = struct.Struct("<32sIIIIBBBB")
 ROW_BYTES = _ROW.size
+_KIND_AT = 48
 _WHAT = "an index segment"
 _Data = bytes | memoryview
 
@@ -147,6 +148,18 @@ class Segment:
     def rows(self) -> Iterator[Row]:
         """All rows, ascending by id."""
         return map(_row, _ROW.iter_unpack(self.table))
+
+    def row(self, number: int) -> Row:
+        """One row, by its number."""
+        return _row(_ROW.unpack_from(self.table, number * ROW_BYTES))
+
+    def ids(self, kind: int) -> Iterator[ObjectId]:
+        """The ids of all objects of a kind, ascending. Cost: looks at one byte of each row."""
+        kinds = self.table[_KIND_AT::ROW_BYTES]
+        number = kinds.find(kind)
+        while number >= 0:
+            yield ObjectId(self.table[number * ROW_BYTES : number * ROW_BYTES + 32])
+            number = kinds.find(kind, number + 1)
 
     def find(self, identity: bytes) -> Row | None:
         """The row of an object, None if the segment does not list it. Cost: O(log rows)."""

@@ -255,11 +255,11 @@ class Reach:
         if known is None:
             structure = Structure.decode(self._read(commit, component.structure, Kind.STRUCTURE))
             # Where no blob has a layout of its own, the column of every such component looks the same.
-            fixed = None if structure.layouts else _pages_of(structure, component)
+            fixed = None if structure.layouts else pages_of(structure, component)
             known = self._structures[component.structure] = structure, fixed
             self._plain[component.structure] = _plain_bytes(structure)
         structure, paged = known
-        return _pages_of(structure, component) if paged is None else paged
+        return pages_of(structure, component) if paged is None else paged
 
     def _read(self, commit: CommitId, identity: ObjectId, kind: Kind) -> bytes:
         name, record = self._places.get(identity, ("", None))
@@ -291,7 +291,8 @@ def _component_bytes(ids: Ids) -> int:
     return 300 + ids.nbytes
 
 
-def _pages_of(structure: Structure, component: Component) -> dict[int, int]:
+def pages_of(structure: Structure, component: Component) -> dict[int, int]:
+    """The entries of a component's column that are pages, and how wide the entries of each page are."""
     found: dict[int, int] = {}
     for place in places(structure, component):
         if isinstance(place, Large) and place.paged:

@@ -14,8 +14,9 @@ from casckpt.format.remote_index import SegmentPack
 from casckpt.odb.pack_reader import closure
 
 GAP_BYTES = 1 << 20
-PIECE_BYTES = 32 << 20
-"""Bytes read for one piece, with the plain bytes of what other records of it are decoded from."""
+PIECE_BYTES = 34 << 20
+"""Bytes read for one piece, with the plain bytes of what other records of it are decoded from. A pack that a push wrote
+ends at the first object at or after 32 MiB, and comes in one piece."""
 MOSTLY = 0.6
 
 

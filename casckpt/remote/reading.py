@@ -2,7 +2,7 @@
 
     wanted ids -> rows of the segments -> pieces of packs -> ranges -> decode -> compare with the id -> hand out
 
-Several pieces are on their way at a time, each of about 32 MiB at most, whatever is wanted in all. Packs never change,
+Several pieces are on their way at a time, each of 34 MiB at most, whatever is wanted in all. Packs never change,
 but a collection may remove one that was planned for: then the newest root says where its objects lie now.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
 from itertools import islice
@@ -76,8 +76,11 @@ class RemoteReader:
         self._concurrency = concurrency
         self._local = threading.local()
 
-    def read(self, ids: Iterable[ObjectId]) -> Iterator[Fetched]:
+    def read(self, ids: Iterable[ObjectId], planned: Callable[[int], object] = int) -> Iterator[Fetched]:
         """The objects with these ids, each once, in the order in which they lie on the remote.
+
+        Args:
+            planned: called with the plain bytes of objects before they are read, some ten thousand at a time.
 
         Raises:
             NotOnRemote: one is not there, or went while it was read.
@@ -88,7 +91,7 @@ class RemoteReader:
         Memory: the pieces on their way, and one more that the caller is given.
         """
         for batch in _batches(ids):
-            yield from self._read(batch)
+            yield from self._read(batch, planned)
 
     def plain(self, identity: ObjectId, kind: Kind) -> bytes:
         """Plain bytes of one object; errors as of `read`."""
@@ -112,8 +115,10 @@ class RemoteReader:
                     requests += len(piece.ranges)
         return Cost(objects, nbytes, requests)
 
-    def _read(self, ids: Iterable[ObjectId]) -> Iterator[Fetched]:
-        waiting: deque[Iterator[tuple[Piece, int]]] = deque([self._plan(ids)])
+    def _read(self, ids: Iterable[ObjectId], planned: Callable[[int], object]) -> Iterator[Fetched]:
+        places = self._by_pack(ids)
+        planned(sum(row.length for rows in places.values() for row in rows))
+        waiting: deque[Iterator[tuple[Piece, int]]] = deque([self._plan(places)])
         running: deque[tuple[Piece, int, Future[list[Fetched]]]] = deque()
         with Workers[list[Fetched]](self._concurrency, "casckpt-remote") as workers:
             while waiting or running:
@@ -134,15 +139,15 @@ class RemoteReader:
                     del future  # the piece is the caller's now, and nobody else's
                     yield from found
 
-    def _plan(self, ids: Iterable[ObjectId]) -> Iterator[tuple[Piece, int]]:
+    def _plan(self, places: dict[SegmentPack, list[Row]]) -> Iterator[tuple[Piece, int]]:
         """The pieces that bring these objects, each with the number of the root by which it was planned."""
-        for pack, rows in self._by_pack(ids).items():
+        for pack, rows in places.items():
             seq = self._seq()
             try:
                 found = self._pieces(pack, rows)
             except FileNotFoundError:
                 self._look_again([row.id for row in rows], pack, seq)
-                yield from self._plan([row.id for row in rows])
+                yield from self._plan(self._by_pack(row.id for row in rows))
                 continue
             yield from ((piece, seq) for piece in found)
 
@@ -150,7 +155,7 @@ class RemoteReader:
         """Pieces for what was wanted of a pack that is not there."""
         ids = [piece.needed[number].id for number in sorted(piece.wanted)]
         self._look_again(ids, piece.pack, seq)
-        return self._plan(ids)
+        return self._plan(self._by_pack(ids))
 
     def _look_again(self, ids: Sequence[ObjectId], pack: SegmentPack, seq: int) -> None:
         """Take in a root newer than the one by which a pack was to be there.

@@ -8,11 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 from casckpt.errors import RemoteUnavailable
-from casckpt.format.ids import PackId, checksum
+from casckpt.format.canonical import encode
+from casckpt.format.ids import CommitId, Kind, ObjectId, PackId, checksum
 from casckpt.format.pack import Record
-from casckpt.format.remote import Push, RemoteRoot, SegmentRef, root_key, segment_key
+from casckpt.format.remote import Push, RemoteRef, RemoteRoot, SegmentRef, root_key, segment_key
 from casckpt.format.remote_about import ABOUT_KEY, RemoteAbout
 from casckpt.format.remote_index import Row, Segment, SegmentPack
+from casckpt.odb import tables as t
+from casckpt.odb.repository import Repository
 from casckpt.remote.view import RemoteView
 from casckpt.storage.memory_objects import MemoryObjects
 from casckpt.storage.objects import Buffer, Listed, Objects, Outcome
@@ -146,3 +149,24 @@ def failing_at(number: int) -> Callable[[int, str, str], None]:
             raise RemoteUnavailable(remote="memory:", operation=f"{verb} {key}", problem="the line is cut")
 
     return before
+
+
+def upload(repository: Repository, remote: HandMade, refs: Mapping[str, str] | None = None, **fields: Any) -> None:
+    """What a push of all that a store has would leave on a remote that has nothing of it.
+
+    Args:
+        refs: those of the remote and what they name, as hex digits; those of the store if None.
+    """
+    database = repository.database
+    database.refresh()
+    chunks, metadata = Pack(), Pack()
+    for identity, _ in sorted(database.tables.scan(t.ROWS)):
+        row = database.row(identity)
+        if row is not None:
+            pack = metadata if row.kind else chunks
+            pack.add(bytes(database.read(ObjectId(identity), Kind(row.kind))), kind=row.kind, element=row.element)
+    named = {name: commit.hex() for name, commit in database.refs().items()} if refs is None else refs
+    made = {name: RemoteRef(CommitId(ObjectId(bytes.fromhex(one))), 1, "test") for name, one in named.items()}
+    drops = tuple(sorted(database.drops().values(), key=lambda drop: encode(drop[:4])))
+    said = {"refs": made, "drops": drops, "runs": dict(database.all_run_settings()), **fields}
+    remote.publish(*(pack for pack in (chunks, metadata) if pack.records), **said)
