@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from casckpt.errors import CasckptError, NotOnRemote, RemoteUntrusted
@@ -26,6 +26,7 @@ from casckpt.ops.fetch_choice import RUN_SETTINGS, Selection, chosen_refs, plain
 from casckpt.ops.incoming import Incoming
 from casckpt.ops.incoming_content import Content, Wanted
 from casckpt.ops.incoming_history import History, Reached
+from casckpt.ops.line import line
 from casckpt.ops.publishing import settings_changed
 from casckpt.ops.values import Progress
 from casckpt.plan.names import run_of
@@ -77,6 +78,14 @@ class FetchReport:
     operation: int | None
     """Number of the journal entry; None if nothing was new, or of a dry run."""
     dry_run: bool
+    requests: Mapping[str, int] = field(default_factory=dict)
+    """By class: `put`, `get`, `list`, `head`, `delete`."""
+    up: int = 0
+    """Bytes that were sent in all."""
+    down: int = 0
+    """Bytes that came in all."""
+    cost: float | None = None
+    """About what that costs in dollars; None where nobody knows a price."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -91,6 +100,7 @@ class FetchReport:
             "bytes": self.nbytes,
             "operation": self.operation,
             "dry_run": self.dry_run,
+            **line(self),
         }
 
 
