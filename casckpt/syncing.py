@@ -11,8 +11,7 @@ if TYPE_CHECKING:
     from casckpt.odb.repository import Repository
     from casckpt.ops.connecting import Connection, ProbeReport
     from casckpt.ops.drill import DrillReport
-    from casckpt.ops.fetch import FetchReport
-    from casckpt.ops.pull import PullReport
+    from casckpt.ops.fetch_reports import FetchReport, PullReport
     from casckpt.ops.push_reports import PushReport
     from casckpt.ops.remote_gc_reports import RemoteGcReport
     from casckpt.ops.remote_history import Conflict, RemoteStep

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
 
 from casckpt.ops.connecting import ProbeReport
 from casckpt.ops.drill import DrillReport
-from casckpt.ops.fetch import FetchReport
+from casckpt.ops.fetch_reports import FetchReport, PullReport
 from casckpt.ops.line import OverTheLine
-from casckpt.ops.pull import PullReport
-from casckpt.ops.push_reports import PushReport
+from casckpt.ops.push_reports import PushReport, RemoteMove
 from casckpt.ops.remote_gc_reports import RemoteGcReport
 from casckpt.ops.remote_history import Conflict, RemoteStep
 from casckpt.units import format_bytes, format_count
@@ -20,18 +18,10 @@ from casckpt.view.text import Cell, Look, safe
 
 
 
-class _Move(Protocol):
-    @property
-    def old(self) -> str | None: ...
-
-    @property
-    def new(self) -> str | None: ...
-
-
 def push_lines(report: PushReport, look: Look) -> Iterator[str]:
     """The refs that moved there, and what was sent for them."""
     yield f"{look.paint(t.LABEL, safe(report.remote))}  {safe(report.url)}"
-    yield from _moves_lines(((move.ref, move) for move in report.moves), look)
+    yield from _moves_lines(report.moves, look)
     if not (report.moves or report.commits):
         yield "everything was there already"
     else:
@@ -48,7 +38,7 @@ def _resumed(report: PushReport) -> str:
 def fetch_lines(report: FetchReport, look: Look) -> Iterator[str]:
     """The refs that moved there since the last look, and what came."""
     yield look.paint(t.LABEL, safe(report.remote))
-    yield from _moves_lines(((ref.name, ref) for ref in report.refs), look)
+    yield from _moves_lines(report.refs, look)
     if report.refs or report.commits or report.whole or report.partial:
         yield f"{'would fetch' if report.dry_run else 'fetched'} {_came(report)}"
     else:
@@ -71,7 +61,7 @@ def pull_lines(report: PullReport, look: Look) -> Iterator[str]:
     verb = "would move" if report.fetched.dry_run else "moved"
     if report.moves:
         yield f"{verb} here"
-        yield from _moves_lines(((move.ref, move) for move in report.moves), look)
+        yield from _moves_lines(report.moves, look)
     else:
         yield f"nothing {verb} here" if report.fetched.dry_run else "nothing moved here"
 
@@ -82,10 +72,10 @@ def clone_lines(path: str, report: PullReport, look: Look) -> Iterator[str]:
     yield f"{safe(path)} is a store that follows {safe(report.fetched.remote)}"
 
 
-def _moves_lines(moves: Iterable[tuple[str, _Move]], look: Look) -> Iterator[str]:
+def _moves_lines(moves: Iterable[RemoteMove], look: Look) -> Iterator[str]:
     """A line a ref: its name, from where to where, and what that is called."""
     rows = []
-    for name, move in moves:
+    for move in moves:
         if move.old is None:
             word, role = "new", t.ADDED
         elif move.new is None:
@@ -93,7 +83,7 @@ def _moves_lines(moves: Iterable[tuple[str, _Move]], look: Look) -> Iterator[str
         else:
             word, role = "moved", t.CHANGED
         ids = [look.id(one) for one in (move.old, move.new) if one is not None]
-        rows.append([Cell(safe(name), t.REF), Cell(f" {look.arrow} ".join(ids), t.ID), Cell(word, role)])
+        rows.append([Cell(safe(move.ref), t.REF), Cell(f" {look.arrow} ".join(ids), t.ID), Cell(word, role)])
     yield from t.columns(rows, look, indent="  ")
 
 
@@ -146,7 +136,7 @@ def remote_log_lines(steps: Iterable[RemoteStep], look: Look) -> Iterator[str]:
         if step.refs is None:
             yield look.paint(t.MUTED, "    the oldest root that is kept")
         else:
-            yield from (f"  {line}" for line in _moves_lines(((move.ref, move) for move in step.refs), look))
+            yield from (f"  {line}" for line in _moves_lines(step.refs, look))
 
 
 def conflicts_lines(conflicts: Sequence[Conflict], look: Look) -> Iterator[str]:
