@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from casckpt.errors import CasckptError, RemoteNotFound, UsageError
 from casckpt.format.commit import Commit
 from casckpt.format.entry import Drop
 from casckpt.format.ids import CommitId, ObjectId
+from casckpt.ops.line import line
 from casckpt.ops.remote_contents import Checked, RemoteContents, commit_ids
 from casckpt.ops.values import Progress
 from casckpt.remote.reading import CONCURRENCY, RemoteReader
@@ -80,6 +81,14 @@ class DrillReport:
     """Commits of the remote that may be drawn: those that its refs lead to and that were not dropped."""
     commits: tuple[DrilledCommit, ...]
     seconds: float
+    requests: Mapping[str, int] = field(default_factory=dict)
+    """By class: `put`, `get`, `list`, `head`, `delete`."""
+    up: int = 0
+    """Bytes that were sent in all."""
+    down: int = 0
+    """Bytes that came in all."""
+    cost: float | None = None
+    """About what that costs in dollars; None where nobody knows a price."""
 
     @property
     def ok(self) -> bool:
@@ -104,6 +113,7 @@ class DrillReport:
             "objects": self.objects,
             "bytes": self.nbytes,
             "seconds": self.seconds,
+            **line(self),
         }
 
 
