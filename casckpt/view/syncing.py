@@ -17,7 +17,6 @@ from casckpt.view.lifetime import leaving_cells
 from casckpt.view.text import Cell, Look, safe
 
 
-
 def push_lines(report: PushReport, look: Look) -> Iterator[str]:
     """The refs that moved there, and what was sent for them."""
     yield f"{look.paint(t.LABEL, safe(report.remote))}  {safe(report.url)}"
