@@ -195,5 +195,3 @@ def drill_lines(report: DrillReport, look: Look) -> Iterator[str]:
     again = f"--seed {report.seed} draws the same again"
     yield look.paint(t.MUTED, again)
     yield _line(report, look)
-
-
