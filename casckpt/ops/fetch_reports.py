@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from casckpt.ops.line import line
 from casckpt.ops.push_reports import RemoteMove
 
 
@@ -44,6 +45,8 @@ class FetchReport:
     """Bytes that came."""
     seconds: float
     dry_run: bool
+    cost: float | None = None
+    """About what that costs in dollars; None where nobody knows a price."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -58,11 +61,9 @@ class FetchReport:
             "objects": self.objects,
             "bytes": self.nbytes,
             "operation": self.operation,
-            "requests": dict(self.requests),
-            "up": self.up,
-            "down": self.down,
             "seconds": self.seconds,
             "dry_run": self.dry_run,
+            **line(self),
         }
 
 
