@@ -10,6 +10,7 @@ import pytest
 
 import casckpt
 from casckpt.storage.local_objects import FolderObjects
+from tests.crash.folders import ram_folder
 from tests.remote.push_worker import PRELUDE
 from tests.remote.test_push_crashes import collect
 from tests.support.buckets import chain, newest, store_of
@@ -21,6 +22,13 @@ PUSHES = 4
 _PUSH = "import sys; from tests.remote.push_worker import *; a = sys.argv; "
 
 
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """In RAM: what a power loss takes is not asked here."""
+    with ram_folder() as folder:
+        yield folder
+
+
 @pytest.fixture(scope="module")
 def processes() -> Iterator[Nursery]:
     with nursery(PRELUDE) as found:
@@ -28,16 +36,16 @@ def processes() -> Iterator[Nursery]:
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory, processes: Nursery) -> Path:
+def prepared(processes: Nursery) -> Iterator[Path]:
     """A folder with a store and a remote that has half of its commits."""
-    folder = tmp_path_factory.mktemp("prepared")
-    (folder / "remote").mkdir()
-    with casckpt.init(folder / "store") as store:
-        for number, state in enumerate(training(4, size=30_000)):
-            store.commit(state, run="a", step=number)
-            if number == 1:
-                _run(processes, folder)
-    return folder
+    with ram_folder() as folder:
+        (folder / "remote").mkdir()
+        with casckpt.init(folder / "store") as store:
+            for number, state in enumerate(training(4, size=30_000)):
+                store.commit(state, run="a", step=number)
+                if number == 1:
+                    _run(processes, folder)
+        yield folder
 
 
 def _run(processes: Nursery, folder: Path, *words: object) -> tuple[int | None, str]:
