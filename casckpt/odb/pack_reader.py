@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -258,12 +258,12 @@ class PackReader:
         """Decode record `number` after the bases it needs, each of which is let go of after its last use."""
         import numpy as np
 
-        needed = _closure(rows, number)
-        last_use = {base: user for user in needed for base in _bases(rows, user)}
+        needed = closure(rows, number)
+        last_use = {base: user for user in needed for base in bases_of(rows, user)}
         plains: dict[int, _Data] = {}
         aside = np.empty(max(rows[current].stored for current in needed), np.uint8).data
         for current in needed:
-            record, bases = rows[current], _bases(rows, current)
+            record, bases = rows[current], bases_of(rows, current)
             stored = aside[: record.stored]
             whole = file.read_into(stored, record.offset) == record.stored
             if not whole or p.check_of(record.codec, record.id, record.kind, stored) != record.check:
@@ -285,17 +285,17 @@ def _decoded(record: p.Record, stored: _Data, bases: tuple[_Data, ...], target: 
     return target
 
 
-def _bases(rows: list[p.Record], number: int) -> list[int]:
+def bases_of(rows: Sequence[p.Record] | Mapping[int, p.Record], number: int) -> list[int]:
     """Numbers of the bases of a record, in their order."""
     return [number - distance for distance in (rows[number].base_1, rows[number].base_2) if distance]
 
 
-def _closure(rows: list[p.Record], number: int) -> list[int]:
+def closure(rows: list[p.Record], number: int) -> list[int]:
     """Numbers of the records that must be decoded for one, itself included, bases first; at most MAX_DECODE_COST."""
     needed, waiting = {number}, [number]
     while waiting:
         user = waiting.pop()
-        for base in _bases(rows, user):
+        for base in bases_of(rows, user):
             if base in needed:
                 continue
             if len(needed) >= limits.MAX_DECODE_COST or base < 0 or rows[base].cost >= rows[user].cost:

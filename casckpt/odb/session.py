@@ -180,6 +180,22 @@ class Session:
             known = scan_of(element, flags)
         return identity, is_sound(data, element, known)
 
+    def knows(self, identity: ObjectId, kind: Kind) -> bool:
+        """Like `has`, for who does not know the length."""
+        if identity in self._known:
+            return True
+        row = self._database.row(identity)
+        return row is not None and self.has(identity, kind, row.length)
+
+    def take(self, record: p.Record, stored: _Data) -> None:
+        """Store an object in the form that it has elsewhere: compared with its id, and without bases.
+
+        Args:
+            stored: nobody writes to it any more; kept until it is written.
+        """
+        if record.id not in self._known:
+            self._add(record, stored)
+
     def _add(self, record: p.Record, stored: _Data) -> None:
         self._known[record.id] = scan_of(record.element, record.flags)
         self.added += len(stored)
@@ -262,6 +278,21 @@ class Session:
         self._stack.close()
         database.absorb(at_least=1 if self._packs else PENDING_FRAMES)
         return number
+
+    def keep(self) -> None:
+        """Make what was stored until now part of the store, though nothing names it: another try finds it then.
+
+        Also what bounds the memory of a long step. What is less than a frame takes is not worth it.
+        """
+        self._close_pack()
+        database = self._database
+        if self._packs:
+            with locks.journaling(database.storage), database.mutex:
+                database.refresh()
+                self._keep_packs()
+            self._packs = []
+            self._known = {}
+            database.absorb()
 
     def _keep_packs(self) -> None:
         """Someone was first: the refs stay, but what was written is kept, so that another try finds it."""

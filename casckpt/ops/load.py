@@ -81,26 +81,25 @@ class GroupTarget(NamedTuple):
         return len(self.memory)
 
 
-class Loader:
-    """Reads the tree of one commit. Damage names the commit and the leaves that it hits."""
+class TreeReader:
+    """Reads the tree of one commit down to the ids of its chunks. Damage names the commit and the leaves that it hits.
+
+    Args:
+        read: gives the plain bytes of an object of a kind, compared with its id.
+        structures: those decoded so far, which several commits share; gains what is read.
+    """
 
     def __init__(
         self,
-        database: Database,
+        read: Callable[[ObjectId, Kind], bytes | bytearray | memoryview],
         commit_id: CommitId,
         commit: Commit,
         structures: dict[ObjectId, Structure] | None = None,
     ) -> None:
-        """See the class.
-
-        Args:
-            structures: those decoded so far, which several commits share; gains what is read.
-        """
-        self._database = database
+        self._read_object = read
         self._structures = structures
         self.commit = short_id(commit_id)
         self._tree_id = commit.tree
-        self._group: tuple[ObjectId, bytes] | None = None
 
     def tree(self) -> Tree:
         """The tree object."""
@@ -129,7 +128,7 @@ class Loader:
 
     def _object(self, identity: ObjectId, kind: Kind, where: str) -> bytes:
         try:
-            return bytes(self._database.read(identity, kind))
+            return bytes(self._read_object(identity, kind))
         except DamagedObject as error:
             raise self._damage(where, error) from error
 
@@ -169,6 +168,25 @@ class Loader:
                     raise IntegrityError(object=f"blob {blob} of {loaded.name!r}", problem="a chunk length is wrong")
                 yield chunk, length
                 number += 1
+
+
+class Loader(TreeReader):
+    """Reads the state of one commit of a store. Damage names the commit and the leaves that it hits.
+
+    Args:
+        structures: as of `TreeReader`.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        commit_id: CommitId,
+        commit: Commit,
+        structures: dict[ObjectId, Structure] | None = None,
+    ) -> None:
+        super().__init__(database.read, commit_id, commit, structures)
+        self._database = database
+        self._group: tuple[ObjectId, bytes] | None = None
 
     def fetch(
         self,

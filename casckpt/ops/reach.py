@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -46,14 +47,25 @@ class _Gone(UnreadableCommit):
     """An object on the way is not in the store at all."""
 
 
+class Source(Protocol):
+    """What objects are read from."""
+
+    def row(self, identity: bytes, /) -> object | None:
+        """Where an object lies, None if it is not there."""
+
+    def read(self, identity: ObjectId, kind: Kind, /) -> bytes | bytearray | memoryview:
+        """Plain bytes of an object; DamagedObject if it is damaged or not there."""
+
+
 class Reach:
-    """The objects that commits of one store reach. One thread.
+    """The objects that commits of one store, or of a remote, reach. One thread.
 
     Keeps 8 bytes for each id of every component it has seen; 80 MB for ten million.
     """
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._packs = source.packs if isinstance(source, Database) else None
         self._trees: dict[ObjectId, Tree] = {}
         self._components: dict[ObjectId, Ids] = {}
         self._structures: dict[ObjectId, tuple[Structure, dict[int, int] | None]] = {}
@@ -145,7 +157,7 @@ class Reach:
 
     def _are_listed(self, ids: bytes) -> bool:
         """Whether packs of the set or the journal list all of these objects."""
-        row = self._database.row
+        row = self._source.row
         return all(row(ids[at : at + 32]) is not None for at in range(0, len(ids), 32))
 
     def _ranked(self, identity: CommitId, commit: Commit, losses: Iterable[Loss]) -> Iterator[tuple[ObjectId, int]]:
@@ -173,7 +185,7 @@ class Reach:
         self, commit: CommitId, unit: ObjectId, loss: Loss | None, read: Callable[[CommitId, ObjectId], None]
     ) -> bool:
         """Read a unit; False if it is lost and, for good, cannot be read, or is not there any more."""
-        if loss is not None and not self._is_known(unit) and self._database.row(unit) is None:
+        if loss is not None and not self._is_known(unit) and self._source.row(unit) is None:
             return False
         try:
             read(commit, unit)
@@ -243,21 +255,21 @@ class Reach:
         if known is None:
             structure = Structure.decode(self._read(commit, component.structure, Kind.STRUCTURE))
             # Where no blob has a layout of its own, the column of every such component looks the same.
-            fixed = None if structure.layouts else _pages_of(structure, component)
+            fixed = None if structure.layouts else pages_of(structure, component)
             known = self._structures[component.structure] = structure, fixed
             self._plain[component.structure] = _plain_bytes(structure)
         structure, paged = known
-        return _pages_of(structure, component) if paged is None else paged
+        return pages_of(structure, component) if paged is None else paged
 
     def _read(self, commit: CommitId, identity: ObjectId, kind: Kind) -> bytes:
         name, record = self._places.get(identity, ("", None))
-        if record is not None and record.kind == kind:
+        if record is not None and record.kind == kind and self._packs is not None:
             with contextlib.suppress(DamagedObject, FormatError):
-                return bytes(self._database.packs.read_alone(name, record))
+                return bytes(self._packs.read_alone(name, record))
         try:
-            return bytes(self._database.read(identity, kind))
+            return bytes(self._source.read(identity, kind))
         except (DamagedObject, FormatError) as error:
-            kind_of = UnreadableCommit if self._database.row(identity) is not None else _Gone
+            kind_of = UnreadableCommit if self._source.row(identity) is not None else _Gone
             raise kind_of(commit=short_id(commit), problem=f"{error.summary}: {error.reason}") from error
 
 
@@ -279,7 +291,8 @@ def _component_bytes(ids: Ids) -> int:
     return 300 + ids.nbytes
 
 
-def _pages_of(structure: Structure, component: Component) -> dict[int, int]:
+def pages_of(structure: Structure, component: Component) -> dict[int, int]:
+    """The entries of a component's column that are pages, and how wide the entries of each page are."""
     found: dict[int, int] = {}
     for place in places(structure, component):
         if isinstance(place, Large) and place.paged:

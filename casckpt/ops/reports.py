@@ -325,6 +325,29 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Brought:
+    """What a repair brought back from a remote."""
+
+    remote: str
+    objects: int
+    nbytes: int
+    """Plain bytes of them."""
+    lacking: tuple[str, ...]
+    """Ids of objects that commits need and that the remote does not have whole either; the first 100."""
+    lacks: int
+    """How many these are in all."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "remote": self.remote,
+            "objects": self.objects,
+            "bytes": self.nbytes,
+            "lacking": list(self.lacking),
+            "lacks": self.lacks,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class FsckReport:
     """What fsck looked at and found. `ok` means no damage is left."""
 
@@ -339,6 +362,8 @@ class FsckReport:
     """Commits that a repair marked as damaged: neither `best` nor `recovery` moves to them any more."""
     cleared: tuple[str, ...] = ()
     """Commits from which it took that mark, since they are whole again."""
+    brought: Brought | None = None
+    """What a repair from a remote brought back; None for any other check."""
 
     @property
     def ok(self) -> bool:
@@ -355,4 +380,5 @@ class FsckReport:
             "findings": [finding.to_dict() for finding in self.findings],
             "marked": list(self.marked),
             "cleared": list(self.cleared),
+            "brought": None if self.brought is None else self.brought.to_dict(),
         }

@@ -113,6 +113,8 @@ def restore_state(
 def overwrite(live: Any, state: Any, allow_pickle: AllowPickle = False) -> Any:
     """Put a state that is in memory into a live one, as `restore_state` does with a stored one; returns that.
 
+    What is put as a whole, as a `_metadata`, is the state's own: it shares no memory with what is overwritten in place.
+
     Raises:
         StateMismatch: something does not fit; nothing was changed.
         StateError: the state holds what no commit can hold; nothing was changed.

@@ -91,6 +91,17 @@ def _sided(
             count += push(parent, side)
 
 
+def leads(one: CommitId, other: CommitId, lookup: Lookup) -> bool:
+    """Whether a commit is another or an ancestor of it. Cost: the walk ends at the time of the first."""
+    commit = lookup(one)
+    if commit is None or one == other:
+        return one == other
+    for identity, found in ancestors([other], lookup):
+        if identity == one or found.time_ns < commit.time_ns:
+            return identity == one
+    return False
+
+
 def nth_ancestor(start: CommitId, count: int, lookup: Lookup) -> CommitId | None:
     """The ancestor `count` steps back along first parents, None if the line ends before."""
     identity = start

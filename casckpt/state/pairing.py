@@ -9,7 +9,6 @@ place before, and then loads them, which copies nothing, so that its hooks see w
 
 from __future__ import annotations
 
-import math
 import struct
 import sys
 from collections import Counter, OrderedDict, defaultdict
@@ -323,13 +322,10 @@ def _is_same(value: Any, live: Any) -> bool:
 
 def _own_key(live: Mapping[Any, Any], key: Any) -> Any:
     """The key of a live mapping for a stored one: a NaN, which equals nothing, stands for one of the same bits."""
-    if not _is_nan(key):
+    if not isinstance(key, float | tuple) or key in live:
         return key
-    return next((other for other in live if _is_nan(other) and _is_same(key, other)), key)
-
-
-def _is_nan(key: Any) -> bool:
-    return isinstance(key, float) and math.isnan(key)
+    name = paths.element(key)
+    return next((other for other in live if type(other) is type(key) and _element(other) == name), key)
 
 
 def put(live: Any, value: Any) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from casckpt.ops.reports import Finding, FsckReport
+from casckpt.ops.reports import Brought, Finding, FsckReport
 from casckpt.units import format_bytes
 from casckpt.view import text as t
 from casckpt.view.text import Look, safe
 
-COMMITS_SHOWN = 5
+COMMITS_SHOWN = OBJECTS_SHOWN = 5
 
 
 def fsck_lines(report: FsckReport, look: Look, *, notices: bool = True) -> Iterator[str]:
@@ -22,6 +22,8 @@ def fsck_lines(report: FsckReport, look: Look, *, notices: bool = True) -> Itera
     for finding in report.findings:
         if notices or finding.severity == "damage":
             yield from _finding_lines(finding, look)
+    if report.brought is not None:
+        yield from _brought_lines(report.brought, look)
     if report.marked:
         commits = _listed(report.marked)
         yield look.paint(t.BAD, f"marked as damaged: {commits}; best and recovery do not move there")
@@ -34,6 +36,16 @@ def fsck_lines(report: FsckReport, look: Look, *, notices: bool = True) -> Itera
     else:
         verdict = f"{t.plural(len(left), 'damage', 'damages')}, {t.plural(len(hit), 'commit')} affected"
         yield look.paint(t.BAD, f"{verdict}, {report.commits - len(hit)} whole")
+
+
+def _brought_lines(brought: Brought, look: Look) -> Iterator[str]:
+    size = format_bytes(brought.nbytes)
+    yield f"brought from {safe(brought.remote)}: {t.plural(brought.objects, 'object')}, {size}"
+    if brought.lacks:
+        more = brought.lacks - min(len(brought.lacking), OBJECTS_SHOWN)
+        shown = " ".join(one[:12] for one in brought.lacking[:OBJECTS_SHOWN])
+        listed = f"{shown} and {more} more" if more else shown
+        yield look.paint(t.BAD, f"not whole there either: {listed}")
 
 
 def _healed(report: FsckReport) -> bool:

@@ -1,0 +1,258 @@
+"""Sending: objects become packs in memory, and these become objects of a remote, several on their way at a time.
+
+    items -> data pack, metadata pack -> full: upload by a worker -> noted in the journal of the push -> segment
+
+A key has a nonce of its own, so that an upload whose outcome is unknown is sent again without harm. What was uploaded
+is nothing yet: only a root makes it part of the remote.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import NamedTuple
+
+from casckpt.errors import FormatError, IntegrityError, RemoteUnavailable, RemoteUntrusted
+from casckpt.format import pack as p
+from casckpt.format.codec import Codec
+from casckpt.format.ids import Kind, object_id
+from casckpt.format.remote import NONCE_BYTES, SegmentRef, segment_key
+from casckpt.format.remote_index import Row, Segment, SegmentPack
+from casckpt.odb.workers import Workers
+from casckpt.plan.transfer import METADATA_PACK_BYTES, PACK_BYTES, SEGMENT_ROWS
+from casckpt.remote.supply import Item
+from casckpt.storage.objects import Buffer, Objects, Outcome
+
+CONCURRENCY = 4
+TRIES = 6
+_FIRST_PAUSE_S = 0.02
+Advance = Callable[[int], None]
+
+
+class Sent(NamedTuple):
+    """A pack that is on a remote, and what it holds."""
+
+    pack: SegmentPack
+    records: Sequence[p.Record]
+
+
+class OutgoingPack:
+    """A pack that grows in memory."""
+
+    def __init__(self) -> None:
+        self.data = bytearray(p.BLOCK)
+        self.records: list[p.Record] = []
+        self._extent: list[p.Record] = []
+        self._last_table = 0
+
+    def add(self, record: p.Record, stored: Buffer) -> None:
+        """Append a record; its offset is set here."""
+        self._align(p.BLOCK if record.codec == Codec.RAW and len(stored) >= p.ALIGNED_FROM else p.UNIT)
+        placed = record._replace(offset=len(self.data))
+        self.data += stored
+        self.records.append(placed)
+        self._extent.append(placed)
+        if len(self._extent) >= p.EXTENT_RECORDS:
+            self._close_extent()
+
+    def finish(self, push_id: bytes) -> SegmentPack:
+        """End the pack; its bytes are in `data`."""
+        self._close_extent()
+        self._align(p.BLOCK)
+        header = p.encode_header(p.HAS_DELTAS if any(record.base_1 for record in self.records) else 0)
+        self.data[: p.BLOCK] = header
+        identity, end = p.encode_end(header, self.records, {"push": push_id}, len(self.data))
+        self.data += end
+        return SegmentPack(identity, os.urandom(NONCE_BYTES), len(self.data))
+
+    def _close_extent(self) -> None:
+        if self._extent:
+            self._align(p.BLOCK)
+            table = p.encode_extent(self._extent, self._extent[0].offset, self._last_table)
+            self._last_table = len(self.data)
+            self.data += table
+            self._extent = []
+
+    def _align(self, unit: int) -> None:
+        self.data += bytes(p.pad(len(self.data), unit))
+
+
+class Sender:
+    """Packs and segments on their way to a remote. One thread uses it; a context manager that leaves no thread behind.
+
+    Args:
+        push_id: the hint in every pack.
+        concurrency: uploads at a time; each holds one pack in memory.
+        note: called with each pack that arrived, by the thread that sent it, one at a time.
+        advance: called with the stored bytes of each object when the pack that holds it has arrived.
+    """
+
+    def __init__(
+        self,
+        objects: Objects,
+        push_id: bytes,
+        *,
+        concurrency: int = CONCURRENCY,
+        note: Callable[[Sent], None] = lambda sent: None,
+        advance: Advance = lambda count: None,
+    ) -> None:
+        self._objects = objects
+        self._push_id = push_id
+        self._concurrency = concurrency
+        self._note = note
+        self._advance = advance
+        self._mutex = threading.Lock()
+
+    def send(self, items: Iterable[Item]) -> list[Sent]:
+        """Upload objects; what they lie in then.
+
+        Raises:
+            RemoteUnavailable, RemoteDenied: an upload failed for good; what arrived before was noted.
+
+        Memory: a pack of 32 MiB for each upload, and one that is being filled.
+        """
+        sent: list[Sent] = []
+        running: deque[Future[Sent]] = deque()
+        with Workers[Sent](self._concurrency, "casckpt-push") as workers:
+            for pack in _packs(items):
+                while len(running) >= self._concurrency:
+                    sent.append(self._arrived(running.popleft()))
+                running.append(workers.submit(partial(self._upload, pack)))
+                del pack  # the worker's now
+            while running:
+                sent.append(self._arrived(running.popleft()))
+        return sent
+
+    def segments(self, sent: Iterable[Sent]) -> list[tuple[SegmentRef, bytes]]:
+        """Upload index segments of packs; each with its file."""
+        found: list[tuple[SegmentRef, bytes]] = []
+        for segment in _segments(sent):
+            data = segment.encode()
+            key = segment_key(data, os.urandom(NONCE_BYTES))
+            create(self._objects, key, data)
+            found.append((SegmentRef(key, len(segment.packs), len(segment), len(data)), data))
+        return found
+
+    def verify(self, sent: Iterable[Sent]) -> None:
+        """Read packs back and compare every object with what was sent.
+
+        Raises:
+            RemoteUntrusted: one is not there, or differs; names the key.
+        """
+        running: deque[Future[None]] = deque()
+        with Workers[None](self._concurrency, "casckpt-push") as workers:
+            for one in sent:
+                while len(running) >= self._concurrency:
+                    running.popleft().result()
+                running.append(workers.submit(partial(_verify, self._objects, one)))
+            while running:
+                running.popleft().result()
+
+    def _upload(self, pack: OutgoingPack) -> Sent:
+        place = pack.finish(self._push_id)
+        create(self._objects, place.key, pack.data)
+        sent = Sent(place, pack.records)
+        with self._mutex:
+            self._note(sent)
+        return sent
+
+    def _arrived(self, running: Future[Sent]) -> Sent:
+        sent = running.result()
+        self._advance(sum(record.stored for record in sent.records))
+        return sent
+
+
+def create(objects: Objects, key: str, data: Buffer) -> None:
+    """Store an object under a key that is nobody else's.
+
+    Raises:
+        RemoteUnavailable: nobody knows whether it arrived, or something else has the key.
+        RemoteDenied: the credentials do not allow it.
+    """
+    for number in range(TRIES):
+        outcome = objects.create(key, data)
+        if outcome is Outcome.CREATED:
+            return
+        # The nonce is ours alone, so what is there came with an earlier try; and where nothing is, two tries met.
+        if outcome is Outcome.EXISTS and objects.size(key) == len(data):
+            return
+        time.sleep(min(_FIRST_PAUSE_S * 2**number, 1.0))
+    raise RemoteUnavailable(remote=objects.url, operation=f"take {key}", problem="no answer told whether it arrived")
+
+
+def _packs(items: Iterable[Item]) -> Iterator[OutgoingPack]:
+    """Packs of data and packs of metadata, each when it is full."""
+    data, metadata = OutgoingPack(), OutgoingPack()
+    for record, stored, ends_unit in items:
+        if record.kind == Kind.CHUNK:
+            data.add(record, stored)
+            if ends_unit and len(data.data) >= PACK_BYTES:
+                yield data
+                data = OutgoingPack()
+        else:
+            metadata.add(record, stored)
+            if len(metadata.data) >= METADATA_PACK_BYTES:
+                yield metadata
+                metadata = OutgoingPack()
+    for pack in (data, metadata):
+        if pack.records:
+            yield pack
+
+
+def _segments(sent: Iterable[Sent]) -> Iterator[Segment]:
+    """Segments that list packs, as few as may be; an object that several packs hold once."""
+    packs: list[SegmentPack] = []
+    rows: dict[bytes, Row] = {}
+    for one in sent:
+        if packs and len(rows) + len(one.records) > SEGMENT_ROWS:
+            yield Segment.build(packs, rows.values())
+            packs, rows = [], {}
+        for record in one.records:
+            rows.setdefault(record.id, row_of(record, len(packs)))
+        packs.append(one.pack)
+    if packs:
+        yield Segment.build(packs, rows.values())
+
+
+def segment_of(sent: Sent) -> Segment:
+    """What an index would say of one pack."""
+    return Segment.build([sent.pack], {record.id: row_of(record, 0) for record in sent.records}.values())
+
+
+def row_of(record: p.Record, pack: int) -> Row:
+    """The row of a record in a segment whose list has its pack at this number."""
+    return Row(
+        record.id, pack, record.offset, record.stored, record.length,
+        record.kind, record.codec, record.element, record.flags,
+    )  # fmt: skip
+
+
+def _verify(objects: Objects, sent: Sent) -> None:
+    key = sent.pack.key
+    try:
+        problem = _problem(objects.get(key, limit=sent.pack.nbytes), sent)
+    except FileNotFoundError:
+        problem = "it is not there"
+    except (IntegrityError, FormatError) as error:
+        problem = str(error)
+    if problem:
+        raise RemoteUntrusted(remote=objects.url, problem=f"{key} was sent, and reads otherwise: {problem}")
+
+
+def _problem(data: bytes, sent: Sent) -> str:
+    """How the file of a pack differs from what was sent, empty if it does not."""
+    identity, offset, size = p.decode_trailer(data[-p.TRAILER_BYTES :], len(data))
+    if p.decode_footer(data[: p.BLOCK], data[offset : offset + size], offset, identity).records != list(sent.records):
+        return "its footer lists other objects"
+    view = memoryview(data)
+    for record in sent.records:
+        stored = view[record.offset : record.offset + record.stored]
+        raw = record.codec == Codec.RAW and record.kind == Kind.CHUNK
+        if object_id(Kind.CHUNK, stored) != record.id if raw else p.check_of(1, record.id, 0, stored) != record.check:
+            return f"object {record.id.hex()[:12]} differs"
+    return "" if identity == sent.pack.id else "its trailer names another pack"

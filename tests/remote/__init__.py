@@ -1,0 +1,1 @@
+"""Remotes against real servers on loopback, and against a network that fails."""
