@@ -9,18 +9,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from casckpt.errors import NotOnRemote, StorageError
+from casckpt.errors import CasckptError, NotOnRemote
 from casckpt.format.commit import Commit
 from casckpt.format.entry import Drop
 from casckpt.format.ids import CommitId, Kind, ObjectId
 from casckpt.odb.repository import Repository
-from casckpt.ops.incoming import Incoming
-from casckpt.remote.folder import RemoteFolder
-from casckpt.remote.reading import CONCURRENCY, RemoteReader
-from casckpt.remote.view import RemoteView
-from casckpt.storage.objects import Objects
+
+if TYPE_CHECKING:
+    from casckpt.remote.view import RemoteView
+    from casckpt.storage.objects import Objects
 
 NEAR_BYTES = 1 << 20
 """Who reads one tensor is not to wait for the metadata of a whole history."""
@@ -30,8 +29,8 @@ class Place(NamedTuple):
     """A remote that may be asked."""
 
     name: str
-    objects: Objects
-    concurrency: int = CONCURRENCY
+    connect: Callable[[], Objects]
+    concurrency: int
 
 
 @dataclass
@@ -56,7 +55,7 @@ class OnDemand:
         self._places = places
         self._mutex = threading.Lock()
         self._known: list[_Known] | None = None
-        self._failed: StorageError | None = None
+        self._failed: CasckptError | None = None
 
     def lacking(self, identity: CommitId, commit: Commit, parts: tuple[str, ...] | None) -> tuple[str, ...] | None:
         """What of a commit no remote has either.
@@ -95,6 +94,9 @@ class OnDemand:
 
     def _bring(self, known: _Known, ids: Sequence[ObjectId], kind: Kind) -> None:
         """Take objects from a remote, those that a collection there has not removed meanwhile."""
+        from casckpt.ops.incoming import Incoming
+        from casckpt.remote.reading import RemoteReader
+
         repository = self._repository
         with repository.session() as session:
             reader = RemoteReader(known.view, concurrency=known.place.concurrency)
@@ -113,12 +115,16 @@ class OnDemand:
     def _asked(self) -> Iterator[_Known]:
         """The remotes that answer."""
         if self._known is None:
+            # Most stores open and close without a question.
+            from casckpt.remote.folder import RemoteFolder
+            from casckpt.remote.view import RemoteView
+
             self._known = []
             for place in self._places():
-                view = RemoteView(place.objects, RemoteFolder(self._repository.storage, place.name))
                 try:
+                    view = RemoteView(place.connect(), RemoteFolder(self._repository.storage, place.name))
                     root = view.refresh()
-                except StorageError as error:
+                except CasckptError as error:
                     self._failed = self._failed or error
                     continue
                 drops = {} if root is None else {drop.commit: drop for drop in root.drops}

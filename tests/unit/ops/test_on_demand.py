@@ -36,7 +36,11 @@ def remote(source: casckpt.Store) -> MemoryObjects:
 def asking(store: casckpt.Store, *places: Objects) -> casckpt.Store:
     """The store, with remotes that it asks."""
     repository = repository_of(store)
-    repository.ask(OnDemand(repository, lambda: [Place(f"r{number}", one) for number, one in enumerate(places)]))
+
+    def place(number: int, objects: Objects) -> Place:
+        return Place(f"r{number}", lambda: objects, 4)
+
+    repository.ask(OnDemand(repository, lambda: [place(*one) for one in enumerate(places)]))
     return store
 
 
