@@ -85,7 +85,7 @@ class Store(Exchange, Syncing, Browse, Comparing, Naming, Lifetime, Upkeep):
         self._settings = settings or StoreSettings()
         self._background = Background(repository.threads)
         self._maintainer = Maintainer(repository, wanted=self._settings.upkeep)
-        if self._settings.fetch_on_demand:
+        if self._settings.fetch_on_demand and repository.database.elsewhere is None:
             repository.ask(OnDemand(repository, self._places))
 
     def __enter__(self) -> Self:

@@ -48,11 +48,18 @@ class OnDemand:
     Args:
         repository: gets what comes; it must be writable.
         places: the remotes in the order in which they are asked; called when the first question comes.
+        make_room: called before more is asked for.
     """
 
-    def __init__(self, repository: Repository, places: Callable[[], Iterable[Place]]) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        places: Callable[[], Iterable[Place]],
+        make_room: Callable[[], None] = lambda: None,
+    ) -> None:
         self._repository = repository
         self._places = places
+        self._make_room = make_room
         self._mutex = threading.Lock()
         self._known: list[_Known] | None = None
         self._failed: CasckptError | None = None
@@ -66,6 +73,7 @@ class OnDemand:
         if self._repository.storage.read_only:
             return parts
         with self._mutex:
+            self._make_room()
             left = parts
             for known in self._asked():
                 if known.view.find(commit.tree) is not None:
