@@ -17,8 +17,12 @@ _STATUS = re.compile(r"non-2xx status code: (\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z0-9._-]{1,100})</Code>")
 _MESSAGE = re.compile(r"<Message>([^<]{1,1000})</Message>")
 _KIND = re.compile(
-    r"(?:kind|inner|source): (Connect|Timeout|Interrupted|Builder|Body|BareRedirect|NotPartial|UnexpectedRange)\b"
+    r"(?:kind|inner|source): "
+    r"(Connect|Timeout|Interrupted|Builder|Body|BareRedirect|NotPartial|UnexpectedRange|StartTooLarge)\b"
 )
+# A deletion of many is answered with 200 whatever became of each; this is said of the first that failed.
+_DELETION = re.compile(r"DeleteObjects request failed for key .*: (.*) \(code: ([A-Za-z0-9]{1,100})\)", re.DOTALL)
+_STATUS_OF = {"AccessDenied": 403, "NoSuchKey": 404, "NoSuchBucket": 404, "NotImplemented": 501}
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"})
 # What arrived was not what was sent, or not all of it in time: another try may do.
 _DAMAGED = frozenset(
@@ -80,10 +84,15 @@ def read(error: Exception) -> Answer:
     head, _, debug = str(error).partition("\n\nDebug source:")
     status, code, message = _STATUS.search(head), _CODE.search(head), _MESSAGE.search(head)
     kind = found[1] if (found := _KIND.search(debug)) else ""
+    if found := _DELETION.search(head):
+        number = _STATUS_OF.get(found[2], 503)
+        return Answer(number, found[2], redacted(f"{number} {found[2]} {found[1]}"), "")
     number = int(status[1]) if status else 404 if isinstance(error, FileNotFoundError) else 0
     word = code[1] if code else ""
     if NOWHERE in head:  # it looked for the credentials of the machine, since it found no others
         return Answer(0, _NONE_FOUND, _NO_CREDENTIALS, "Connect")
+    if kind == "StartTooLarge":  # found out by the client: a service may give the length for an empty part
+        number = 416
     line = " ".join(part for part in (str(number) if number else "", word, message[1] if message else "") if part)
     if not number:
         line = _WORDS.get(kind, "no answer came")

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from io import BytesIO
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from casckpt.errors import CasckptError, RemoteDenied, RemoteUnavailable, RemoteUntrusted, UsageError
 from casckpt.storage.addresses import Access, Address, redacted
@@ -29,7 +30,7 @@ from casckpt.storage.objects import Buffer, Listed, Outcome
 _CONNECT_S = 5
 _SLOWEST = 64 << 10
 """Bytes a second below which a request is given up: it is taken for standing still."""
-_PIECE_BYTES = 4 << 20
+_PIECE_BYTES = 1 << 20
 _PAGE = 1000
 _LISTED_MAX = 20_000_000
 _KEY_MAX_BYTES = 1024
@@ -121,11 +122,13 @@ class ServiceObjects:
                 return Outcome.EXISTS
             if answer.may_have_happened:
                 return Outcome.UNKNOWN
+            if answer.status == 404:
+                answer = answer._replace(code="NoSuchBucket")
             raise self._error("store", key, answer) from None
         return Outcome.CREATED
 
     def list(self, prefix: str, after: str = "") -> Iterator[Listed]:
-        last, count = after, 0
+        last, count = "", 0
         for page in self._pages(prefix, after):
             for one in page:
                 path: str = one["path"]
@@ -135,18 +138,18 @@ class ServiceObjects:
                 if key <= last:
                     raise RemoteUntrusted(remote=self.url, problem=f"its listing of {prefix} is out of order")
                 last, count = key, count + 1
-                yield Listed(key, one["size"], int(one["last_modified"].timestamp() * 1e6) * 1000)
+                if key > after:  # a service may list from the start all the same
+                    yield Listed(key, one["size"], int(one["last_modified"].timestamp() * 1e6) * 1000)
 
     def _pages(self, prefix: str, after: str) -> Iterator[Sequence[dict[str, Any]]]:
         offset = self._prefix + after if after else None
-        seconds = 0
 
         def begin(store: Any) -> tuple[Any, Sequence[dict[str, Any]] | None]:
             stream = self._obstore.list(store, self._prefix + prefix, offset=offset, chunk_size=_PAGE)
             return stream, next(stream, None)
 
         try:
-            stream, page = self._ask(begin, seconds)
+            stream, page = self._ask(begin, 0)
             while page is not None:
                 yield page
                 page = self._asked(next, stream, None)
@@ -327,5 +330,7 @@ def _s3(address: Address, access: Access) -> dict[str, Any]:
 def _azure(access: Access) -> dict[str, Any]:
     if not access.endpoint:
         return {}
-    account = access.endpoint.partition("://")[2].partition("/")[0].partition(".")[0]
-    return {"endpoint": access.endpoint, "account_name": account}
+    parts = urlsplit(access.endpoint)
+    # An emulator has the account in the path, the service in the name of the host.
+    account = parts.path.strip("/") or (parts.hostname or "").partition(".")[0]
+    return {"endpoint": access.endpoint.rstrip("/"), "account_name": account}
