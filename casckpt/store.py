@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from types import TracebackType
@@ -17,7 +17,6 @@ from casckpt.exchange import Exchange
 from casckpt.lifetime import Lifetime
 from casckpt.naming import Naming
 from casckpt.odb.repository import Repository, initialize, writer_name
-from casckpt.ops import history
 from casckpt.ops.background import Background
 from casckpt.ops.maintain import Maintainer
 from casckpt.ops.pending import PendingCommit
@@ -290,22 +289,6 @@ class Store(Exchange, Syncing, Browse, Comparing, Naming, Lifetime, Upkeep):
 
         words = schema, run, check_policy(self._settings.compress_of(compress)), progress, allow_pickle
         return migrate_commit(self._in_turn(), self._resolve(revision), *words)
-
-    def tree(self, revision: str = "@") -> StoredState:
-        """The leaves of a commit by path, read when they are asked for: `store.tree("best")["model/w"][:10]`."""
-        from casckpt.ops.lazy import StoredState
-
-        return StoredState(self._repository, self._resolve(revision))
-
-    def log(
-        self, revision: str | None = None, *, limit: int | None = None, where: str | None = None
-    ) -> Iterator[CommitInfo]:
-        """Commits newest first: the ancestors of a revision (a run's name is its last commit), of a range, or all."""
-        return history.log(self._repository.database, revision, limit, where)
-
-    def show(self, revision: str = "@") -> CommitInfo:
-        """One commit."""
-        return history.describe(self._repository.database, self._resolve(revision))
 
     def fsck(self, depth: str = "quick", *, repair: bool = False, progress: Progress | None = None) -> FsckReport:
         """Verify the store: `quick` (journal, tables of contents, structure) or `full` (every byte); may heal it."""

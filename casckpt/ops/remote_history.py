@@ -4,26 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from casckpt.errors import RolledBack
 from casckpt.format.ids import checksum
 from casckpt.format.remote import RemoteRoot
 from casckpt.odb.database import Database
+from casckpt.ops.push_reports import RemoteMove
 from casckpt.plan.ref_policy import CONFLICTS
 from casckpt.remote.view import RemoteView
 from casckpt.units import rfc3339
-
-
-class RootMove(NamedTuple):
-    """A ref of a remote that named `old` and names `new`, in 64 hex digits; None is absence."""
-
-    ref: str
-    old: str | None
-    new: str | None
-
-    def to_dict(self) -> dict[str, Any]:
-        return self._asdict()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +27,7 @@ class RemoteStep:
     user: str
     tool: str
     note: str
-    refs: tuple[RootMove, ...] | None
+    refs: tuple[RemoteMove, ...] | None
     """The refs that moved; None for the oldest root that is kept, as nobody knows what was before."""
     condemned: int
     """Files that may be deleted since."""
@@ -121,12 +111,12 @@ def _step(root: RemoteRoot, before: RemoteRoot | None) -> RemoteStep:
     return RemoteStep(root.seq, push.time_ns, push.host, push.user, push.tool, push.note, moves, len(fresh))
 
 
-def _moves(old: Any, new: Any) -> tuple[RootMove, ...]:
+def _moves(old: Any, new: Any) -> tuple[RemoteMove, ...]:
     found = []
     for name in sorted(old.keys() | new.keys()):
         was, now = (None if name not in refs else refs[name].commit.hex() for refs in (old, new))
         if was != now:
-            found.append(RootMove(name, was, now))
+            found.append(RemoteMove(name, was, now))
     return tuple(found)
 
 
