@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from io import BytesIO
@@ -26,10 +27,9 @@ from casckpt.storage.addresses import Access, Address, redacted
 from casckpt.storage.answers import Answer, error_of, read
 from casckpt.storage.credentials import NOWHERE, aws_provider, check_google
 from casckpt.storage.objects import Buffer, Listed, Outcome
+from casckpt.storage.pace import SLOWEST, Pace
 
 _CONNECT_S = 5
-_SLOWEST = 64 << 10
-"""Bytes a second below which a request is given up: it is taken for standing still."""
 _PIECE_BYTES = 1 << 20
 _PAGE = 1000
 _LISTED_MAX = 20_000_000
@@ -71,6 +71,7 @@ class ServiceObjects:
         self._prefix = f"{address.path}/" if address.path and not self.read_only else ""
         self._stores: dict[tuple[bool, int], Any] = {}
         self._identity: dict[str, Any] | None = None
+        self._pace = Pace()
         self._mutex = threading.Lock()
         self._store(False, access.timeout_s)  # what is wrong with the credentials shows now
 
@@ -89,7 +90,7 @@ class ServiceObjects:
             return self._taken_in(result, key, start, stop, limit)
 
         try:
-            return self._ask(ask, most)
+            return self._ask(ask, most / SLOWEST)
         except _Refused as refused:
             if refused.answer.status == 416:  # it begins behind the end of the object
                 return b""
@@ -113,10 +114,13 @@ class ServiceObjects:
         def ask(store: Any) -> None:
             self._obstore.put(store, self._path(key), body, mode="create", use_multipart=False, attributes=attributes)
 
+        begin = time.monotonic()
         try:
-            self._ask(ask, len(body), writes=True)
+            self._ask(ask, self._pace.seconds(len(body)), writes=True)
         except _Refused as refused:
             answer = refused.answer
+            if not answer.status:
+                self._pace.failed()
             # 409 alone says that somebody else is at it too. Whether he stored it or nobody did shows a look.
             if answer.is_taken or (answer.status == 409 and self.size(key) is not None):
                 return Outcome.EXISTS
@@ -125,6 +129,7 @@ class ServiceObjects:
             if answer.status == 404:
                 answer = answer._replace(code="NoSuchBucket")
             raise self._error("store", key, answer) from None
+        self._pace.went_well(len(body), time.monotonic() - begin)
         return Outcome.CREATED
 
     def list(self, prefix: str, after: str = "") -> Iterator[Listed]:
@@ -149,7 +154,7 @@ class ServiceObjects:
             return stream, next(stream, None)
 
         try:
-            stream, page = self._ask(begin, 0)
+            stream, page = self._ask(begin)
             while page is not None:
                 yield page
                 page = self._asked(next, stream, None)
@@ -164,7 +169,7 @@ class ServiceObjects:
             raise RemoteDenied(remote=self.url, operation="delete", problem="plain HTTP is for reading only")
         paths = [self._path(key) for key in keys]
         try:
-            self._ask(lambda store: self._obstore.delete(store, paths), 0)
+            self._ask(lambda store: self._obstore.delete(store, paths))
         except _Refused as refused:
             # Of several at once, one that is missing or a service that cannot stop them all.
             if refused.answer.status not in (404, 501):
@@ -174,14 +179,14 @@ class ServiceObjects:
 
     def _delete_one(self, key: str) -> None:
         try:
-            self._ask(lambda store: self._obstore.delete(store, self._path(key)), 0)
+            self._ask(lambda store: self._obstore.delete(store, self._path(key)))
         except _Refused as refused:
             if refused.answer.status != 404 or refused.answer.is_missing_bucket:
                 raise self._error("delete", key, refused.answer) from None
 
     def size(self, key: str) -> int | None:
         try:
-            found = self._ask(lambda store: self._obstore.head(store, self._path(key)), 0)
+            found = self._ask(lambda store: self._obstore.head(store, self._path(key)))
         except _Refused as refused:
             if refused.answer.status == 404:
                 return None
@@ -214,9 +219,13 @@ class ServiceObjects:
             return FileNotFoundError(key)
         return error_of(answer, self.url, f"{operation} {key}")
 
-    def _ask(self, ask: Callable[[Any], _T], nbytes: int, *, writes: bool = False) -> _T:
-        """What `ask` returns for the store; asked twice where the credentials turn out to have expired."""
-        seconds = self._access.timeout_s + nbytes / _SLOWEST
+    def _ask(self, ask: Callable[[Any], _T], seconds: float = 0.0, *, writes: bool = False) -> _T:
+        """What `ask` returns for the store; asked twice where the credentials turn out to have expired.
+
+        Args:
+            seconds: what it may take, beside the time that every request has.
+        """
+        seconds += self._access.timeout_s
         store = self._store(writes, seconds)
         try:
             return self._asked(ask, store)
