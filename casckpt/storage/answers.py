@@ -76,7 +76,7 @@ class Answer(NamedTuple):
         """Whether the service may have done it, or may still do it, although it did not say so."""
         if self.status:
             return self.status >= 500 and self.status != 501
-        return self.kind not in ("Connect", "Builder", "BareRedirect")
+        return self.kind not in ("Connect", "Certificate", "Builder", "BareRedirect")
 
 
 def read(error: Exception) -> Answer:
@@ -84,6 +84,8 @@ def read(error: Exception) -> Answer:
     head, _, debug = str(error).partition("\n\nDebug source:")
     status, code, message = _STATUS.search(head), _CODE.search(head), _MESSAGE.search(head)
     kind = found[1] if (found := _KIND.search(debug)) else ""
+    if "InvalidCertificate" in debug:
+        kind = "Certificate"
     if found := _DELETION.search(head):
         number = _STATUS_OF.get(found[2], 503)
         return Answer(number, found[2], redacted(f"{number} {found[2]} {found[1]}"), "")
@@ -104,6 +106,7 @@ _WORDS = {
     "Timeout": "no answer came in time",
     "Interrupted": "the connection broke",
     "Body": "the connection broke",
+    "Certificate": "its certificate is not trusted (AWS_CA_BUNDLE names a file with those of a private authority)",
     "BareRedirect": "it answers with a redirection",
     "NotPartial": "asked for a part, it gave something else",
     "UnexpectedRange": "asked for a part, it gave another",
@@ -134,7 +137,7 @@ def error_of(answer: Answer, remote: str, operation: str) -> CasckptError:
     if answer.kind in ("NotPartial", "UnexpectedRange"):
         return RemoteUntrusted(remote=remote, problem=answer.says)
     if answer.code in _DAMAGED or answer.status in (0, 408, 409, 429) or answer.status >= 500:
-        if answer.kind == "Builder" or answer.code == _NONE_FOUND:
+        if answer.kind in ("Builder", "Certificate") or answer.code == _NONE_FOUND:
             return RemoteDenied(remote=remote, operation=operation, problem=answer.says)
         return RemoteUnavailable(remote=remote, operation=operation, problem=answer.says)
     return RemoteDenied(remote=remote, operation=operation, problem=answer.says)

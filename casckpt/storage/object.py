@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 from casckpt.errors import CasckptError, RemoteDenied, RemoteUnavailable, RemoteUntrusted, UsageError
 from casckpt.storage.addresses import Access, Address, redacted
 from casckpt.storage.answers import Answer, error_of, read
-from casckpt.storage.credentials import NOWHERE, aws_provider, check_google
+from casckpt.storage.credentials import NOWHERE, aws_provider, certificates, check_google
 from casckpt.storage.objects import Buffer, Listed, Outcome
 from casckpt.storage.pace import SLOWEST, Pace
 
@@ -281,6 +281,8 @@ class ServiceObjects:
             client["read_timeout"] = timedelta(seconds=self._access.timeout_s)
         if self._access.allow_http or self._access.is_plain or self._address.scheme == "http":
             client["allow_http"] = True
+        if (trusted := certificates()) is not None:
+            client["root_certificate"] = trusted
         return {"client_options": client, "retry_config": {"max_retries": 0}}
 
     def _credentials(self) -> dict[str, Any]:

@@ -75,6 +75,7 @@ def test_a_key_that_is_taken_is_known(number: int, code: str) -> None:
         (Answer(403, "AccessDenied", "", ""), RemoteDenied),
         (Answer(401, "", "", ""), RemoteDenied),
         (Answer(0, "", "", "Builder"), RemoteDenied),
+        (Answer(0, "", "", "Certificate"), RemoteDenied),
         (Answer(301, "PermanentRedirect", "", ""), RemoteUnfit),
         (Answer(0, "", "", "BareRedirect"), RemoteUnfit),
         (Answer(501, "NotImplemented", "", ""), RemoteUnfit),
