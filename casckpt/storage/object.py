@@ -167,6 +167,8 @@ class ServiceObjects:
     def delete(self, keys: Sequence[str]) -> None:
         if self.read_only:
             raise RemoteDenied(remote=self.url, operation="delete", problem="plain HTTP is for reading only")
+        if not keys:
+            return
         paths = [self._path(key) for key in keys]
         try:
             self._ask(lambda store: self._obstore.delete(store, paths))
@@ -254,7 +256,7 @@ class ServiceObjects:
     def _renew(self, store: Any) -> None:
         """Find credentials anew, unless another thread has done so since `store` was opened."""
         with self._mutex:
-            if store in self._stores.values():
+            if any(one is store for one in self._stores.values()):
                 self._stores.clear()
                 self._identity = None
 
@@ -321,11 +323,12 @@ class ServiceObjects:
 
 
 def _s3(address: Address, access: Access) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"conditional_put": "etag"}  # whatever the environment says: it is what a remote stands on
     if access.region:
         found["region"] = access.region
     if access.endpoint:
-        found["endpoint"] = access.endpoint.rstrip("/")
+        # Under both names: what the environment has under the second would come before the first.
+        found["endpoint"] = found["aws_endpoint_url_s3"] = access.endpoint.rstrip("/")
         host = access.endpoint.partition("://")[2]
         found["virtual_hosted_style_request"] = host.startswith(f"{address.host}.") and not access.path_style
     checksum = access.checksum
