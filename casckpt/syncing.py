@@ -46,9 +46,7 @@ class Syncing:
 
         return list(remotes(self._repository.storage, self._settings.remotes).values())
 
-    def add_remote(
-        self, name: str, url: str, *, probe: bool = True, dry_run: bool = False, **options: Any
-    ) -> Remote:
+    def add_remote(self, name: str, url: str, *, probe: bool = True, dry_run: bool = False, **options: Any) -> Remote:
         """Make a remote known under a name.
 
         Args:
@@ -86,8 +84,11 @@ class Syncing:
 
         return remove_remote(self._repository, name, dry_run=dry_run)[0]
 
-    def probe_remote(self, name: str | None = None) -> ProbeReport:
+    def probe_remote(self, remote: str | None = None, *, dry_run: bool = False) -> ProbeReport:
         """Try out whether a remote does what is relied on: it creates a key once, gives back what it got, deletes.
+
+        Args:
+            dry_run: only look whether it is there; nothing is written.
 
         Raises:
             RemoteUnfit: it does not.
@@ -95,7 +96,7 @@ class Syncing:
         from casckpt.ops.connecting import probe_remote
         from casckpt.ops.remotes import remote_of
 
-        return probe_remote(remote_of(self._repository.storage, name, self._settings.remotes))
+        return probe_remote(remote_of(self._repository.storage, remote, self._settings.remotes), dry_run=dry_run)
 
     def push(
         self,
@@ -319,6 +320,27 @@ def clone_remote(
         configure=lambda storage: add_remote(storage, name, url, options, probe=False, again=True),
     )  # fmt: skip
     return repository, replace(report, fetched=at.counted(report.fetched))
+
+
+def plan_clone(
+    url: str,
+    path: str | os.PathLike[str],
+    *names: str,
+    name: str = "origin",
+    depth: int | None = None,
+    only: str | Sequence[str] | None = None,
+    limit_rate: int | str | None = None,
+    **options: Any,
+) -> PullReport:
+    """What `clone_remote` would do; nothing is written."""
+    from casckpt.ops.clone import rehearse
+    from casckpt.ops.connecting import connect
+    from casckpt.ops.remote_changes import checked_remote
+    from casckpt.storage.local import LocalStorage
+
+    at = connect(checked_remote(name, url, options), limit_rate=limit_rate)
+    report = rehearse(LocalStorage(path), at.objects, name, names, depth=depth, only=_patterns(only))
+    return replace(report, fetched=at.counted(report.fetched))
 
 
 def _patterns(only: str | Sequence[str] | None) -> Sequence[str] | None:

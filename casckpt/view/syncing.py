@@ -17,7 +17,6 @@ from casckpt.view.lifetime import leaving_cells
 from casckpt.view.text import Cell, Look, safe
 
 
-
 def push_lines(report: PushReport, look: Look) -> Iterator[str]:
     """The refs that moved there, and what was sent for them."""
     yield f"{look.paint(t.LABEL, safe(report.remote))}  {safe(report.url)}"
@@ -67,9 +66,10 @@ def pull_lines(report: PullReport, look: Look) -> Iterator[str]:
 
 
 def clone_lines(path: str, report: PullReport, look: Look) -> Iterator[str]:
-    """What a new store was filled with."""
+    """What a new store was filled with, or would be."""
     yield from fetch_lines(report.fetched, look)
-    yield f"{safe(path)} is a store that follows {safe(report.fetched.remote)}"
+    verb = "would be" if report.fetched.dry_run else "is"
+    yield f"{safe(path)} {verb} a store that knows this remote as {safe(report.fetched.remote)}"
 
 
 def _moves_lines(moves: Iterable[RemoteMove], look: Look) -> Iterator[str]:
@@ -115,8 +115,9 @@ def probe_lines(report: ProbeReport, look: Look) -> Iterator[str]:
     ]
     cells = []
     for what, is_so, otherwise in rows:
-        word = Cell("yes", t.GOOD) if is_so else Cell("no", t.CHANGED)
-        cells.append([Cell(what), word, Cell("" if is_so else otherwise, t.MUTED, cut=True)])
+        if is_so is not None:
+            word = Cell("yes", t.GOOD) if is_so else Cell("no", t.CHANGED)
+            cells.append([Cell(what), word, Cell("" if is_so else otherwise, t.MUTED, cut=True)])
     yield from t.columns(cells, look, indent="  ")
     if report.leftover:
         yield f"left there, for a later gc of the remote: {safe(report.leftover)}"
@@ -196,5 +197,3 @@ def drill_lines(report: DrillReport, look: Look) -> Iterator[str]:
     again = f"--seed {report.seed} draws the same again"
     yield look.paint(t.MUTED, again)
     yield _line(report, look)
-
-
