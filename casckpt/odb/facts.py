@@ -43,6 +43,10 @@ class Facts:
         found = sorted(self.tables.scan(t.REFS, prefix.encode()))
         return {name.decode(): CommitId(ObjectId(value)) for name, value in found}
 
+    def own_refs(self) -> dict[str, CommitId]:
+        """The refs that hold what they name, sorted by name: all but those that say where a remote is."""
+        return {name: identity for name, identity in self.refs().items() if not name.startswith("remotes/")}
+
     def commit(self, identity: CommitId) -> Commit | None:
         """A commit by its full id, None if the store has none.
 

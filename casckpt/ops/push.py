@@ -23,10 +23,10 @@ from casckpt.odb.database import Database
 from casckpt.odb.repository import Repository, writer_name
 from casckpt.ops.gathering import Gathering, new_commits
 from casckpt.ops.publishing import publish
-from casckpt.ops.push_refs import Lease, Policy, RefPlan, chosen_refs, expected_refs, tracking_ref
+from casckpt.ops.push_refs import Lease, Policy, RefPlan, chosen_refs, expected_refs
 from casckpt.ops.push_reports import PushReport, RemoteMove
 from casckpt.ops.values import Progress, counted
-from casckpt.plan.names import run_of
+from casckpt.plan.names import run_of, tracking_ref
 from casckpt.plan.transfer import ABSENT, METADATA_PACK_BYTES, SEGMENT_ROWS, merged_drops, packs_for
 from casckpt.remote.folder import RemoteFolder
 from casckpt.remote.holding import Holding
@@ -53,6 +53,7 @@ def push(
     lease: Lease = None,
     dry_run: bool = False,
     verify: bool = False,
+    accept_rollback: bool = False,
     note: str = "",
     progress: Progress | None = None,
     concurrency: int = CONCURRENCY,
@@ -67,8 +68,8 @@ def push(
         policy: what becomes of a ref that has moved there: `ff`, `lease` or `newest` (see `plan.ref_policy`).
         lease: where refs are expected to be: see `expected_refs`.
         dry_run: say what it would take, and send nothing.
-        verify: read back what was sent before anything names it.
-        note: goes into the root.
+        verify: read back what was sent, before anything names it.
+        accept_rollback: take the remote as it is, even if it is older than it was. `note`: goes into the root.
         progress: called with the stored bytes sent, and in all. `concurrency`: uploads at a time.
 
     Raises:
@@ -91,21 +92,20 @@ def push(
     view = RemoteView(metered, RemoteFolder(repository.storage, name))
     expected = expected_refs(database, name, ours, lease) if policy == "lease" else {}
     plan = RefPlan(database, view, ours, policy, expected, mirror)
-    before = view.refresh()
+    before = view.refresh(accept_rollback=accept_rollback)
     with _journal(view.folder, name, wanted=not dry_run) as journal:
         work = _Push(database, view, plan, journal, progress, concurrency, verify)
         if dry_run:
-            requests = work.rehearse(before)
+            work.rehearse(before)
         else:
             append_root(view, work.change, work.push_id, note=note)
             work.finish()
             _track(repository, name, view.root)
-            requests = dict(metered.requests)
+            work.requests = dict(metered.requests)
     return work.report(
         remote=name,
         url=objects.url,
         root=0 if view.root is None else view.root.seq,
-        requests=requests,
         up=metered.up,
         down=metered.down,
         seconds=time.monotonic() - start,
@@ -161,6 +161,8 @@ class _Push:
         """The packs that these segments list."""
         self.moves: tuple[RemoteMove, ...] = ()
         self.commits = self.objects = self.packs = self.nbytes = self.resumed = 0
+        self.requests: dict[str, int] = {}
+        """Those that were made, or of a dry run those that it would take."""
 
     # -- the next root
 
@@ -186,20 +188,21 @@ class _Push:
             runs=runs,
         )
 
-    def rehearse(self, root: RemoteRoot | None) -> dict[str, int]:
-        """Find out what a push would do; the requests it would take."""
+    def rehearse(self, root: RemoteRoot | None) -> None:
+        """Find out what a push would do."""
         start = empty_root(self.push_id) if root is None else root
         refs = self._plan.refs(start)
         self.moves = _moves(start, refs)
         self._gather(start, refs)
         if not self.moves and not self._gathering.commits:
-            return {"list": 1}
+            self.requests = {"list": 1}
+            return
         lacking = self._lacking(start)
         chunks, others = self._supply.stored_bytes(lacking)
         self.objects, self.nbytes = len(lacking) // 32, chunks + others
         self.packs = packs_for(chunks) + packs_for(others, METADATA_PACK_BYTES)
         self.commits = len(self._gathering.commits)
-        return {"list": 2, "put": self.packs + packs_for(self.objects, SEGMENT_ROWS) + 1 + (root is None)}
+        self.requests = {"list": 2, "put": self.packs + packs_for(self.objects, SEGMENT_ROWS) + 1 + (root is None)}
 
     def report(self, **facts: Any) -> PushReport:
         """What was done, or would be."""
@@ -210,6 +213,7 @@ class _Push:
             packs=self.packs,
             nbytes=self.nbytes,
             resumed=self.resumed,
+            requests=self.requests,
             **facts,
         )
 

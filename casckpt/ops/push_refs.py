@@ -14,7 +14,7 @@ from casckpt.format.remote import RemoteRoot
 from casckpt.odb.database import Database
 from casckpt.ops.resolve import current_run, no_such_ref, not_found, refs_named, resolve
 from casckpt.plan import graph
-from casckpt.plan.names import HEADS, head_ref, run_of
+from casckpt.plan.names import HEADS, head_ref, run_of, tracking_ref
 from casckpt.plan.ref_policy import CONFLICTS, Refused, fast_forward, joined, with_lease
 from casckpt.remote.reading import RemoteReader
 from casckpt.remote.view import RemoteView
@@ -22,11 +22,6 @@ from casckpt.remote.view import RemoteView
 Policy = Literal["ff", "lease", "newest"]
 Lease = str | Mapping[str, str | None] | None
 _OWN = ("runs/", "tags/")
-
-
-def tracking_ref(remote: str, name: str) -> str:
-    """The local ref that says where a ref of a remote was when it was last looked at."""
-    return f"remotes/{remote}/{name}"
 
 
 def chosen_refs(database: Database, names: Sequence[str], *, everything: bool) -> dict[str, CommitId]:
