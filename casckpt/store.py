@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from casckpt.ops.lifetime_reports import DropReport, ForgetReport, RetainReport
     from casckpt.ops.push_reports import PushReport
     from casckpt.ops.remote_gc_reports import RemoteGcReport
-    from casckpt.ops.remote_history import Conflict, RemoteStep
+    from casckpt.ops.remote_log import RemoteChange, RemoteConflict
     from casckpt.ops.remotes import Remote
     from casckpt.ops.repack_reports import RepackReport
     from casckpt.ops.reports import (
@@ -68,13 +68,13 @@ if TYPE_CHECKING:
 # Operations are imported where they are called: `casckpt log` must not pay for commit, checkout and fsck.
 
 __all__ = [
-    "BlameLine", "Check", "CheckoutReport", "CommitInfo", "Comparison", "Conflict", "Diff", "DoctorReport",
-    "DrillReport", "DropReport", "ExportReport", "FetchReport", "ForgetReport", "FsckReport", "GcPlan", "GcReport",
-    "ImportReport", "ImportedCheckpoint", "KeptPolicies", "LeafSummary", "Opaque", "OpaqueWarning", "Operation",
-    "PathInfo", "PendingCommit", "ProbeReport", "PullReport", "PushReport", "RefChange", "Remote", "RemoteGcReport",
-    "RemoteStep", "RepackReport", "RetainReport", "Retention", "RevisionWarning", "RunInfo", "Schema",
-    "SchemaWarning", "Status", "Store", "StoreSettings", "StoredState", "StoredValue", "UndoReport", "clone",
-    "doctor", "init", "memory", "migration", "open", "register",
+    "BlameLine", "Check", "CheckoutReport", "CommitInfo", "Comparison", "Diff", "DoctorReport", "DrillReport",
+    "DropReport", "ExportReport", "FetchReport", "ForgetReport", "FsckReport", "GcPlan", "GcReport", "ImportReport",
+    "ImportedCheckpoint", "KeptPolicies", "LeafSummary", "Opaque", "OpaqueWarning", "Operation", "PathInfo",
+    "PendingCommit", "ProbeReport", "PullReport", "PushReport", "RefChange", "Remote", "RemoteChange",
+    "RemoteConflict", "RemoteGcReport", "RepackReport", "RetainReport", "Retention", "RevisionWarning", "RunInfo",
+    "Schema", "SchemaWarning", "Status", "Store", "StoreSettings", "StoredState", "StoredValue", "UndoReport",
+    "clone", "doctor", "init", "memory", "migration", "open", "register",
 ]  # fmt: skip
 
 _Done = TypeVar("_Done")
@@ -369,7 +369,7 @@ _LATE = {
     "casckpt.ops.lifetime_reports": ("DropReport", "ForgetReport", "RetainReport"),
     "casckpt.ops.push_reports": ("PushReport",),
     "casckpt.ops.remote_gc_reports": ("RemoteGcReport",),
-    "casckpt.ops.remote_history": ("Conflict", "RemoteStep"),
+    "casckpt.ops.remote_log": ("RemoteChange", "RemoteConflict"),
     "casckpt.ops.remotes": ("Remote",),
     "casckpt.ops.repack_reports": ("RepackReport",),
     "casckpt.plan.policy": ("Retention",),

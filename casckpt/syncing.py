@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from casckpt.ops.fetch_reports import FetchReport, PullReport
     from casckpt.ops.push_reports import PushReport
     from casckpt.ops.remote_gc_reports import RemoteGcReport
-    from casckpt.ops.remote_history import Conflict, RemoteStep
+    from casckpt.ops.remote_log import RemoteChange, RemoteConflict
     from casckpt.ops.remotes import Remote
     from casckpt.ops.settings import StoreSettings
     from casckpt.ops.values import Progress
@@ -214,17 +215,19 @@ class Syncing:
         )  # fmt: skip
         return replace(report, fetched=at.counted(report.fetched))
 
-    def remote_log(self, remote: str | None = None, *, limit: int | None = None) -> Iterator[RemoteStep]:
+    def remote_log(self, remote: str | None = None, *, limit: int | None = None) -> Iterator[RemoteChange]:
         """What was done to a remote, newest first, as far back as it keeps roots: one request for each."""
-        from casckpt.ops.remote_history import remote_log
+        from casckpt.ops.remote_log import remote_log
 
-        return remote_log(self._view(self._connected(remote)), limit)
+        view = self._view(self._connected(remote))
+        view.refresh()
+        return islice(remote_log(view), limit)
 
-    def remote_conflicts(self, remote: str | None = None) -> tuple[Conflict, ...]:
+    def remote_conflicts(self, remote: str | None = None) -> tuple[RemoteConflict, ...]:
         """The commits that lost a ref of a remote to another one, and are kept there under `conflicts/`."""
-        from casckpt.ops.remote_history import remote_conflicts
+        from casckpt.ops.remote_log import conflicts
 
-        return remote_conflicts(self._repository.database, self._view(self._connected(remote)))
+        return conflicts(self._view(self._connected(remote)).refresh())
 
     def gc_remote(
         self,
@@ -280,7 +283,8 @@ class Syncing:
 
         at = self._connected(remote, limit_rate)
         words: dict[str, Any] = {"commits": commits, "seed": seed, "progress": progress}
-        return at.counted(drill(self._view(at), concurrency=at.remote.concurrency, **words))
+        view = self._view(at)
+        return at.counted(drill(at.objects, view.folder, concurrency=at.remote.concurrency, **words))
 
     def _connected(self, remote: str | None, limit_rate: int | str | None = None) -> Connection:
         from casckpt.ops.connecting import connect

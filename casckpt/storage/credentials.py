@@ -15,8 +15,8 @@ from typing import Any
 
 from casckpt.errors import RemoteDenied, UsageError
 
-NOWHERE = "http://127.0.0.1:1"
-"""A port of this machine where nobody listens, given as the metadata address that is not to be asked."""
+NOWHERE = "http://127.0.0.1:1/no-metadata"
+"""A port of this machine where nobody listens: the metadata address where that is not to be asked."""
 
 _AWS = (
     "AWS_ACCESS_KEY_ID",

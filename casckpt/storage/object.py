@@ -71,7 +71,7 @@ class ServiceObjects:
         self._stores: dict[tuple[bool, int], Any] = {}
         self._identity: dict[str, Any] | None = None
         self._mutex = threading.Lock()
-        self._open(False, 1)
+        self._store(False, access.timeout_s)  # what is wrong with the credentials shows now
 
     def get(self, key: str, start: int = 0, stop: int | None = None, *, limit: int) -> bytes:
         if stop is not None and stop <= start:
@@ -310,10 +310,10 @@ def _s3(address: Address, access: Access) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if access.region:
         found["region"] = access.region
-    found["virtual_hosted_style_request"] = not access.path_style
     if access.endpoint:
-        scheme, _, host = access.endpoint.rstrip("/").partition("://")
-        found["endpoint"] = f"{scheme}://{host}" if access.path_style else f"{scheme}://{address.host}.{host}"
+        found["endpoint"] = access.endpoint.rstrip("/")
+        host = access.endpoint.partition("://")[2]
+        found["virtual_hosted_style_request"] = host.startswith(f"{address.host}.") and not access.path_style
     checksum = access.checksum
     if checksum == "auto":
         checksum = "sha256" if access.is_plain else "crc64nvme"

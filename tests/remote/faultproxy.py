@@ -110,13 +110,20 @@ _NO_FAULT = Fault("")
 
 
 class FaultProxy:
-    """A context manager; `add`, `clear` and `log` may be used from any thread while it runs."""
+    """A context manager; `add`, `clear` and `log` may be used from any thread while it runs.
+
+    Attributes:
+        log: every request, in the order in which they came.
+        endpoint: URL of the proxy.
+        strip: name of a header that is taken off every request.
+    """
 
     def __init__(self, port: int) -> None:
         self._server_port = port
         self._faults: list[Fault] = []
         self.log: list[Request] = []
         self.endpoint = ""
+        self.strip = b""
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._stop = asyncio.Event()
@@ -207,6 +214,8 @@ class FaultProxy:
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             await writer.drain()
             head = re.sub(rb"(?i)expect: [^\r]*\r\n", b"", head)
+        if self.strip:
+            head = re.sub(rb"(?im)^%s: [^\r]*\r\n" % self.strip, b"", head)
         return _Exchange(head, reader, writer, request, fault)
 
     async def _status(self, exchange: _Exchange) -> bool:

@@ -156,14 +156,14 @@ def log_command(call: Call, remote: str | None, limit: int) -> Answer:
     from casckpt.view.syncing import remote_log_lines
 
     store = call.open()
-    steps = list(store.remote_log(remote, limit=limit))
-    if not steps:
+    changes = list(store.remote_log(remote, limit=limit))
+    if not changes:
         call.note("nothing was pushed there yet")
     return Answer(
-        lambda: {"action": "log", "steps": [step.to_dict() for step in steps]},
-        lambda look: remote_log_lines(steps, look),
-        records=lambda: (step.to_dict() for step in steps),
-        record="step",
+        lambda: {"action": "log", "changes": [change.to_dict() for change in changes]},
+        lambda look: remote_log_lines(changes, look),
+        records=lambda: (change.to_dict() for change in changes),
+        record="root",
     )
 
 
