@@ -36,7 +36,7 @@ def _resumed(report: PushReport) -> str:
 
 def fetch_lines(report: FetchReport, look: Look) -> Iterator[str]:
     """The refs that moved there since the last look, and what came."""
-    yield look.paint(t.LABEL, safe(report.remote))
+    yield f"{look.paint(t.LABEL, safe(report.remote))}  {safe(report.url)}"
     yield from _moves_lines(report.refs, look)
     if report.refs or report.commits or report.whole or report.partial:
         yield f"{'would fetch' if report.dry_run else 'fetched'} {_came(report)}"
