@@ -309,6 +309,13 @@ class CommitNamed(CommitProtected):
     hint = "forget the whole run, or say --force: tags and pins go along then, and a run's last moves to what is left"
 
 
+class RemoteExists(ConflictError):
+    code = "remote.exists"
+    what = "there is a remote {remote} already"
+    why = "it is at {url}"
+    hint = "choose another name, or change it: casckpt remote set {remote} url URL"
+
+
 class StoreExists(ConflictError):
     code = "store.exists"
     what = "{path} is a casckpt store already"
@@ -529,6 +536,13 @@ class NotFastForward(ConflictError):
     what = "{ref} on {remote} does not lead to what would be pushed"
     why = "it is at {theirs}; nothing was changed"
     hint = "casckpt fetch, look at both, then push with --force-with-lease or --on-conflict newest"
+
+
+class Diverged(NotFastForward):
+    code = "pull.diverged"
+    what = "{ref} has gone on both here and on {remote}"
+    why = "it is at {ours} here and at {theirs} there; what was fetched stays, and nothing else was changed"
+    hint = "casckpt compare shows both; casckpt pull --on-conflict newest takes the newer and keeps the other"
 
 
 class LeaseLost(ConflictError):

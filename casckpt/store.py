@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from types import TracebackType
@@ -17,7 +17,6 @@ from casckpt.exchange import Exchange
 from casckpt.lifetime import Lifetime
 from casckpt.naming import Naming
 from casckpt.odb.repository import Repository, initialize, writer_name
-from casckpt.ops import history
 from casckpt.ops.background import Background
 from casckpt.ops.maintain import Maintainer
 from casckpt.ops.pending import PendingCommit
@@ -26,6 +25,7 @@ from casckpt.ops.settings import StoreSettings, store_settings
 from casckpt.ops.values import CommitInfo, Progress, RunInfo, Status, Verify, WhenBusy
 from casckpt.storage.base import Storage
 from casckpt.storage.local import LocalStorage
+from casckpt.syncing import Syncing
 from casckpt.upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from casckpt.ops.kept_policy import KeptPolicies
     from casckpt.ops.lazy import StoredState, StoredValue
     from casckpt.ops.lifetime_reports import DropReport, ForgetReport, RetainReport
+    from casckpt.ops.remotes import Remote
     from casckpt.ops.repack_reports import RepackReport
     from casckpt.ops.reports import (
         BlameLine,
@@ -64,15 +65,15 @@ __all__ = [
     "BlameLine", "Check", "CheckoutReport", "CommitInfo", "Comparison", "Diff", "DoctorReport", "DropReport",
     "ExportReport", "ForgetReport", "FsckReport", "GcPlan", "GcReport", "ImportReport", "ImportedCheckpoint",
     "KeptPolicies", "LeafSummary", "Opaque", "OpaqueWarning", "Operation", "PathInfo", "PendingCommit", "RefChange",
-    "RepackReport", "RetainReport", "Retention", "RevisionWarning", "RunInfo", "Schema", "SchemaWarning", "Status",
-    "Store", "StoreSettings", "StoredState", "StoredValue", "UndoReport", "doctor", "init", "memory", "migration",
-    "open", "register",
+    "Remote", "RepackReport", "RetainReport", "Retention", "RevisionWarning", "RunInfo", "Schema", "SchemaWarning",
+    "Status", "Store", "StoreSettings", "StoredState", "StoredValue", "UndoReport", "doctor", "init", "memory",
+    "migration", "open", "register",
 ]  # fmt: skip
 
 _Done = TypeVar("_Done")
 
 
-class Store(Exchange, Browse, Comparing, Naming, Lifetime, Upkeep):
+class Store(Exchange, Syncing, Browse, Comparing, Naming, Lifetime, Upkeep):
     """An open store. Safe to use from several threads and after fork; close it, or use it as a context manager.
 
     Several processes may have the same store open and commit to it at once.
@@ -289,22 +290,6 @@ class Store(Exchange, Browse, Comparing, Naming, Lifetime, Upkeep):
         words = schema, run, check_policy(self._settings.compress_of(compress)), progress, allow_pickle
         return migrate_commit(self._in_turn(), self._resolve(revision), *words)
 
-    def tree(self, revision: str = "@") -> StoredState:
-        """The leaves of a commit by path, read when they are asked for: `store.tree("best")["model/w"][:10]`."""
-        from casckpt.ops.lazy import StoredState
-
-        return StoredState(self._repository, self._resolve(revision))
-
-    def log(
-        self, revision: str | None = None, *, limit: int | None = None, where: str | None = None
-    ) -> Iterator[CommitInfo]:
-        """Commits newest first: the ancestors of a revision (a run's name is its last commit), of a range, or all."""
-        return history.log(self._repository.database, revision, limit, where)
-
-    def show(self, revision: str = "@") -> CommitInfo:
-        """One commit."""
-        return history.describe(self._repository.database, self._resolve(revision))
-
     def fsck(self, depth: str = "quick", *, repair: bool = False, progress: Progress | None = None) -> FsckReport:
         """Verify the store: `quick` (journal, tables of contents, structure) or `full` (every byte); may heal it."""
         from casckpt.ops.fsck import fsck
@@ -375,6 +360,7 @@ _LATE = {
     "casckpt.ops.kept_policy": ("KeptPolicies",),
     "casckpt.ops.lazy": ("StoredState", "StoredValue"),
     "casckpt.ops.lifetime_reports": ("DropReport", "ForgetReport", "RetainReport"),
+    "casckpt.ops.remotes": ("Remote",),
     "casckpt.ops.repack_reports": ("RepackReport",),
     "casckpt.plan.policy": ("Retention",),
     "casckpt.plan.schema": ("Schema", "migration"),

@@ -23,7 +23,7 @@ FLOORS = (
     ("integrations",),
     ("train",),
     ("store",),
-    ("exchange", "browse", "comparing", "naming", "lifetime", "upkeep"),
+    ("exchange", "syncing", "browse", "comparing", "naming", "lifetime", "upkeep"),
     ("view",),
     ("ops",),
     ("remote",),
@@ -44,6 +44,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "lmdb": ("casckpt.odb.index",),
     "pyfastcdc": ("casckpt.foreign.content",),
     "obstore": ("casckpt.storage.object",),
+    "botocore": ("casckpt.storage.credentials",),
     "torch": (
         *("casckpt.state.tensors", "casckpt.state.kinds.tensor_making", "casckpt.state.kinds.tensor_objects"),
         *(
@@ -85,10 +86,12 @@ NUMPY_AT_TOP = {
     "casckpt.ops.marks": "loaded only to free space and to tell where it is",
     "casckpt.ops.measures": "loaded only to measure numbers",
     "casckpt.ops.reach": "loaded only to free space and to tell where it is",
+    "casckpt.ops.remote_live": "loaded only to free space",
     "casckpt.plan.id_sets": "loaded only to free space and to tell where it is",
     "casckpt.ops.window_packing": "loaded only to free space",
     "casckpt.ops.windows": "loaded only to free space",
     "casckpt.plan.reclaim": "loaded only to free space and to tell where it is",
+    "casckpt.plan.remote_gc": "loaded only to free space",
     "casckpt.plan.usage": "loaded only to tell where space is",
     "casckpt.remote.holding": "loaded only to push",
 }
@@ -109,6 +112,9 @@ PURE_NAMES = {
 """Names of impure modules that pure rooms may use: paths that never touch a disk, types of generators."""
 VALUES_OF = {"casckpt.state.kinds.objects": "pathlib"}
 """Modules that make values of a package's types, since states may hold them, and use nothing else of it."""
+
+READ_ENVIRONMENT = ("casckpt.storage.credentials",)
+"""Who reads the environment beside the command line: who looks there for credentials, which have no other place."""
 
 SLOW_AT_START = ("numpy", "torch", "rich")
 MODULE_LINES_MAX = 400
@@ -254,17 +260,22 @@ def _is_global(node: ast.Call) -> bool:
 
 
 def speech(house: House) -> Iterator[Finding]:
-    """Only the command line prints and reads the environment."""
+    """Only the command line prints; it reads the environment, and so do the few of READ_ENVIRONMENT."""
     for module in house.modules.values():
         if module.room == "cli":
             continue
+        reads = module.name in READ_ENVIRONMENT
         for one in module.imports:
-            if one.target == "os" and one.name in ("environ", "environb", "getenv"):
+            if not reads and one.target == "os" and one.name in ("environ", "environb", "getenv"):
                 yield module.finding(one.line, "speech", f"os.{one.name} is read in cli only")
         for node in ast.walk(module.tree):
             if isinstance(node, ast.Call) and dotted(node.func) == "print":
                 yield module.finding(node.lineno, "speech", "print() is called in cli only")
-            elif isinstance(node, ast.Attribute) and dotted(node) in ("os.environ", "os.environb", "os.getenv"):
+            elif (
+                not reads
+                and isinstance(node, ast.Attribute)
+                and dotted(node) in ("os.environ", "os.environb", "os.getenv")
+            ):
                 yield module.finding(node.lineno, "speech", f"{dotted(node)} is read in cli only")
 
 

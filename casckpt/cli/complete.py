@@ -287,10 +287,21 @@ def _keys(call: Call, _: click.Context, incomplete: str) -> Iterator[Value]:
 def _setting_values(call: Call, context: click.Context, incomplete: str) -> Iterator[Value]:
     from casckpt.plan.settings import setting_of
 
-    setting = setting_of(context.params["key"])
+    remote, part = context.params.get("remote"), context.params.get("remote_key")
+    setting = setting_of(f"remote.{remote}.{part}" if part else context.params["key"])
     yield from ((choice, "") for choice in setting.choices or (("true", "false") if setting.kind == "flag" else ()))
     if setting.kind == "run":
         yield from _runs(call, context, incomplete)
+
+
+def _remotes(call: Call, _: click.Context, incomplete: str) -> Iterator[Value]:
+    yield from ((remote.name, remote.url) for remote in _store(call).remotes())
+
+
+def _remote_keys(call: Call, _: click.Context, incomplete: str) -> Iterator[Value]:
+    from casckpt.plan.remote_settings import REMOTE_KEYS
+
+    yield from ((key, known.help) for key, known in REMOTE_KEYS.items())
 
 
 def _assignments(call: Call, context: click.Context, incomplete: str) -> Iterator[Value]:
@@ -317,11 +328,13 @@ def _folders(call: Call, _: click.Context, incomplete: str) -> Iterator[Value]:
 VALUES: dict[str, Callable[[Call, click.Context, str], Iterator[Value]]] = {
     **dict.fromkeys(("rev", "revs", "a", "b", "runs"), _revisions),
     **dict.fromkeys(("paths", "dest", "policy"), _files),
-    **dict.fromkeys(("path", "store"), _folders),
+    **dict.fromkeys(("path", "store", "url"), _folders),
     "ref": _refs,
     "run": _runs,
     "name": _tags,
     "op": _operations,
+    "remote": _remotes,
+    "remote_key": _remote_keys,
     **dict.fromkeys(("best", "metric"), _rules),
     **dict.fromkeys(("metrics", "checks", "sort"), _metrics),
     "where": _filters,

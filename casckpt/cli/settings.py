@@ -27,7 +27,8 @@ def settings_of(environ: Mapping[str, str], place: str | None, assignments: Sequ
 
     layers = [_user_layer(environ)]
     layers += [] if place is None else [_store_layer(place)]
-    return Settings([*layers, environment_layer(environ), call_layer(assignments)])
+    remotes = {key.split(".")[1] for layer in layers for key in layer.values if key.startswith("remote.")}
+    return Settings([*layers, environment_layer(environ, sorted(remotes)), call_layer(assignments)])
 
 
 def _user_layer(environ: Mapping[str, str]) -> Layer:

@@ -25,6 +25,9 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "import": Entry("Import checkpoints that other programs wrote, as one run.", "import_"),
         "export": Entry("Write a state or a part of it as a file of another program."),
     },
+    "Share": {
+        "remote": Entry("Add, list and change remotes."),
+    },
     "Look": {
         "runs": Entry("List the runs, newest first."),
         "log": Entry("Show the history, newest first."),

@@ -66,11 +66,11 @@ def check_initializable(storage: Storage) -> None:
     if storage.read_only:
         raise ReadOnlyStore(path=str(storage.path or "the store"), problem="it is opened read-only")
     names = storage.list("")
+    if "format" in names:
+        raise StoreExists(path=str(storage.path or "the folder"))
     foreign = [name for name in names if name not in _OWN_NAMES]
     if foreign:
         raise FolderNotEmpty(path=str(storage.path or "the folder"), name=foreign[0])
-    if "format" in names:
-        raise StoreExists(path=str(storage.path or "the folder"))
 
 
 class Repository:

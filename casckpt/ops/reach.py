@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -46,14 +47,25 @@ class _Gone(UnreadableCommit):
     """An object on the way is not in the store at all."""
 
 
+class Source(Protocol):
+    """What objects are read from."""
+
+    def row(self, identity: bytes, /) -> object | None:
+        """Where an object lies, None if it is not there."""
+
+    def read(self, identity: ObjectId, kind: Kind, /) -> bytes | bytearray | memoryview:
+        """Plain bytes of an object; DamagedObject if it is damaged or not there."""
+
+
 class Reach:
-    """The objects that commits of one store reach. One thread.
+    """The objects that commits of one store, or of a remote, reach. One thread.
 
     Keeps 8 bytes for each id of every component it has seen; 80 MB for ten million.
     """
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._packs = source.packs if isinstance(source, Database) else None
         self._trees: dict[ObjectId, Tree] = {}
         self._components: dict[ObjectId, Ids] = {}
         self._structures: dict[ObjectId, tuple[Structure, dict[int, int] | None]] = {}
@@ -145,7 +157,7 @@ class Reach:
 
     def _are_listed(self, ids: bytes) -> bool:
         """Whether packs of the set or the journal list all of these objects."""
-        row = self._database.row
+        row = self._source.row
         return all(row(ids[at : at + 32]) is not None for at in range(0, len(ids), 32))
 
     def _ranked(self, identity: CommitId, commit: Commit, losses: Iterable[Loss]) -> Iterator[tuple[ObjectId, int]]:
@@ -173,7 +185,7 @@ class Reach:
         self, commit: CommitId, unit: ObjectId, loss: Loss | None, read: Callable[[CommitId, ObjectId], None]
     ) -> bool:
         """Read a unit; False if it is lost and, for good, cannot be read, or is not there any more."""
-        if loss is not None and not self._is_known(unit) and self._database.row(unit) is None:
+        if loss is not None and not self._is_known(unit) and self._source.row(unit) is None:
             return False
         try:
             read(commit, unit)
@@ -251,13 +263,13 @@ class Reach:
 
     def _read(self, commit: CommitId, identity: ObjectId, kind: Kind) -> bytes:
         name, record = self._places.get(identity, ("", None))
-        if record is not None and record.kind == kind:
+        if record is not None and record.kind == kind and self._packs is not None:
             with contextlib.suppress(DamagedObject, FormatError):
-                return bytes(self._database.packs.read_alone(name, record))
+                return bytes(self._packs.read_alone(name, record))
         try:
-            return bytes(self._database.read(identity, kind))
+            return bytes(self._source.read(identity, kind))
         except (DamagedObject, FormatError) as error:
-            kind_of = UnreadableCommit if self._database.row(identity) is not None else _Gone
+            kind_of = UnreadableCommit if self._source.row(identity) is not None else _Gone
             raise kind_of(commit=short_id(commit), problem=f"{error.summary}: {error.reason}") from error
 
 

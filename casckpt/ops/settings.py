@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from casckpt.errors import CasckptError, DamagedSettings
-from casckpt.plan.settings import MAX_FILE_BYTES, STORE, USER, Layer, Settings, unreadable
+from casckpt.plan.settings import CALL, ENVIRONMENT, MAX_FILE_BYTES, STORE, USER, Layer, Settings, Value, unreadable
 from casckpt.storage.base import Storage, read_exact
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class StoreSettings:
         threads: as of `casckpt.open`.
         upkeep: whether policies are applied and space is freed after commits, within a twentieth of the time.
         health_gate: whether `best` and `recovery` pass over commits whose state holds NaN or infinities.
+        remotes: what is said of remotes in place of the settings file of the store, as `remote.origin.profile`.
     """
 
     run: str | None = None
@@ -34,6 +36,7 @@ class StoreSettings:
     threads: int | None = None
     upkeep: bool = True
     health_gate: bool = True
+    remotes: Mapping[str, Value] = field(default_factory=dict, hash=False)
 
     @classmethod
     def of(cls, settings: Settings, *, strict: bool = True) -> StoreSettings:
@@ -43,7 +46,8 @@ class StoreSettings:
             InvalidSetting, DamagedSettings: with `strict`, one of them cannot be read.
         """
         found = {key: settings.need(key) if strict else settings.get(key) for key in _OF_STORE}
-        return cls(**cast(Any, found))
+        keys = settings.said_of("remote", ENVIRONMENT, CALL)
+        return cls(**cast(Any, found), remotes={key: settings.get(key) for key in keys})
 
     def run_of(self, run: str | None) -> str:
         """The run of a commit, which a call may name."""

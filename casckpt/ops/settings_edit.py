@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tomlkit
@@ -18,6 +18,7 @@ from casckpt.odb.temporary import write_whole
 from casckpt.ops.settings import FILE, decoded
 from casckpt.plan.policy import ALIASES, Retention
 from casckpt.plan.policy_table import items
+from casckpt.plan.remote_settings import REMOTE
 from casckpt.plan.settings import MAX_FILE_BYTES, RETENTION, Value, parts_of
 from casckpt.storage.base import Storage, read_exact
 
@@ -49,6 +50,24 @@ def with_policy(path: str, text: str, policy: Retention | None) -> str:
     return _changed(path, text, change)
 
 
+def with_remote(path: str, text: str, name: str, values: Mapping[str, Value] | None) -> str:
+    """A settings file with another table for a remote, or without one. What others say of it goes.
+
+    Raises:
+        DamagedSettings: the text is no TOML.
+    """
+
+    def change(document: Any) -> None:
+        if REMOTE in document:
+            document[REMOTE].pop(name, None)
+            if not document[REMOTE]:
+                del document[REMOTE]
+        for key, value in (values or {}).items():
+            _set(document, (REMOTE, name, *key.split(".")), value)
+
+    return _changed(path, text, change)
+
+
 def _changed(path: str, text: str, change: Callable[[Any], None]) -> str:
     try:
         document = tomlkit.parse(text)
@@ -68,7 +87,8 @@ def _set(document: Any, parts: tuple[str, ...], value: Value) -> None:
         if section not in tables[-1]:
             if value is None:
                 return
-            tables[-1][section] = tomlkit.table()
+            # A table of tables alone needs no line of its own.
+            tables[-1][section] = tomlkit.table(is_super_table=section != sections[-1])
         tables.append(tables[-1][section])
         if not isinstance(tables[-1], dict):
             raise TypeError(f"{section} is no table")
@@ -111,6 +131,15 @@ def edit_policy(storage: Storage, policy: Retention | None, *, dry_run: bool = F
         DamagedSettings, ReadOnlyStore, BusyError, StorageError: as `edit_store`.
     """
     return _edit_store(storage, lambda path, text: with_policy(path, text, policy), dry_run)
+
+
+def edit_remote(storage: Storage, name: str, values: Mapping[str, Value] | None, *, dry_run: bool = False) -> bool:
+    """Change the table of a remote in the settings file of a store, or take it away; whether the file changes.
+
+    Raises:
+        DamagedSettings, ReadOnlyStore, BusyError, StorageError: as `edit_store`.
+    """
+    return _edit_store(storage, lambda path, text: with_remote(path, text, name, values), dry_run)
 
 
 def _edit_store(storage: Storage, change: Callable[[str, str], str], dry_run: bool) -> bool:

@@ -21,9 +21,9 @@ from casckpt.ops.journal_reports import Operation, UndoReport
 from casckpt.ops.operations import done, operation_of
 from casckpt.ops.publishing import publish
 
-_PASSED_OVER = frozenset(("commit", "import", "pull", "init", "repair", "undo"))
+_PASSED_OVER = frozenset(("commit", "import", "push", "fetch", "pull", "remote", "init", "repair", "undo"))
 """What an undo without a number passes over: work that is rarely a slip, and undo itself, so that it goes on back."""
-_FINAL = frozenset(("init", "repair", "pull", "gc", "repack", "forget"))
+_FINAL = frozenset(("init", "repair", "push", "fetch", "remote", "gc", "repack", "forget"))
 """What makes, heals or rearranges the store itself, or must not be taken back."""
 _SHOWN = 5
 

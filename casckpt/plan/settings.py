@@ -21,6 +21,7 @@ from casckpt.errors import (
     InvalidName,
     InvalidRetention,
     InvalidSetting,
+    SecretInUrl,
     UnknownSetting,
 )
 from casckpt.plan.names import check_name
@@ -62,7 +63,7 @@ class Setting(NamedTuple):
     @property
     def variable(self) -> str:
         """The environment variable that says it."""
-        return f"CASCKPT_{self.name.upper()}"
+        return "CASCKPT_" + re.sub("[^A-Z0-9]", "_", self.name.upper())
 
     @property
     def expected(self) -> str:
@@ -98,7 +99,7 @@ SETTINGS = {
         Setting("ascii", "flag", False, "Draw with ASCII characters only."),
     )
 }  # fmt: skip
-"""All keys but `retention.KEY` and `alias.NAME`, in the order in which they are listed."""
+"""All keys but those of tables: `retention.KEY`, `remote.NAME.KEY`, `alias.NAME`. In the order of lists."""
 
 
 class Settled(NamedTuple):
@@ -140,7 +141,7 @@ class Settings:
         key = setting_of(key).name
         for layer in reversed(self.layers):
             if key in layer.values:
-                place = SETTINGS[key].variable if layer.origin == ENVIRONMENT else layer.place
+                place = setting_of(key).variable if layer.origin == ENVIRONMENT else layer.place
                 return Settled(layer.values[key], layer.origin, place)
         return Settled(SETTINGS[key].default if key in SETTINGS else None)
 
@@ -154,7 +155,7 @@ class Settings:
         Raises:
             InvalidSetting, DamagedSettings: a layer may say something else and cannot be read.
         """
-        self._refuse(key)
+        self.refuse_mistakes(key)
         return self.get(key)
 
     def policy(self) -> Retention | None:
@@ -163,18 +164,19 @@ class Settings:
         Raises:
             UnknownSetting, InvalidSetting, DamagedSettings: a key of it cannot be read.
         """
-        self._refuse(RETENTION)
+        self.refuse_mistakes(RETENTION)
         return next((layer.policy for layer in self.layers if layer.policy is not None), None)
 
-    def _refuse(self, key: str) -> None:
+    def refuse_mistakes(self, key: str) -> None:
         """Raise the first problem that may be about a key, or about one in the table of that name."""
         for problem in self.problems:
             if f"{problem.facts.get('key', key)}.".startswith(f"{key}."):
                 raise problem
 
-    def policy_keys(self) -> list[str]:
-        """The keys of the retention policy that are said."""
-        return [key for layer in self.layers for key in layer.values if key.startswith(f"{RETENTION}.")]
+    def said_of(self, table: str, *origins: str) -> list[str]:
+        """The keys of a table that are said; only those said in these places, if any are named."""
+        layers = [layer for layer in self.layers if not origins or layer.origin in origins]
+        return list(dict.fromkeys(key for layer in layers for key in layer.values if key.startswith(f"{table}.")))
 
     def aliases(self) -> dict[str, str]:
         """The command line that each alias stands for."""
@@ -201,9 +203,16 @@ def setting_of(key: str) -> Setting:
             raise UnknownSetting(key=shown(key), problem=error.facts["problem"]) from None
         words = "What a retention policy says; casckpt retain applies it."
         return Setting(".".join((RETENTION, *path)), "policy", None, words, of_store=True)
+    if key.startswith("remote."):
+        from casckpt.plan import remote_settings as remote
+
+        name, part = remote.path_of(key.removeprefix("remote."))
+        found = remote.REMOTE_KEYS[part]
+        choices = ("true", "false") if found.kind == "flag" else found.choices
+        return Setting(f"remote.{name}.{part}", "remote", found.default, found.help, True, choices)
     import difflib  # slow to import, and needed by errors only
 
-    known = [*SETTINGS, f"{RETENTION}.KEY", "alias.NAME"]
+    known = [*SETTINGS, f"{RETENTION}.KEY", "remote.NAME.KEY", "alias.NAME"]
     near = difflib.get_close_matches(key, known, 1, 0.5)
     problem = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
     raise UnknownSetting(key=shown(key), problem=problem)
@@ -229,6 +238,10 @@ def parse_value(key: str, text: str, place: str, commands: Sequence[str] = ()) -
         from casckpt.plan.policy_table import parsed
 
         value = parsed(parts_of(setting.name)[1:], text)
+    elif setting.kind == "remote":
+        from casckpt.plan import remote_settings
+
+        value = remote_settings.parsed(remote_settings.path_of(setting.name.removeprefix("remote."))[1], text)
     return check_value(key, value, place, commands)
 
 
@@ -239,11 +252,16 @@ def check_value(key: str, value: object, place: str, commands: Sequence[str] = (
         commands: names of commands, which no alias may take and of which each must start with one; none checks neither.
 
     Raises:
-        UnknownSetting, InvalidSetting: with the place.
+        UnknownSetting, InvalidSetting, SecretInUrl: with the place.
     """
     setting = setting_of(key)
     if setting.kind == "policy":
         return _policy_value(setting.name, value, place)
+    if setting.kind == "remote":
+        from casckpt.plan import remote_settings
+
+        part = remote_settings.path_of(setting.name.removeprefix("remote."))[1]
+        return remote_settings.checked(part, value, place, setting.name)
     problem = _problem(setting, value)
     if not problem and key.startswith(ALIAS) and commands:
         problem = alias_problem(key.removeprefix(ALIAS), str(value), commands)
@@ -280,6 +298,8 @@ def refuse_place(origin: str, key: str, value: object, place: str) -> None:
         problem = "the file of a store cannot say it; say it in the user's file"
     elif origin != STORE and setting.kind == "policy":
         problem = "only the file of a store can say it, as it is about the commits there"
+    elif origin == USER and setting.kind == "remote":
+        problem = "the file of a store says it, or for one call the environment or -c"
     if problem:
         raise InvalidSetting(key=key, value=shown(value), place=place, problem=problem)
 
@@ -327,16 +347,26 @@ def unreadable(origin: str, path: str, problem: str) -> Layer:
     return Layer(origin, path, {}, (DamagedSettings(file=path, problem=problem),))
 
 
-def environment_layer(environ: Mapping[str, str]) -> Layer:
-    """What the environment says; a variable that is empty says nothing, but that of a text, which may be empty."""
+def environment_layer(environ: Mapping[str, str], remotes: Sequence[str] = ()) -> Layer:
+    """What the environment says; a variable that is empty says nothing, but that of a text, which may be empty.
+
+    Args:
+        remotes: names of remotes, of each of which it may say something else than the file of the store.
+    """
     values: dict[str, Value] = {}
     problems: list[CasckptError] = []
-    for key, setting in SETTINGS.items():
+    settings = dict(SETTINGS)
+    if remotes and any(name.startswith("CASCKPT_REMOTE_") for name in environ):
+        from casckpt.plan.remote_settings import REMOTE_KEYS
+
+        known = [f"remote.{name}.{part}" for name in remotes for part in REMOTE_KEYS]
+        settings |= {key: setting_of(key) for key in known}
+    for key, setting in settings.items():
         text = environ.get(setting.variable)
         if text or (text is not None and setting.kind == "words"):
             try:
                 values[key] = parse_value(key, text, f"the variable {setting.variable}")
-            except InvalidSetting as error:
+            except (InvalidSetting, SecretInUrl) as error:
                 problems.append(error)
     return Layer(ENVIRONMENT, "", values, tuple(problems))
 

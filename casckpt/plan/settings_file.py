@@ -10,7 +10,14 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from casckpt.errors import CasckptError, DamagedSettings, InvalidRetention, InvalidSetting, UnknownSetting
+from casckpt.errors import (
+    CasckptError,
+    DamagedSettings,
+    InvalidRetention,
+    InvalidSetting,
+    SecretInUrl,
+    UnknownSetting,
+)
 from casckpt.plan.policy_table import items, policy_of
 from casckpt.plan.settings import RETENTION, Layer, Value, check_value, refuse_place, setting_of, shown, unreadable
 
@@ -37,7 +44,7 @@ def file_layer(origin: str, path: str, text: str) -> Layer:
             values[setting_of(key).name] = check_value(key, value, place)
         except UnknownSetting as error:
             problems.append(UnknownSetting(**{**error.facts, "problem": f"{place}: {error.reason}"}))
-        except InvalidSetting as error:
+        except (InvalidSetting, SecretInUrl) as error:
             problems.append(error)
     policy = None
     if any(key.startswith(f"{RETENTION}.") for key in values) and not any(map(_is_about_policy, problems)):

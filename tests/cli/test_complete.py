@@ -94,6 +94,14 @@ def test_paths_come_level_by_level() -> None:
     assert asked("casckpt cat gpt:nothing/") == {}
 
 
+def test_remotes_with_their_keys_and_values() -> None:
+    assert run("remote", "add", "nas", "/srv/x").code == 0
+    assert asked("casckpt remote remove ") == {"nas": "/srv/x"}
+    assert asked("casckpt remote set nas pol") == {"policy": "What a push does where both sides went on."}
+    assert list(asked("casckpt remote set nas policy ")) == ["ff", "newest"]
+    assert list(asked("casckpt remote set nas mirror ")) == ["true", "false"]
+
+
 def test_runs_tags_refs_metrics_and_filters() -> None:
     assert list(asked("casckpt log -r ")) == ["wide", "gpt"]
     assert list(asked("casckpt tag ")) == ["v1"]
@@ -220,6 +228,9 @@ FREE = {
     "until",
     "text",
     "new",
+    "profile",
+    "region",
+    "endpoint",
 }
 """Parameters whose values nobody can know: numbers, new names, patterns."""
 

@@ -13,6 +13,7 @@ from tests.cli import scenes
 from tests.cli.runner import run
 
 LOOKING = {"status", "log", "show", "ls", "cat", "diff", "blame", "compare", "runs", "reflog", "doctor", "help", "du"}
+LOOKING |= {"remote list"}
 """Commands that change nothing anyway."""
 
 
@@ -28,9 +29,10 @@ def everything(folder: Path) -> dict[str, tuple[int, bytes]]:
 def test_every_command_that_changes_something_has_a_dry_run() -> None:
     for name in COMMANDS:
         command = root.get_command(click.Context(root), name)  # type: ignore[attr-defined]
-        for one in command.commands.values() if isinstance(command, click.Group) else (command,):
+        actions = command.commands if isinstance(command, click.Group) else {"": command}
+        for action, one in actions.items():
             options = {option for parameter in one.params for option in parameter.opts}
-            assert ("--dry-run" in options) == (name not in LOOKING), name
+            assert ("--dry-run" in options) == (f"{name} {action}".strip() not in LOOKING), (name, action)
 
 
 CHANGES = [
@@ -52,6 +54,7 @@ CHANGES = [
     ["run", "rename", "wide", "broad"],
     ["run", "finish", "gpt"],
     ["undo", "4"],
+    ["remote", "add", "nas", "shared"],
     ["drop", "gpt~2"],
     ["drop", "gpt~2", "--parts", "model"],
     ["retain", "--keep-last", "1"],
@@ -97,6 +100,9 @@ def test_it_changes_nothing_and_then_it_works(
         (["forget", "gpt", "--yes"], 5),
         (["forget", "nothing", "--yes"], 3),
         (["commit", "out", "--tag", "v1"], 5),
+        (["remote", "add", "nas", "s3://key:secret@bucket"], 2),
+        (["remote", "set", "nas", "region", "eu"], 3),
+        (["remote", "remove", "nas"], 3),
         (["init", ".casckpt"], 5),
         (["init", "out"], 5),
         (["checkout", "main", "out"], 5),

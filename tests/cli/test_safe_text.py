@@ -31,6 +31,7 @@ LOOKS = [
     ["repack", "-n"], ["gc", "-n"], ["gc", "--now", "-n"],
     *(["du", "--by", by] for by in ("run", "commit", "component", "dtype")), ["du", "--drop", "@"],
     ["forget", "@~1", "--force", "-n"], ["forget", "main", "-n"],
+    ["remote", "list"],
 ]  # fmt: skip
 HARMFUL = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 

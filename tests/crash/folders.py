@@ -13,6 +13,14 @@ from tempfile import TemporaryDirectory
 from tests.crash.recorder import Snapshot
 
 ROOT = Path(__file__).resolve().parents[2]
+CRASH_PRELUDE = """
+import warnings
+warnings.simplefilter("error")
+import casckpt.store
+from tests.crash import promises
+promises.state_of(201)
+"""
+"""What the processes of a nursery have done that use stores as `promises` does; none has been opened."""
 
 
 @contextmanager

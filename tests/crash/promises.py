@@ -45,6 +45,8 @@ AUTHOR = "host:1"
 NEXT_STEP = 90
 AGAIN = 10_000_000
 """Steps from here on hold what the step that is so much less held."""
+STAGING_BYTES = 512 << 10
+"""More than any pack of these states takes, so that it is one write; the 2 MiB of a store are a huge page to clear."""
 PART_BYTES = 48 << 10
 """A part of a state that adds this much gets a pack of its own, so that small states make several packs."""
 LARGE_LEAF = (3 << 20) + (270 << 10)
@@ -296,6 +298,7 @@ def settled_world(workload: Workload | None = None) -> Iterator[None]:
         patch.setattr(os, "uname", lambda: SimpleNamespace(nodename="host"))
         patch.setattr(os, "getpid", lambda: 1)
         patch.setattr(sessions, "OWN_PACK_BYTES", PART_BYTES)
+        patch.setattr(pack_writer, "STAGING_BYTES", STAGING_BYTES)
         if workload is not None:
             patch.setattr(journal, "SEAL_FRAMES", workload.seal_frames)
             patch.setattr(removing, "_FRAME_PACKS", workload.packs_at_once)

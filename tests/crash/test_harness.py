@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.crash.disk import Model
 from tests.crash.faults import FaultyStorage, Killed, count_calls
 from tests.crash.powerfail import CrashState, crash_states, violations
 from tests.crash.recorder import Create, RecordingStorage, Rename, Snapshot, Sync, SyncDir, Write
+from tests.support.nursery import nursery
 
 MODELS: tuple[Model, ...] = ("strict", "ordered")
 CONTENTS = {name: name.encode() * 3000 for name in ("a", "b", "c")}
@@ -482,3 +484,25 @@ def test_a_skipped_call_does_nothing_and_says_so_to_nobody() -> None:
     storage = FaultyStorage(inner, faults.on("truncate", "skip"))
     storage.open_write("a").truncate(1)
     assert inner.snapshot() == {"a": b"abc"}
+
+
+# --- processes --------------------------------------------------------------------------------------------------------
+
+
+def test_a_child_of_a_nursery_ends_as_its_program_does() -> None:
+    with nursery("import sys; sys.seen = 'prelude'") as children:
+        done = children.start("import sys; print(sys.seen, sys.argv[1:]); sys.exit(3)", "a", 1)
+        assert (done.communicate(timeout=60), done.returncode) == (("prelude ['a', '1']\n", ""), 3)
+        failed = children.start("raise ValueError('told')")
+        assert "ValueError: told" in failed.communicate(timeout=60)[1]
+        assert failed.returncode == 1
+        crashed = children.start("import os; os.abort()")
+        crashed.communicate(timeout=60)
+        assert crashed.returncode == -signal.SIGABRT
+
+
+def test_a_child_of_a_nursery_that_hangs_is_killed() -> None:
+    with nursery("import signal") as children:
+        stuck = children.start("import signal; signal.pause()")
+        stuck.communicate(timeout=0.01)
+        assert stuck.returncode == -signal.SIGKILL

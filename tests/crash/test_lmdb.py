@@ -1,7 +1,8 @@
 """The index may be lost, old, foreign or garbage: data stay right, no process dies of it, the next command works.
 
 LMDB trusts its file and a damaged one can end the process by a signal, so each of these stores is used by a process of
-its own: it must end with 0, having found every commit as it was, committed once more and checked the store.
+its own, forked from one that never opened a store: it must end with 0, having found every commit as it was, committed
+once more and checked the store.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import casckpt
 from casckpt.odb.index import is_clean
 from casckpt.odb.repository import Repository
 from casckpt.storage.local import LocalStorage
-from tests.crash.folders import ram_folder, start_python
+from tests.crash.folders import CRASH_PRELUDE, ram_folder
 from tests.crash.promises import check_store, look, state_of
+from tests.support.nursery import Nursery, nursery
 
 STEPS = (1, 2, 201, 3, 202)
 USE = """
@@ -49,6 +51,12 @@ def fill(path: Path, steps: tuple[int, ...] = STEPS) -> Path:
 
 
 @pytest.fixture(scope="module")
+def processes() -> Iterator[Nursery]:
+    with nursery(CRASH_PRELUDE) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
 def whole() -> Iterator[Path]:
     """A closed store; never changed."""
     with ram_folder() as folder:
@@ -62,8 +70,8 @@ def store(whole: Path) -> Iterator[Path]:
         yield Path(shutil.copytree(whole, folder / "store", symlinks=True))
 
 
-def check_in_a_process(store: Path, steps: tuple[int, ...] = STEPS) -> None:
-    process = start_python(USE, store, ",".join(map(str, steps)))
+def check_in_a_process(processes: Nursery, store: Path, steps: tuple[int, ...] = STEPS) -> None:
+    process = processes.start(USE, store, ",".join(map(str, steps)))
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 0, f"ended with {process.returncode}: {output}{errors}"
 
@@ -118,13 +126,13 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_a_store_with_a_damaged_index_works_at_once(store: Path, name: str) -> None:
+def test_a_store_with_a_damaged_index_works_at_once(processes: Nursery, store: Path, name: str) -> None:
     DAMAGE[name](store / "index")
-    check_in_a_process(store)
+    check_in_a_process(processes, store)
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_a_store_with_a_flipped_bit_in_its_index_works_at_once(store: Path, seed: int) -> None:
+def test_a_store_with_a_flipped_bit_in_its_index_works_at_once(processes: Nursery, store: Path, seed: int) -> None:
     rng = random.Random(seed)
 
     def flip(data: bytes) -> bytes:
@@ -132,10 +140,10 @@ def test_a_store_with_a_flipped_bit_in_its_index_works_at_once(store: Path, seed
         return data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :]
 
     overwrite(store / "index" / DATA, flip)
-    check_in_a_process(store)
+    check_in_a_process(processes, store)
 
 
-def test_an_index_older_than_the_journal_is_brought_up_to_date() -> None:
+def test_an_index_older_than_the_journal_is_brought_up_to_date(processes: Nursery) -> None:
     with ram_folder() as folder:
         path = fill(folder / "store", (1, 201))
         old = shutil.copytree(path / "index", folder / "old")
@@ -143,10 +151,12 @@ def test_an_index_older_than_the_journal_is_brought_up_to_date() -> None:
             for step in (2, 202, 3):
                 store.commit(state_of(step), step=step)
         replace_index(path, old)
-        check_in_a_process(path, (1, 201, 2, 202, 3))
+        check_in_a_process(processes, path, (1, 201, 2, 202, 3))
 
 
-def test_an_index_older_than_several_journal_files_is_brought_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_older_than_several_journal_files_is_brought_up_to_date(
+    processes: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("casckpt.odb.journal.SEAL_FRAMES", 3)
     with ram_folder() as folder:
         path = fill(folder / "store", (1,))
@@ -157,16 +167,16 @@ def test_an_index_older_than_several_journal_files_is_brought_up_to_date(monkeyp
                 store.commit(state_of(step), step=step)
         assert len(list((path / "journal").iterdir())) > 2
         replace_index(path, old)
-        check_in_a_process(path, (1, *steps))
+        check_in_a_process(processes, path, (1, *steps))
 
 
-def test_the_index_of_another_store_is_not_believed(store: Path) -> None:
+def test_the_index_of_another_store_is_not_believed(processes: Nursery, store: Path) -> None:
     with ram_folder() as folder:
         replace_index(store, fill(folder / "other", (4, 203, 5)) / "index")
-        check_in_a_process(store)
+        check_in_a_process(processes, store)
 
 
-def test_an_index_ahead_of_the_journal_is_not_believed() -> None:
+def test_an_index_ahead_of_the_journal_is_not_believed(processes: Nursery) -> None:
     """As after a journal came back from a backup."""
     with ram_folder() as folder:
         path = fill(folder / "store", (1, 2))
@@ -175,10 +185,10 @@ def test_an_index_ahead_of_the_journal_is_not_believed() -> None:
             store.commit(state_of(3), step=3)
             store.commit(state_of(201), step=201)
         (path / "journal/0.log").write_bytes(journal)
-        check_in_a_process(path, (1, 2))
+        check_in_a_process(processes, path, (1, 2))
 
 
-def test_an_index_ahead_of_a_journal_that_went_on_otherwise_is_not_believed() -> None:
+def test_an_index_ahead_of_a_journal_that_went_on_otherwise_is_not_believed(processes: Nursery) -> None:
     """The frames it knows were replaced by others of the same length."""
     with ram_folder() as folder:
         path = fill(folder / "store", (1, 2))
@@ -188,10 +198,10 @@ def test_an_index_ahead_of_a_journal_that_went_on_otherwise_is_not_believed() ->
         with casckpt.open(folder / "copy") as copy:
             copy.commit(state_of(4), step=4)
         replace_index(folder / "copy", path / "index")
-        check_in_a_process(folder / "copy", (1, 2, 4))
+        check_in_a_process(processes, folder / "copy", (1, 2, 4))
 
 
-def test_an_open_store_survives_that_its_index_is_replaced(store: Path) -> None:
+def test_an_open_store_survives_that_its_index_is_replaced(processes: Nursery, store: Path) -> None:
     with casckpt.open(store) as mine:
         mine.commit(state_of(4), step=4)
         shutil.rmtree(store / "index")
@@ -199,7 +209,7 @@ def test_an_open_store_survives_that_its_index_is_replaced(store: Path) -> None:
         with casckpt.open(store) as other:
             other.commit(state_of(5), step=5)
         assert {info.step for info in mine.log()} == {*STEPS, 4, 203, 5}
-    check_in_a_process(store, (*STEPS, 4, 203, 5))
+    check_in_a_process(processes, store, (*STEPS, 4, 203, 5))
 
 
 def test_a_file_in_place_of_the_index_leaves_nothing_behind(store: Path) -> None:
@@ -241,17 +251,17 @@ print(events)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("work", ["rebuild", "update"])
-def test_a_kill_while_the_index_changes_leaves_a_store_that_works(whole: Path, work: str) -> None:
+def test_a_kill_while_the_index_changes_leaves_a_store_that_works(processes: Nursery, whole: Path, work: str) -> None:
     """The process dies at a call or return in the code of the index, which are counted and drawn from a seed."""
     rng = random.Random(work)
     with ram_folder() as folder:
-        events = int(killed_at(shutil.copytree(whole, folder / "counted"), work, 0))
+        events = int(killed_at(processes, shutil.copytree(whole, folder / "counted"), work, 0))
         assert events > 100
         dirty = 0
         # Polls of locks make the count differ a little from run to run, so none is drawn from the very end.
         for number in sorted(rng.sample(range(1, events * 9 // 10), 16)):
             path = Path(shutil.copytree(whole, folder / str(number)))
-            killed_at(path, work, number)
+            killed_at(processes, path, work, number)
             dirty += not is_clean(path / "index")
             repository = Repository(LocalStorage(path))
             now = look(repository)
@@ -263,9 +273,9 @@ def test_a_kill_while_the_index_changes_leaves_a_store_that_works(whole: Path, w
         assert dirty > 0, "no kill came while the index was being changed"
 
 
-def killed_at(path: Path, work: str, number: int) -> str:
+def killed_at(processes: Nursery, path: Path, work: str, number: int) -> str:
     """What a process printed that was killed at this event, counted from 1, or at none."""
-    process = start_python(WORK, path, work, number)
+    process = processes.start(WORK, path, work, number)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == (-signal.SIGKILL if number else 0), errors
     return output

@@ -18,8 +18,9 @@ import pytest
 import casckpt
 from casckpt.odb.repository import Repository
 from casckpt.storage.local import LocalStorage
-from tests.crash.folders import ram_folder, start_python
+from tests.crash.folders import CRASH_PRELUDE, ram_folder, start_python
 from tests.crash.promises import check_commits, look, same, state_of
+from tests.support.nursery import Nursery, nursery
 
 KILLS = 20
 COMMIT = """
@@ -72,10 +73,9 @@ def path() -> Iterator[Path]:
         yield folder / "store"
 
 
-def run_and_kill(path: Path, number: int, rng: random.Random) -> list[tuple[int, str]]:
+def run_and_kill(processes: Nursery, path: Path, number: int, rng: random.Random) -> list[tuple[int, str]]:
     """The (step, id) of the commits that a process acknowledged before it was killed."""
-    process = start_python(COMMIT, path, number)
-    assert process.stdout is not None
+    process = processes.start(COMMIT, path, number)
     printed = [process.stdout.readline() for _ in range(rng.randint(1, 6))]
     time.sleep(rng.uniform(0, 0.02))
     process.kill()
@@ -87,11 +87,16 @@ def run_and_kill(path: Path, number: int, rng: random.Random) -> list[tuple[int,
 
 @pytest.mark.slow
 def test_what_a_killed_process_acknowledged_is_there(path: Path) -> None:
+    with nursery(CRASH_PRELUDE) as processes:
+        kill_and_go_on(path, processes)
+
+
+def kill_and_go_on(path: Path, processes: Nursery) -> None:
     rng = random.Random(20)
     acked: dict[str, int] = {}
     number = 0
     for kill in range(KILLS):
-        printed = run_and_kill(path, number, rng)
+        printed = run_and_kill(processes, path, number, rng)
         assert printed
         acked |= {identity: step for step, identity in printed}
         with casckpt.open(path) as store:

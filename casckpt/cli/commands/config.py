@@ -56,12 +56,13 @@ def config_command(
 
 
 def _list(call: Call, *, origin: bool) -> Answer:
-    from casckpt.plan.settings import ALIAS, SETTINGS
+    from casckpt.plan.settings import ALIAS, RETENTION, SETTINGS
     from casckpt.view.settings import list_lines, setting_dict
 
     settings = call.settings
     _warn(call)
-    keys = [*SETTINGS, *settings.policy_keys(), *(ALIAS + name for name in settings.aliases())]
+    tables = (*settings.said_of(RETENTION), *settings.said_of("remote"))
+    keys = [*SETTINGS, *tables, *(ALIAS + name for name in settings.aliases())]
     found = [setting_dict(settings, key) for key in keys]
     return Answer(
         lambda: {"settings": found},
