@@ -46,9 +46,7 @@ class Syncing:
 
         return list(remotes(self._repository.storage, self._settings.remotes).values())
 
-    def add_remote(
-        self, name: str, url: str, *, probe: bool = True, dry_run: bool = False, **options: Any
-    ) -> Remote:
+    def add_remote(self, name: str, url: str, *, probe: bool = True, dry_run: bool = False, **options: Any) -> Remote:
         """Make a remote known under a name.
 
         Args:
@@ -279,7 +277,8 @@ class Syncing:
 
         at = self._connected(remote, limit_rate)
         words: dict[str, Any] = {"commits": commits, "seed": seed, "progress": progress}
-        return at.counted(drill(self._view(at), concurrency=at.remote.concurrency, **words))
+        view = self._view(at)
+        return at.counted(drill(at.objects, view.folder, concurrency=at.remote.concurrency, **words))
 
     def _connected(self, remote: str | None, limit_rate: int | str | None = None) -> Connection:
         from casckpt.ops.connecting import connect

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
@@ -23,9 +23,12 @@ from casckpt.format.ids import CommitId, ObjectId
 from casckpt.ops.line import line
 from casckpt.ops.remote_contents import Checked, RemoteContents, commit_ids
 from casckpt.ops.values import Progress
+from casckpt.remote.folder import RemoteFolder
+from casckpt.remote.meter import Metered
 from casckpt.remote.reading import CONCURRENCY, RemoteReader
 from casckpt.remote.salvage import UNREADABLE, readable
 from casckpt.remote.view import RemoteView
+from casckpt.storage.objects import Objects
 from casckpt.units import rfc3339
 
 COMMITS = 3
@@ -118,7 +121,8 @@ class DrillReport:
 
 
 def drill(
-    view: RemoteView,
+    objects: Objects,
+    folder: RemoteFolder | None = None,
     *,
     commits: int | None = COMMITS,
     seed: int | None = None,
@@ -128,7 +132,8 @@ def drill(
     """Restore random commits of a remote into nothing, every byte compared with its id.
 
     Args:
-        view: of the remote; it is refreshed.
+        objects: the remote.
+        folder: what the store remembers of it, which saves requests; None to remember nothing.
         commits: how many to draw; None for all.
         seed: draws the same commits again; None for a new one, which the report tells.
         progress: hears of the plain bytes of the commits drawn.
@@ -148,9 +153,11 @@ def drill(
     if commits is not None and commits < 1:
         raise UsageError(problem=f"a drill needs at least one commit, not {commits}")
     started = time.monotonic()
+    metered = Metered(objects)
+    view = RemoteView(metered, folder)
     root = view.refresh()
     if root is None:
-        raise RemoteNotFound(remote=view.objects.url, problem="nothing was pushed there yet")
+        raise RemoteNotFound(remote=objects.url, problem="nothing was pushed there yet")
     seed = int.from_bytes(os.urandom(_SEED_BYTES), "little") if seed is None else seed
     reader = RemoteReader(view, concurrency=concurrency)
     drops = {drop.commit: drop for drop in root.drops}
@@ -164,19 +171,23 @@ def drill(
     meter = _Meter(progress, sum(known[one].nbytes for one in chosen if one in known))
     contents = RemoteContents(view, reader, meter.advance)
     done: list[DrilledCommit] = []
-    for start in range(0, len(chosen), _AT_ONCE):
-        some = chosen[start : start + _AT_ONCE]
-        wanted = [one for one in some if one in known]
-        found = {one.record.id: one.plain() for one in readable(reader, wanted, partial(_note, problems))}
-        for identity in some:
-            if identity not in found:
-                problem = problems.get(identity, "a ref names it, and no pack holds it")
-                done.append(DrilledCommit(identity.hex(), None, None, None, 0, 0, problem))
-                continue
-            commit = Commit.decode(found[identity])
+    for identity, commit in _read(reader, chosen, known, problems):
+        if commit is None:
+            problem = problems.get(identity, "a ref names it, and no pack holds it")
+            done.append(DrilledCommit(identity.hex(), None, None, None, 0, 0, problem))
+        else:
             done.append(_checked(contents, identity, commit, drops.get(identity)))
             meter.finish(commit.nbytes)
-    return DrillReport(view.objects.url, root.seq, seed, whole, tuple(done), time.monotonic() - started)
+    return DrillReport(
+        remote=objects.url,
+        root=root.seq,
+        seed=seed,
+        whole=whole,
+        commits=tuple(done),
+        requests=dict(metered.requests),
+        down=metered.down,
+        seconds=time.monotonic() - started,
+    )
 
 
 def _known(view: RemoteView, reader: RemoteReader, problems: dict[ObjectId, str]) -> dict[CommitId, _Known]:
@@ -209,6 +220,17 @@ def _reached(
             parents = known[one].parents if one in known else ()
             waiting += [parent for parent in parents if parent in known or parent in problems]
     return found
+
+
+def _read(
+    reader: RemoteReader, ids: Sequence[CommitId], known: Container[CommitId], problems: dict[ObjectId, str]
+) -> Iterator[tuple[CommitId, Commit | None]]:
+    """Commits in this order, None for those that cannot be read."""
+    for start in range(0, len(ids), _AT_ONCE):
+        some = ids[start : start + _AT_ONCE]
+        wanted = [one for one in some if one in known]
+        found = {one.record.id: one.plain() for one in readable(reader, wanted, partial(_note, problems))}
+        yield from ((one, Commit.decode(found[one]) if one in found else None) for one in some)
 
 
 def _checked(contents: RemoteContents, identity: CommitId, commit: Commit, drop: Drop | None) -> DrilledCommit:

@@ -17,7 +17,6 @@ from casckpt.view.lifetime import leaving_cells
 from casckpt.view.text import Cell, Look, safe
 
 
-
 def push_lines(report: PushReport, look: Look) -> Iterator[str]:
     """The refs that moved there, and what was sent for them."""
     yield f"{look.paint(t.LABEL, safe(report.remote))}  {safe(report.url)}"
@@ -196,5 +195,3 @@ def drill_lines(report: DrillReport, look: Look) -> Iterator[str]:
     again = f"--seed {report.seed} draws the same again"
     yield look.paint(t.MUTED, again)
     yield _line(report, look)
-
-

@@ -265,7 +265,7 @@ def test_a_bundle_can_be_drilled_like_any_remote(store: casckpt.Store, file: Pat
     filled(store)
     create(store, file, everything=True)
     with BundleReader(file) as reader:
-        report = drill(RemoteView(reader), commits=None)
+        report = drill(reader, commits=None)
     assert report.ok
     assert report.whole == 7
 

@@ -18,8 +18,8 @@ from tests.remote.servers import READER_KEY, READER_SECRET
 
 
 def test_memory_and_folders_are_fit(tmp_path: Path) -> None:
-    assert probe(MemoryObjects()) == Fitness(deletes=True, leftover="")
-    assert probe(FolderObjects(tmp_path)) == Fitness(deletes=True, leftover="")
+    assert probe(MemoryObjects()) == Fitness(creates_once=True, deletes=True, leftover="")
+    assert probe(FolderObjects(tmp_path)) == Fitness(creates_once=True, deletes=True, leftover="")
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
@@ -28,7 +28,7 @@ def test_real_services_are_fit_and_left_as_they_were(
 ) -> None:
     set_keys(monkeypatch)
     for place in (bucket, moto_bucket):
-        assert probe(place.objects()) == Fitness(deletes=True, leftover="")
+        assert probe(place.objects()) == Fitness(creates_once=True, deletes=True, leftover="")
         assert place.contents() == {}
 
 

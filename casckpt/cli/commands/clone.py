@@ -50,7 +50,9 @@ def clone_command(
     words |= said(options)
     if dry_run:
         planned = plan_clone(url, place, *names, **words)
-        return Answer(lambda: {"path": place, **planned.to_dict()}, lambda look: would_clone_lines(place, planned, look))
+        return Answer(
+            lambda: {"path": place, **planned.to_dict()}, lambda look: would_clone_lines(place, planned, look)
+        )
     call.outcome = ARRIVED
     with call.progress("clone") as progress:
         repository, report = clone_remote(url, place, *names, progress=progress, **words)

@@ -10,7 +10,12 @@ from casckpt.cli.syncing import limit_rate
 from casckpt.errors import IntegrityError
 
 
-@command("casckpt drill", "casckpt drill origin --commits 10", "casckpt drill origin --seed 1790134", "casckpt drill nas --all")
+@command(
+    "casckpt drill",
+    "casckpt drill origin --commits 10",
+    "casckpt drill origin --seed 1790134",
+    "casckpt drill nas --all",
+)
 @click.argument("remote", required=False)
 @click.option("--commits", type=click.IntRange(min=1), metavar="N", help="How many to try.  [default: 3]")
 @click.option("--all", "everything", is_flag=True, help="Try every commit there.")
