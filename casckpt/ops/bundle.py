@@ -199,7 +199,7 @@ def bundle_list(
         progress: hears of the plain bytes compared then.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        NotFoundError: there is no such file.
         DamagedBundle, RemoteUntrusted: it is no bundle, or not a whole one.
         FormatError: one of a newer version.
 
@@ -246,7 +246,7 @@ def bundle_apply(
         progress: called with the plain bytes that came, and all that are known to be missing.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        NotFoundError: there is no such file.
         BundleNeeds: it builds on commits that are not here, or not whole; nothing was changed.
         Diverged: a ref has gone on both sides; what came stays, and no ref was moved.
         DamagedBundle, RemoteUntrusted: it is not to be believed; no ref was moved. What came before is whole, and the

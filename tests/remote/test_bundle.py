@@ -24,6 +24,7 @@ from casckpt.errors import (
     DamagedObject,
     Diverged,
     IntegrityError,
+    NotFoundError,
     RemoteUntrusted,
     RevisionNotFound,
     StorageError,
@@ -460,7 +461,7 @@ def test_a_pack_of_another_bundle_is_not_taken_for_ones_own(
 
 def test_a_missing_bundle_is_said_to_be_missing(other: casckpt.Store, file: Path) -> None:
     for call in (lambda: apply(other, file), lambda: bundle_list(file)):
-        with pytest.raises(FileNotFoundError):
+        with pytest.raises(NotFoundError):
             call()
 
 
