@@ -16,6 +16,7 @@ from casckpt.odb.database import Database
 from casckpt.ops import lookup, meanings
 from casckpt.plan.graph import ancestors, between, newest_common, nth_ancestor
 from casckpt.plan.names import HEADS, REMOTES, head_ref, is_text, run_of, tag_ref, tracked_by, tracking_ref
+from casckpt.plan.ref_policy import CONFLICTS
 from casckpt.plan.revision import (
     Best,
     Fork,
@@ -165,6 +166,9 @@ def _ref_names(database: Database, base: str) -> Iterator[str]:
     if base.startswith(("runs/", "tags/")):
         yield base
         yield f"{base}/last"
+        return
+    if base.startswith(CONFLICTS):
+        yield base
         return
     yield from _own_names(database, base)
     remote, _, rest = base.removeprefix(REMOTES).partition("/")
