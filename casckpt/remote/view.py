@@ -71,6 +71,7 @@ class RemoteView:
 
         Cost: one listing, and one request for each newer root; one more for a root that was not kept.
         """
+        is_alarmed = False
         for _ in range(_TRIES):
             seen = None if accept_rollback else self._seen()
             listed = self.numbers(0 if seen is None else seen[0] - 1)
@@ -86,6 +87,11 @@ class RemoteView:
                 return self.root
             except FileNotFoundError:  # removed since it was listed, which happens only where there is a newer one
                 continue
+            except RolledBack:
+                # A folder is not listed in one moment: the old may be gone before the new is seen. Then look again.
+                if is_alarmed:
+                    raise
+                is_alarmed = True
         raise self._untrusted(root_key(max(listed)), "it is listed, and cannot be read")
 
     def adopt(self, root: RemoteRoot, data: bytes, *, accept_rollback: bool = False) -> None:
@@ -144,6 +150,7 @@ class RemoteView:
         if newest == seq:
             self._stay(seq, identity, listed[seq])
             return
+        links: dict[int, tuple[bytes | None, bytes]] = {}
         follows = range(seq + 1, newest) if newest - seq <= LINKS_MAX else ()
         for number in [*(number for number in follows if number in listed), newest]:
             try:
@@ -152,9 +159,14 @@ class RemoteView:
                 if number == newest:
                     raise
                 continue  # removed meanwhile, with those before it
-            if number == seq + 1 and root.prev != identity:
-                raise self._rolled_back(f"its root {number} does not follow the root {seq} that it had")
-            seq, identity = number, checksum(data)
+            links[number] = root.prev, checksum(data)
+        number = newest
+        # From the newest back: where a link breaks is a number that was used and removed before, and that somebody who
+        # had slept created once more. It is no part of the chain, and the real one is gone as if it were not listed.
+        while number - 1 in links and links[number][0] == links[number - 1][1]:
+            number -= 1
+        if number == seq + 1 and links[number][0] != identity:
+            raise self._rolled_back(f"its root {number} does not follow the root {seq} that it had")
         self.adopt(root, data)
 
     def _stay(self, seq: int, identity: bytes, nbytes: int) -> None:
