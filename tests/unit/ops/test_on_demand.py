@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import casckpt
-from casckpt.errors import CommitDropped, CommitThinned, RemoteUnavailable
+from casckpt.errors import CommitDropped, CommitThinned, NotFetched, RemoteUnavailable
 from casckpt.ops.on_demand import OnDemand, Place
 from casckpt.plan.transfer import ABSENT
 from casckpt.storage.memory_objects import MemoryObjects
@@ -57,7 +57,7 @@ def last(store: casckpt.Store) -> str:
 
 
 def test_what_was_never_fetched_comes_when_it_is_checked_out(names: casckpt.Store, remote: MemoryObjects) -> None:
-    with pytest.raises(CommitDropped, match=ABSENT):
+    with pytest.raises(NotFetched, match="casckpt fetch REMOTE"):
         names.checkout(last(names))
     assert same(asking(names, remote).checkout(last(names)), state(3))
     assert rules(names) == dict.fromkeys(range(4), (None, ABSENT))
@@ -144,7 +144,7 @@ def test_a_remote_that_does_not_answer_is_an_error_only_where_no_other_has_it(
 
 
 def test_what_no_remote_has_is_refused_as_ever(source: casckpt.Store, names: casckpt.Store) -> None:
-    with pytest.raises(CommitDropped, match=ABSENT):
+    with pytest.raises(NotFetched, match="casckpt fetch REMOTE"):
         asking(names, MemoryObjects()).checkout(last(names))
 
 
