@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from casckpt.errors import BusyError, DamagedObject, ReadOnlyStore
@@ -289,7 +290,7 @@ class _Push:
             return
         self._begin()
         total = sum(self._supply.stored_bytes(lacking))
-        sent = self._sender(counted(self._progress, total)).send(self._supply.items(lacking))
+        sent = self._sender(counted(self._progress, total)).send(partial(self._supply.items, lacking))
         if self._verify:
             self._sender().verify(sent)
         self._mine += sent

@@ -277,7 +277,7 @@ class _Collection:
         ids = seen.uses.of({use.pack for use in seen.rewrites})
         found = RemoteReader(self._view).read(ids)
         sender = Sender(self._view.objects, self._push_id)
-        for sent in sender.send(Item(one.record, one.stored, ends_unit=True) for one in found):
+        for sent in sender.send(lambda room: (Item(one.record, one.stored, ends_unit=True) for one in found)):
             self._written.append(Segment.build([sent.pack], [row_of(record, 0) for record in sent.records]))
             self._uploaded.add(sent.pack.key)
             self._packs += 1
