@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from casckpt.errors import IntegrityError, RemoteUnavailable
+from casckpt.errors import DamagedObject, IntegrityError, NotOnRemote, RemoteUnavailable, UnreadableCommit
 from casckpt.format.canonical import encode
 from casckpt.format.remote import NONCE_BYTES, RemoteRoot, SegmentRef, check_key, segment_key
 from casckpt.format.remote_index import Segment
@@ -176,8 +176,11 @@ class _Collection:
                 except _Moved:
                     pass
             seen = self._look()
+        raise self._too_late()
+
+    def _too_late(self) -> RemoteUnavailable:
         problem = f"others were first {ROUNDS} times"
-        raise RemoteUnavailable(remote=self._view.objects.url, operation="take a new root", problem=problem)
+        return RemoteUnavailable(remote=self._view.objects.url, operation="take a new root", problem=problem)
 
     # -- looking
 
@@ -193,7 +196,7 @@ class _Collection:
 
     def _look(self) -> _Seen:
         """What the newest root leaves to do."""
-        while True:
+        for _ in range(ROUNDS):
             root, segments = self._view.root, self._view.segments()
             if root is None or root is not self._view.root:
                 continue
@@ -201,9 +204,18 @@ class _Collection:
                 # Whoever condemned something may have condemned what this collection wrote.
                 self._epoch, self._written = root.epoch, []
             listing = Listing([*segments, *self._written])
-            look = self._live.look(root, listing, time.time_ns())
+            try:
+                look = self._live.look(root, listing, time.time_ns())
+            except (NotOnRemote, UnreadableCommit, DamagedObject):
+                # What is missing may have gone with a root since; else it is missing.
+                if self._view.refresh() is root:
+                    raise
+                continue
             if root is self._view.root:
-                break
+                return self._seen(root, segments, listing, look)
+        raise self._too_late()
+
+    def _seen(self, root: RemoteRoot, segments: Sequence[Segment], listing: Listing, look: Look) -> _Seen:
         written = {pack for segment in self._written for pack in segment.packs}
         uses = Uses(listing, look.needed, preferred=written, gone=root.condemned)
         look.check(uses.missing, self._view.objects.url)
@@ -277,7 +289,13 @@ class _Collection:
         ids = seen.uses.of({use.pack for use in seen.rewrites})
         found = RemoteReader(self._view).read(ids)
         sender = Sender(self._view.objects, self._push_id)
-        for sent in sender.send(Item(one.record, one.stored, ends_unit=True) for one in found):
+        try:
+            arrived = sender.send(Item(one.record, one.stored, ends_unit=True) for one in found)
+        except NotOnRemote:
+            if self._view.refresh() is seen.root:
+                raise
+            return  # what it was about has gone meanwhile
+        for sent in arrived:
             self._written.append(Segment.build([sent.pack], [row_of(record, 0) for record in sent.records]))
             self._uploaded.add(sent.pack.key)
             self._packs += 1

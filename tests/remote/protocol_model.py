@@ -32,7 +32,7 @@ class Rule(Enum):
 
     EPOCH = "a push looks again at what it relies on if keys were condemned since"
     ASK = "it asks for the packs it uploaded before, since a root that condemned them may be gone"
-    CHAIN = "a root counts only if it is the newest, or if the next one names it"
+    CHAIN = "a root counts only if it is the newest, or if that leads back to it"
     NONCE = "no upload has the name of another"
     CONDEMN = "what is deleted was condemned by a root before"
     RESTART = "a collection whose root came too late looks at everything again"
@@ -214,10 +214,19 @@ class World:
             if newest == root.number:
                 return True
             # A number may have been used, and taken away as old, before a writer that was left standing used it again.
-            yield
-            after = self.roots.get(root.number + 1)
-            return after is not None and after.prev == root.id
+            return (yield from self._leads_to(root, newest))
         return None
+
+    def _leads_to(self, root: Root, newest: int) -> Steps[bool]:
+        """Whether the newest root leads back to one, link by link."""
+        identity = root.id
+        for number in range(root.number + 1, newest + 1):
+            yield
+            after = self.roots.get(number)
+            if after is None or after.prev != identity:
+                return False
+            identity = after.id
+        return True
 
 
 def pusher(world: World, ref: str, *, newest_wins: bool) -> Steps[None]:
