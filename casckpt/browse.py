@@ -9,17 +9,41 @@ if TYPE_CHECKING:
     from casckpt.odb.repository import Repository
     from casckpt.ops.graph import GraphRow
     from casckpt.ops.journal_reports import RefChange
+    from casckpt.ops.lazy import StoredState
     from casckpt.ops.relatives import Relatives
     from casckpt.ops.remains import Remains
     from casckpt.ops.reports import BlameLine, LeafSummary, PathInfo
     from casckpt.ops.storage import StorageInfo
-    from casckpt.ops.values import RunInfo, Status
+    from casckpt.ops.values import CommitInfo, RunInfo, Status
 
 
 class Browse:
     """Looking around, for `Store` alone; every method delegates to one operation."""
 
     _repository: Repository
+
+    def log(
+        self, revision: str | None = None, *, limit: int | None = None, where: str | None = None
+    ) -> Iterator[CommitInfo]:
+        """Commits newest first: the ancestors of a revision (a run's name is its last commit), of a range, or all."""
+        from casckpt.ops.history import log
+
+        return log(self._repository.database, revision, limit, where)
+
+    def show(self, revision: str = "@") -> CommitInfo:
+        """One commit."""
+        from casckpt.ops.history import describe
+        from casckpt.ops.resolve import resolve
+
+        database = self._repository.database
+        return describe(database, resolve(database, revision))
+
+    def tree(self, revision: str = "@") -> StoredState:
+        """The leaves of a commit by path, read when they are asked for: `store.tree("best")["model/w"][:10]`."""
+        from casckpt.ops.lazy import StoredState
+        from casckpt.ops.resolve import resolve
+
+        return StoredState(self._repository, resolve(self._repository.database, revision))
 
     def runs(self, *, where: str | None = None, sort: str = "time") -> list[RunInfo]:
         """All runs, or those whose newest commit a filter wants; sorted by time, name, commits or a metric."""

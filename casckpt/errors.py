@@ -538,11 +538,25 @@ class NotFastForward(ConflictError):
     hint = "casckpt fetch, look at both, then push with --force-with-lease or --on-conflict newest"
 
 
+class Diverged(NotFastForward):
+    code = "pull.diverged"
+    what = "{ref} has gone on both here and on {remote}"
+    why = "it is at {ours} here and at {theirs} there; what was fetched stays, and nothing else was changed"
+    hint = "casckpt compare shows both; casckpt pull --on-conflict newest takes the newer and keeps the other"
+
+
 class LeaseLost(ConflictError):
     code = "push.lease"
     what = "{ref} on {remote} is not at {expected}"
     why = "it is at {theirs}; nothing was changed"
     hint = "casckpt fetch, look at it, then push again"
+
+
+class LockLost(ConflictError):
+    code = "push.lock"
+    what = "the lock {lock} on {remote} is not held any more by who pushes"
+    why = "{problem}; nothing was changed"
+    hint = "look at what was pushed meanwhile, then take the lock again"
 
 
 class UnsafePath(UsageError):

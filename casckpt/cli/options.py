@@ -108,6 +108,10 @@ class Command(click.Command):
             if parameter.type is click.STRING:
                 parameter.type = _Text()
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        bare = {name for parameter in self.params if isinstance(parameter, OptionalValue) for name in parameter.opts}
+        return super().parse_args(ctx, [f"{word}=" if word in bare else word for word in args] if bare else args)
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         own: list[tuple[str, str]] = []
         common: list[tuple[str, str]] = []
@@ -144,6 +148,16 @@ class CommandGroup(Command, click.Group):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         self.format_commands(ctx, formatter)
         super().format_options(ctx, formatter)
+
+
+class OptionalValue(click.Option):
+    """An option whose value may be left out, and is empty then; `--option=VALUE` gives one.
+
+    A word behind it is never taken for its value: it may be an argument of the command.
+    """
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        return f"{self.opts[0]}[={self.metavar}]", self.help or ""
 
 
 def dry_run(function: Callable[..., Any]) -> Callable[..., Any]:

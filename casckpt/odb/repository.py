@@ -25,6 +25,7 @@ from casckpt.odb.temporary import write_whole
 from casckpt.storage.base import Storage, read_exact
 
 if TYPE_CHECKING:
+    from casckpt.odb.elsewhere import Elsewhere
     from casckpt.odb.session import Session
 
 FOLDERS = ("journal", "packs", "tmp", "lock", "trash")
@@ -66,11 +67,11 @@ def check_initializable(storage: Storage) -> None:
     if storage.read_only:
         raise ReadOnlyStore(path=str(storage.path or "the store"), problem="it is opened read-only")
     names = storage.list("")
+    if "format" in names:
+        raise StoreExists(path=str(storage.path or "the folder"))
     foreign = [name for name in names if name not in _OWN_NAMES]
     if foreign:
         raise FolderNotEmpty(path=str(storage.path or "the folder"), name=foreign[0])
-    if "format" in names:
-        raise StoreExists(path=str(storage.path or "the folder"))
 
 
 class Repository:
@@ -98,6 +99,7 @@ class Repository:
         self._cleaned = False
         self._run = run
         self._health_gate = health_gate
+        self._elsewhere: Elsewhere | None = None
         self._database = self._opened()
 
     @property
@@ -109,7 +111,13 @@ class Repository:
         return self._database
 
     def _opened(self) -> Database:
-        return Database(self.storage, self.format.uuid, current_run=self._run, health_gate=self._health_gate)
+        database = Database(self.storage, self.format.uuid, current_run=self._run, health_gate=self._health_gate)
+        database.elsewhere = self._elsewhere
+        return database
+
+    def ask(self, elsewhere: Elsewhere) -> None:
+        """Ask there from now on for what commits of this store lack."""
+        self._elsewhere = self._database.elsewhere = elsewhere
 
     def session(self, *, dry_run: bool = False) -> Session:
         """A new write session.

@@ -5,11 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from casckpt.errors import UsageError
+from casckpt.odb.repository import Repository
+from casckpt.ops.line import OverTheLine, line
 from casckpt.ops.remotes import Remote
+from casckpt.plan.remote_settings import rate_of
+from casckpt.remote.folder import RemoteFolder
+from casckpt.remote.view import RemoteView
 from casckpt.storage.addresses import Access, parse
-from casckpt.storage.fitness import probe
+from casckpt.storage.fitness import Fitness, probe
 from casckpt.storage.metered import PRICES, Traffic
 from casckpt.storage.opening import open_objects
 
@@ -21,16 +27,8 @@ _CLASSES = {"create": "put", "get": "get", "list": "list", "size": "head", "dele
 _PRICED_BY = {"put": "put", "list": "put", "get": "get", "head": "get"}
 
 
-class Counted(Protocol):
-    """A report with a field for each of what `Connection.counts` tells."""
-
-    requests: Mapping[str, int]
-    up: int
-    down: int
-    cost: float | None
-
-
 R = TypeVar("R")
+P = TypeVar("P", bound=OverTheLine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +53,44 @@ class Connection:
         """A report with these counts."""
         return replace(report, **self.counts())  # type: ignore[type-var]
 
+    def priced(self, report: P) -> P:
+        """A report of requests that it would take, with about what they cost."""
+        found = cost(self.remote, report.requests, report.down)
+        return replace(report, cost=found)  # type: ignore[type-var]
 
-def connect(remote: Remote, *, limit_rate: int | None = None) -> Connection:
+    def policy(self, asked: str | None, *known: str) -> Any:
+        """What is done where both sides went on: as asked, or as is known of the remote.
+
+        Raises:
+            UsageError: there is no such policy.
+        """
+        policy = self.remote.policy if asked is None else asked
+        if policy not in known:
+            raise UsageError(problem=f"a policy is {', '.join(known)}, not {policy!a}")
+        return policy
+
+
+def connect(remote: Remote, *, limit_rate: int | str | None = None) -> Connection:
     """Open a remote.
 
     Args:
-        limit_rate: most bytes a second, in place of what is known of the remote.
+        limit_rate: most bytes a second, also as `20MiB`, in place of what is known of the remote.
 
     Raises:
-        UsageError: a package is missing, or a profile that is named.
+        UsageError: a package is missing, or a profile that is named; or the rate is none.
         RemoteNotFound: it is a folder, and is not there.
         RemoteDenied: there are no usable credentials.
     """
-    rate = remote.limit_rate if limit_rate is None else limit_rate
+    rate = remote.limit_rate if limit_rate is None else rate_of(str(limit_rate))
+    if rate is None and limit_rate is not None:
+        raise UsageError(problem=f"a rate is bytes a second, as 500KB or 20MiB, not {limit_rate!a}")
     opened = open_objects(parse(remote.url), access(remote), limit_rate=rate or 0)
     return Connection(remote, opened.objects, opened.traffic)
+
+
+def view_of(repository: Repository, at: Connection) -> RemoteView:
+    """What a remote is, and what a store remembers of it."""
+    return RemoteView(at.objects, RemoteFolder(repository.storage, at.remote.name))
 
 
 def access(remote: Remote) -> Access:
@@ -107,8 +128,7 @@ def _prices(remote: Remote) -> dict[str, float]:
     Those of Amazon, Google and Microsoft are known. A service at an endpoint of its own has others.
     """
     known: Mapping[str, float] = {} if remote.endpoint else PRICES.get(parse(remote.url).scheme, {})
-    usual = {"put": known["create"], "get": known["get"], "egress": known["down"]} if known else {}
-    return {**usual, **dict(remote.cost)}
+    return {**known, **dict(remote.cost)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,18 +138,22 @@ class ProbeReport:
     remote: str
     url: str
     writes: bool
-    """Whether it can be written at all; all else is known only then."""
-    creates_once: bool
+    """Whether it can be written at all; if not, or if nothing was to be written, what follows is None."""
+    creates_once: bool | None
     """Whether of two writers of one key the second is told so. Without it only one machine may push."""
-    deletes: bool
+    deletes: bool | None
     """Whether these credentials may delete: gc of the remote needs it, a push does not."""
     leftover: str
     """The key of the trial object that could not be deleted, empty if there is none. A gc of the remote removes it."""
     seconds: float
     requests: Mapping[str, int] = field(default_factory=dict)
+    """By class: `put`, `get`, `list`, `head`, `delete`."""
     up: int = 0
+    """Bytes that were sent in all."""
     down: int = 0
+    """Bytes that came in all."""
     cost: float | None = None
+    """About what that costs in dollars; None where nobody knows a price."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -140,15 +164,12 @@ class ProbeReport:
             "deletes": self.deletes,
             "leftover": self.leftover or None,
             "seconds": self.seconds,
-            "requests": dict(self.requests),
-            "up": self.up,
-            "down": self.down,
-            "cost": self.cost,
+            **line(self),
         }
 
 
-def probe_remote(remote: Remote) -> ProbeReport:
-    """Try out a remote: create a key twice, read it back in every way, delete it.
+def probe_remote(remote: Remote, *, dry_run: bool = False) -> ProbeReport:
+    """Try out a remote: create a key twice, read it back in every way, delete it; or only look whether it is there.
 
     Raises:
         RemoteUnfit: it cannot be a remote; says why and what to do instead.
@@ -156,11 +177,18 @@ def probe_remote(remote: Remote) -> ProbeReport:
     """
     connection = connect(remote)
     objects = connection.objects
-    writes, creates_once, deletes, leftover = not objects.read_only, not objects.read_only, False, ""
-    if objects.read_only:
+    found: Fitness | None = None
+    if objects.read_only or dry_run:
         next(iter(objects.list("root/")), None)
     else:
         found = probe(objects, single_writer=remote.single_writer)
-        creates_once, deletes, leftover = found.creates_once, found.deletes, found.leftover
-    seconds = time.monotonic() - connection.began_s
-    return connection.counted(ProbeReport(remote.name, remote.url, writes, creates_once, deletes, leftover, seconds))
+    report = ProbeReport(
+        remote.name,
+        remote.url,
+        not objects.read_only,
+        None if found is None else found.creates_once,
+        None if found is None else found.deletes,
+        "" if found is None else found.leftover,
+        time.monotonic() - connection.began_s,
+    )
+    return connection.counted(report)

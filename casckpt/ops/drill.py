@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 from typing import Any, NamedTuple
@@ -20,11 +20,15 @@ from casckpt.errors import CasckptError, RemoteNotFound, UsageError
 from casckpt.format.commit import Commit
 from casckpt.format.entry import Drop
 from casckpt.format.ids import CommitId, ObjectId
+from casckpt.ops.line import line
 from casckpt.ops.remote_contents import Checked, RemoteContents, commit_ids
 from casckpt.ops.values import Progress
+from casckpt.remote.folder import RemoteFolder
+from casckpt.remote.meter import Metered
 from casckpt.remote.reading import CONCURRENCY, RemoteReader
 from casckpt.remote.salvage import UNREADABLE, readable
 from casckpt.remote.view import RemoteView
+from casckpt.storage.objects import Objects
 from casckpt.units import rfc3339
 
 COMMITS = 3
@@ -80,6 +84,14 @@ class DrillReport:
     """Commits of the remote that may be drawn: those that its refs lead to and that were not dropped."""
     commits: tuple[DrilledCommit, ...]
     seconds: float
+    requests: Mapping[str, int] = field(default_factory=dict)
+    """By class: `put`, `get`, `list`, `head`, `delete`."""
+    up: int = 0
+    """Bytes that were sent in all."""
+    down: int = 0
+    """Bytes that came in all."""
+    cost: float | None = None
+    """About what that costs in dollars; None where nobody knows a price."""
 
     @property
     def ok(self) -> bool:
@@ -104,11 +116,13 @@ class DrillReport:
             "objects": self.objects,
             "bytes": self.nbytes,
             "seconds": self.seconds,
+            **line(self),
         }
 
 
 def drill(
-    view: RemoteView,
+    objects: Objects,
+    folder: RemoteFolder | None = None,
     *,
     commits: int | None = COMMITS,
     seed: int | None = None,
@@ -118,7 +132,8 @@ def drill(
     """Restore random commits of a remote into nothing, every byte compared with its id.
 
     Args:
-        view: of the remote; it is refreshed.
+        objects: the remote.
+        folder: what the store remembers of it, which saves requests; None to remember nothing.
         commits: how many to draw; None for all.
         seed: draws the same commits again; None for a new one, which the report tells.
         progress: hears of the plain bytes of the commits drawn.
@@ -138,9 +153,11 @@ def drill(
     if commits is not None and commits < 1:
         raise UsageError(problem=f"a drill needs at least one commit, not {commits}")
     started = time.monotonic()
+    metered = Metered(objects)
+    view = RemoteView(metered, folder)
     root = view.refresh()
     if root is None:
-        raise RemoteNotFound(remote=view.objects.url, problem="nothing was pushed there yet")
+        raise RemoteNotFound(remote=objects.url, problem="nothing was pushed there yet")
     seed = int.from_bytes(os.urandom(_SEED_BYTES), "little") if seed is None else seed
     reader = RemoteReader(view, concurrency=concurrency)
     drops = {drop.commit: drop for drop in root.drops}
@@ -154,19 +171,23 @@ def drill(
     meter = _Meter(progress, sum(known[one].nbytes for one in chosen if one in known))
     contents = RemoteContents(view, reader, meter.advance)
     done: list[DrilledCommit] = []
-    for start in range(0, len(chosen), _AT_ONCE):
-        some = chosen[start : start + _AT_ONCE]
-        wanted = [one for one in some if one in known]
-        found = {one.record.id: one.plain() for one in readable(reader, wanted, partial(_note, problems))}
-        for identity in some:
-            if identity not in found:
-                problem = problems.get(identity, "a ref names it, and no pack holds it")
-                done.append(DrilledCommit(identity.hex(), None, None, None, 0, 0, problem))
-                continue
-            commit = Commit.decode(found[identity])
+    for identity, commit in _read(reader, chosen, known, problems):
+        if commit is None:
+            problem = problems.get(identity, "a ref names it, and no pack holds it")
+            done.append(DrilledCommit(identity.hex(), None, None, None, 0, 0, problem))
+        else:
             done.append(_checked(contents, identity, commit, drops.get(identity)))
             meter.finish(commit.nbytes)
-    return DrillReport(view.objects.url, root.seq, seed, whole, tuple(done), time.monotonic() - started)
+    return DrillReport(
+        remote=objects.url,
+        root=root.seq,
+        seed=seed,
+        whole=whole,
+        commits=tuple(done),
+        requests=dict(metered.requests),
+        down=metered.down,
+        seconds=time.monotonic() - started,
+    )
 
 
 def _known(view: RemoteView, reader: RemoteReader, problems: dict[ObjectId, str]) -> dict[CommitId, _Known]:
@@ -199,6 +220,17 @@ def _reached(
             parents = known[one].parents if one in known else ()
             waiting += [parent for parent in parents if parent in known or parent in problems]
     return found
+
+
+def _read(
+    reader: RemoteReader, ids: Sequence[CommitId], known: Container[CommitId], problems: dict[ObjectId, str]
+) -> Iterator[tuple[CommitId, Commit | None]]:
+    """Commits in this order, None for those that cannot be read."""
+    for start in range(0, len(ids), _AT_ONCE):
+        some = ids[start : start + _AT_ONCE]
+        wanted = [one for one in some if one in known]
+        found = {one.record.id: one.plain() for one in readable(reader, wanted, partial(_note, problems))}
+        yield from ((one, Commit.decode(found[one]) if one in found else None) for one in some)
 
 
 def _checked(contents: RemoteContents, identity: CommitId, commit: Commit, drop: Drop | None) -> DrilledCommit:

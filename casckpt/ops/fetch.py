@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from casckpt.errors import CasckptError, NotOnRemote, RemoteUntrusted
@@ -23,6 +22,7 @@ from casckpt.odb.renames import listed
 from casckpt.odb.repository import Repository, writer_name
 from casckpt.odb.session import Session
 from casckpt.ops.fetch_choice import RUN_SETTINGS, Selection, chosen_refs, plain_rule, refs_of
+from casckpt.ops.fetch_reports import FetchReport, moved
 from casckpt.ops.incoming import Incoming
 from casckpt.ops.incoming_content import Content, Wanted
 from casckpt.ops.incoming_history import History, Reached
@@ -31,67 +31,13 @@ from casckpt.ops.values import Progress
 from casckpt.plan.names import run_of
 from casckpt.plan.transfer import ABSENT
 from casckpt.remote.folder import RemoteFolder
+from casckpt.remote.meter import Metered
 from casckpt.remote.reading import CONCURRENCY, RemoteReader
 from casckpt.remote.view import RemoteView
 from casckpt.state.select import may_reach
 from casckpt.storage.objects import Objects
 
 TRACKING = "remotes"
-
-
-@dataclass(frozen=True, slots=True)
-class FetchedRef:
-    """A ref of the remote; ids are 64 hex digits."""
-
-    name: str
-    """Its name there; here it is `remotes/<remote>/<name>`."""
-    old: str | None
-    """What it named at the last fetch."""
-    new: str | None
-    """What it names; None if it is not there any more."""
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"name": self.name, "old": self.old, "new": self.new}
-
-
-@dataclass(frozen=True, slots=True)
-class FetchReport:
-    """What a fetch brought, or would."""
-
-    remote: str
-    root: int
-    """Number of the root that was read; 0 of an empty remote."""
-    refs: tuple[FetchedRef, ...]
-    """Those that moved."""
-    commits: int
-    """Commits that were not known here."""
-    whole: int
-    """Commits whose content came, but for what they lost there."""
-    partial: int
-    """Commits of which only some components came."""
-    absent: int
-    """New commits that came as names only."""
-    objects: int
-    nbytes: int
-    """Stored bytes of these objects."""
-    operation: int | None
-    """Number of the journal entry; None if nothing was new, or of a dry run."""
-    dry_run: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "remote": self.remote,
-            "root": self.root,
-            "refs": [ref.to_dict() for ref in self.refs],
-            "commits": self.commits,
-            "whole": self.whole,
-            "partial": self.partial,
-            "absent": self.absent,
-            "objects": self.objects,
-            "bytes": self.nbytes,
-            "operation": self.operation,
-            "dry_run": self.dry_run,
-        }
 
 
 class _Fate(NamedTuple):
@@ -134,9 +80,49 @@ def fetch(
 
     Memory: `concurrency` pieces of 34 MiB, and some dozen MB.
     """
-    selection = selection or Selection()
+    return fetch_all(
+        repository,
+        objects,
+        name,
+        selection or Selection(),
+        dry_run=dry_run,
+        concurrency=concurrency,
+        accept_rollback=accept_rollback,
+        progress=progress,
+    ).report
+
+
+class Fetched(NamedTuple):
+    """A fetch that is done, or was tried."""
+
+    report: FetchReport
+    refs: Mapping[str, CommitId]
+    """The refs of the remote that were asked for, by their names there."""
+    fresh: Mapping[CommitId, bytes]
+    """Encoded commits that were not here."""
+    view: RemoteView
+
+
+def fetch_all(
+    repository: Repository,
+    objects: Objects,
+    name: str | None,
+    selection: Selection,
+    *,
+    dry_run: bool,
+    concurrency: int,
+    accept_rollback: bool,
+    progress: Progress | None,
+) -> Fetched:
+    """`fetch`, for who goes on with what it found.
+
+    Args:
+        name: None for what is read once and has no name: then nothing of it is remembered, and no ref tracks it.
+    """
+    start = time.monotonic()
     selection.check()
-    view = RemoteView(objects, RemoteFolder(repository.storage, name))
+    metered = Metered(objects)
+    view = RemoteView(metered, None if name is None else RemoteFolder(repository.storage, name))
     root = view.refresh(accept_rollback=accept_rollback)
     repository.database.refresh()
     with repository.session(dry_run=dry_run) as session:
@@ -150,7 +136,19 @@ def fetch(
             with contextlib.suppress(CasckptError):
                 session.keep()
             raise
-        return step.publish(dry_run=dry_run)
+        facts = step.publish(dry_run=dry_run)
+    report = FetchReport(
+        remote=objects.url if name is None else name,
+        url=objects.url,
+        root=0 if root is None else root.seq,
+        requests=dict(metered.requests),
+        up=metered.up,
+        down=metered.down,
+        seconds=time.monotonic() - start,
+        dry_run=dry_run,
+        **facts,
+    )
+    return Fetched(report, step.refs, step.fresh, view)
 
 
 class _Step:
@@ -162,14 +160,15 @@ class _Step:
         session: Session,
         incoming: Incoming,
         view: RemoteView,
-        name: str,
+        name: str | None,
         selection: Selection,
     ) -> None:
         self._database = database
         self._session = session
         self._incoming = incoming
         self._view = view
-        self._name = name
+        self._name = view.objects.url if name is None else name
+        self._prefix = None if name is None else f"{TRACKING}/{name}/"
         self._selection = selection
         self._now_ns = time.time_ns()
         self._root: RemoteRoot | None = None
@@ -185,11 +184,11 @@ class _Step:
         self._root = root
         url = self._view.objects.url
         known = refs_of(root, url)
-        self._refs = chosen_refs(known, self._selection, url)
-        if self._selection.is_all:
-            prefix = f"{TRACKING}/{self._name}/"
+        self._refs, ids = chosen_refs(known, self._selection, url)
+        prefix = self._prefix
+        if self._selection.is_all and prefix is not None:
             self._gone = [ref for ref in self._database.refs(prefix) if ref.removeprefix(prefix) not in known]
-        self._named = {self._commit_by(text) for text in self._selection.revisions}
+        self._named = {self._commit_by(text) for text in ids}
         drops = self._database.drops().values() if self._selection.is_deeper else ()
         is_absent_here = any(drop.rule == ABSENT for drop in drops)
         named = self._history.reach(self._named, through_known=False)
@@ -252,8 +251,19 @@ class _Step:
 
         return lacks
 
-    def publish(self, *, dry_run: bool) -> FetchReport:
-        """Make what came part of the store, and say where the refs of the remote are."""
+    @property
+    def refs(self) -> dict[str, CommitId]:
+        """The refs that were asked for, but for those of commits that this store is to know nothing of."""
+        forgotten = self._database.forgotten()
+        return {ref: commit for ref, commit in self._refs.items() if commit not in forgotten}
+
+    @property
+    def fresh(self) -> Mapping[CommitId, bytes]:
+        """Encoded commits that were not here."""
+        return self._history.fresh
+
+    def publish(self, *, dry_run: bool) -> dict[str, Any]:
+        """Make what came part of the store, and say where the refs of the remote are; fields of the report."""
         made: list[Entry] = []
         fresh = self._history.fresh
 
@@ -273,27 +283,23 @@ class _Step:
             self._session.keep()
         fates = self._fates
         came = [fate for fate in fates.values() if fate.lost is not None]
-        prefix = f"{TRACKING}/{self._name}/"
-        moves = [FetchedRef(ref.removeprefix(prefix), _hex(old), _hex(new)) for ref, old, new in entry.refs]
-        return FetchReport(
-            remote=self._name,
-            root=0 if self._root is None else self._root.seq,
-            refs=tuple(moves),
-            commits=len(fresh),
-            whole=sum(fate.rule != ABSENT for fate in came),
-            partial=sum(fate.rule == ABSENT for fate in came),
-            absent=sum(fates[identity].lost is None for identity in fresh),
-            objects=self._incoming.objects,
-            nbytes=self._incoming.nbytes,
-            operation=None if dry_run else number,
-            dry_run=dry_run,
-        )
+        moves = (moved(ref.removeprefix(self._prefix or ""), old, new) for ref, old, new in entry.refs)
+        return {
+            "refs": tuple(moves),
+            "commits": len(fresh),
+            "whole": sum(fate.rule != ABSENT for fate in came),
+            "partial": sum(fate.rule == ABSENT for fate in came),
+            "absent": sum(identity in fates and fates[identity].lost is None for identity in fresh),
+            "objects": self._incoming.objects,
+            "nbytes": self._incoming.nbytes,
+            "operation": None if dry_run else number,
+        }
 
     def _entry(self) -> Entry:
-        database, prefix = self._database, f"{TRACKING}/{self._name}/"
-        forgotten = database.forgotten()
+        database, prefix = self._database, self._prefix
         wanted: dict[str, CommitId | None] = dict.fromkeys(self._gone)
-        wanted |= {prefix + ref: commit for ref, commit in self._refs.items() if commit not in forgotten}
+        if prefix is not None:
+            wanted |= {prefix + ref: commit for ref, commit in self.refs.items()}
         moves = ((ref, database.ref(ref), commit) for ref, commit in sorted(wanted.items()))
         runs, before = settings_changed(database, self._settings())
         return Entry(
@@ -337,10 +343,6 @@ class _Step:
         """Whether nothing of a run is known here: what somebody else says of it then changes nothing."""
         database = self._database
         return not (database.run_settings(run) or database.total(run)[0] or database.refs(f"runs/{run}/"))
-
-
-def _hex(identity: CommitId | None) -> str | None:
-    return None if identity is None else identity.hex()
 
 
 def tracked(database: Database, name: str) -> dict[str, CommitId]:

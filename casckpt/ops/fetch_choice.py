@@ -25,9 +25,10 @@ _SHOWN = 8
 
 
 class Selection(NamedTuple):
-    """What of a remote is asked for; nothing of the first three means all of its refs.
+    """What of a remote is asked for; nothing of the first four means all of its refs.
 
     Args:
+        names: of runs, tags and refs, or ids of commits, whichever the remote has.
         runs: names of runs.
         refs: names of refs, whole or short: `runs/gpt/best`, `gpt/best`, `v1`.
         revisions: ids of commits, or their first digits.
@@ -43,6 +44,7 @@ class Selection(NamedTuple):
     depth: int | None = None
     only: Sequence[str] | None = None
     whole: bool = False
+    names: Sequence[str] = ()
 
     @property
     def is_deeper(self) -> bool:
@@ -52,7 +54,7 @@ class Selection(NamedTuple):
     @property
     def is_all(self) -> bool:
         """Whether all refs are asked for."""
-        return not (self.runs or self.refs or self.revisions)
+        return not (self.runs or self.refs or self.revisions or self.names)
 
     def check(self) -> None:
         """Raise UsageError for what nobody can mean."""
@@ -94,27 +96,31 @@ def _is_known(ref: str) -> bool:
     return False
 
 
-def chosen_refs(known: Mapping[str, CommitId], selection: Selection, url: str) -> dict[str, CommitId]:
-    """The refs that are asked for.
+def chosen_refs(known: Mapping[str, CommitId], selection: Selection, url: str) -> tuple[dict[str, CommitId], list[str]]:
+    """The refs that are asked for, and the ids of commits that are, or their first digits.
 
     Raises:
         NotOnRemote: the remote has none of such a name.
     """
+    ids = list(selection.revisions)
     if selection.is_all:
-        return dict(known)
+        return dict(known), ids
     found: dict[str, CommitId] = {}
-    for run in selection.runs:
+    for run in dict.fromkeys((*selection.runs, *selection.names)):
         own = {ref: commit for ref, commit in known.items() if (run_of(ref) or ("",))[0] == run}
-        if not own:
+        if not own and run in selection.runs:
             runs = {head[0] for head in map(run_of, known) if head is not None}
             raise NotOnRemote(remote=url, object=f"run {run!a}", problem=_near(run, runs))
         found |= own
-    for ref in selection.refs:
+    for ref in (*selection.refs, *selection.names):
         exact = next((one for one in (ref, *_meanings(ref)) if one in known), None)
-        if exact is None:
+        if exact is not None:
+            found[exact] = known[exact]
+        elif ref in selection.names and _ID_PREFIX.fullmatch(ref):
+            ids.append(ref)
+        else:
             raise NotOnRemote(remote=url, object=f"ref {ref!a}", problem=_near(ref, known))
-        found[exact] = known[exact]
-    return found
+    return found, ids
 
 
 def _meanings(ref: str) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,19 +14,16 @@ from casckpt.format.remote import RemoteRoot
 from casckpt.odb.database import Database
 from casckpt.ops.resolve import current_run, no_such_ref, not_found, refs_named, resolve
 from casckpt.plan import graph
-from casckpt.plan.names import HEADS, head_ref, run_of
+from casckpt.plan.names import HEADS, head_ref, run_of, tracking_ref
 from casckpt.plan.ref_policy import CONFLICTS, Refused, fast_forward, joined, with_lease
+from casckpt.remote.locks import RemoteLock
 from casckpt.remote.reading import RemoteReader
 from casckpt.remote.view import RemoteView
 
 Policy = Literal["ff", "lease", "newest"]
 Lease = str | Mapping[str, str | None] | None
-_OWN = ("runs/", "tags/")
-
-
-def tracking_ref(remote: str, name: str) -> str:
-    """The local ref that says where a ref of a remote was when it was last looked at."""
-    return f"remotes/{remote}/{name}"
+OWN = ("runs/", "tags/")
+"""What the refs begin with that are this store's own."""
 
 
 def chosen_refs(database: Database, names: Sequence[str], *, everything: bool) -> dict[str, CommitId]:
@@ -43,7 +40,7 @@ def chosen_refs(database: Database, names: Sequence[str], *, everything: bool) -
     if everything:
         if names:
             raise UsageError(problem="a push is of everything, or of what is named")
-        return {name: commit for name, commit in database.refs().items() if name.startswith(_OWN)}
+        return {name: commit for name, commit in database.refs().items() if name.startswith(OWN)}
     if not names:
         run = current_run(database)
         if run is None:
@@ -52,7 +49,7 @@ def chosen_refs(database: Database, names: Sequence[str], *, everything: bool) -
     found: dict[str, CommitId] = {}
     for text in names:
         ref = refs_named(database, text)[0]
-        if database.ref(ref) is None or not ref.startswith(_OWN):
+        if database.ref(ref) is None or not ref.startswith(OWN):
             raise no_such_ref(database, text)
         head = run_of(ref)
         refs = [ref] if head is None else [head_ref(head[0], one) for one in HEADS]
@@ -68,6 +65,7 @@ class RefPlan:
         ours: what is pushed.
         expected: with the policy `lease`, where refs of the remote are to be.
         mirror: whether what is not here goes there too.
+        lock: that must still be held.
     """
 
     database: Database
@@ -76,6 +74,7 @@ class RefPlan:
     policy: Policy
     expected: Mapping[str, CommitId | None]
     mirror: bool
+    lock: RemoteLock | None = None
     _theirs: dict[CommitId, Commit | None] = field(default_factory=dict)
 
     def refs(self, root: RemoteRoot) -> dict[str, CommitId]:
@@ -83,7 +82,10 @@ class RefPlan:
 
         Raises:
             NotFastForward, LeaseLost: a ref cannot move.
+            LockLost: the lock is somebody else's by now.
         """
+        if self.lock is not None:
+            self.lock.check(root)
         theirs = {name: ref.commit for name, ref in root.refs.items()}
         if self.policy == "newest":
             wanted = self._join(theirs, root)
@@ -98,7 +100,7 @@ class RefPlan:
                 raise self._refusal(found)
             wanted = {**theirs, **found}
         if self.mirror:
-            wanted = {name: commit for name, commit in wanted.items() if name in self.ours or not name.startswith(_OWN)}
+            wanted = {name: commit for name, commit in wanted.items() if name in self.ours or not name.startswith(OWN)}
         return wanted
 
     def _refusal(self, refused: Refused) -> NotFastForward | LeaseLost:
@@ -160,6 +162,19 @@ def expected_refs(
             raise UsageError(problem="one expected commit is for one run or tag")
         return {leading[0]: resolve(database, lease)}
     return {name: None if text is None else resolve(database, text) for name, text in lease.items()}
+
+
+def sent_settings(database: Database, refs: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Settings of the runs whose `last` is among some refs, and the former names of these runs."""
+    runs = {head[0] for name in refs if (head := run_of(name)) is not None and head[1] == "last"}
+    known = dict(database.all_run_settings())
+    while former := {
+        run
+        for run, settings in known.items()
+        if run not in runs and any(name in runs for _, name in settings.get("renamed", ()))
+    }:
+        runs |= former
+    return {run: known[run] for run in sorted(runs & known.keys())}
 
 
 def _is_about(name: str, ours: Mapping[str, CommitId]) -> bool:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from casckpt.ops.line import line
+
 
 class RemoteMove(NamedTuple):
     """A ref of a remote that named `old` and names `new`, in 64 hex digits; None is absence."""
@@ -46,6 +48,8 @@ class PushReport:
     """Bytes that came."""
     seconds: float
     dry_run: bool
+    cost: float | None = None
+    """About what that costs in dollars; None where nobody knows a price."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -58,9 +62,7 @@ class PushReport:
             "bytes": self.nbytes,
             "resumed": self.resumed,
             "root": self.root,
-            "requests": dict(self.requests),
-            "up": self.up,
-            "down": self.down,
             "seconds": self.seconds,
             "dry_run": self.dry_run,
+            **line(self),
         }

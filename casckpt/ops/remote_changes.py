@@ -10,12 +10,12 @@ from typing import Any
 from casckpt.errors import RemoteExists, UsageError
 from casckpt.format.entry import Entry, RefMove
 from casckpt.odb.repository import Repository, writer_name
-from casckpt.ops.connecting import access, connect, probe_remote
+from casckpt.ops.connecting import access, probe_remote
 from casckpt.ops.publishing import publish
 from casckpt.ops.remotes import Remote, remote_of, remotes
 from casckpt.ops.settings import store_layer
 from casckpt.ops.settings_edit import edit_remote, edit_store
-from casckpt.plan.remote_settings import REMOTE, REMOTE_KEYS, check_remote, checked, parsed, path_of
+from casckpt.plan.remote_settings import REMOTE, check_remote, checked, parsed, path_of
 from casckpt.plan.settings import Value
 from casckpt.storage.addresses import parse
 from casckpt.storage.base import Storage
@@ -31,6 +31,7 @@ def add_remote(
     options: Mapping[str, Any],
     *,
     probe: bool = True,
+    again: bool = False,
     dry_run: bool = False,
 ) -> Remote:
     """Make a remote known under a name.
@@ -38,6 +39,7 @@ def add_remote(
     Args:
         options: further keys with their values: see `REMOTE_KEYS`.
         probe: try it out before.
+        again: it may be known already, if it is at that address.
 
     Raises:
         InvalidName: a remote cannot be called so.
@@ -46,16 +48,23 @@ def add_remote(
         RemoteUnfit, RemoteNotFound, RemoteDenied, RemoteUnavailable: it cannot be a remote, or cannot be reached.
         DamagedSettings, ReadOnlyStore, BusyError, StorageError: the settings file cannot be changed.
     """
-    known = remotes(storage)
-    if check_remote(name) in known:
+    remote, known = checked_remote(name, url, options), remotes(storage)
+    if name in known:
+        if again and known[name].url == remote.url:
+            return known[name]
         raise RemoteExists(remote=name, url=known[name].url)
-    values = _checked(name, {"url": url, **options})
-    remote = Remote.of(name, values)
     if probe:
-        _try_out(remote, dry_run=dry_run)
+        probe_remote(remote, dry_run=dry_run)
     if not dry_run:
         forget_seen(storage, name)  # another remote may have had the name
-    edit_remote(storage, name, values, dry_run=dry_run)
+    edit_remote(storage, name, _checked(name, {"url": url, **options}), dry_run=dry_run)
+    return remote
+
+
+def checked_remote(name: str, url: str, options: Mapping[str, Any]) -> Remote:
+    """A remote as it would be known; raises as `add_remote`."""
+    remote = Remote.of(check_remote(name), _checked(name, {"url": url, **options}))
+    access(remote)
     return remote
 
 
@@ -73,18 +82,12 @@ def set_remote(storage: Storage, name: str, key: str, value: Any, *, dry_run: bo
         raise UsageError(problem="a remote needs an address; casckpt remote remove takes it away")
     values = _checked(name, {key: value})
     above = f"{REMOTE}.{name}."
-    said = {one.removeprefix(above): known for one, known in store_layer(storage).values.items()}
-    remote = Remote.of(name, {one: said[one] for one in said if one in REMOTE_KEYS and one != key} | values)
+    known = store_layer(storage).values
+    said = {one.removeprefix(above): known[one] for one in known if one.startswith(above) and one != above + key}
+    remote = Remote.of(name, said | values)
     access(remote)
     edit_store(storage, above + key, values.get(key), dry_run=dry_run)
     return remote
-
-
-def _try_out(remote: Remote, *, dry_run: bool) -> None:
-    if dry_run:
-        connect(remote)
-    else:
-        probe_remote(remote)
 
 
 def _checked(name: str, options: Mapping[str, Any]) -> dict[str, Value]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from casckpt.ops.gc_reports import WAITS, GcCommit
+from casckpt.ops.line import line
 from casckpt.plan.decision import Plan
 from casckpt.units import format_bytes, rfc3339
 
@@ -106,6 +107,14 @@ class RemoteGcReport:
     roots: int = 0
     """Old roots that were removed."""
     dry_run: bool = False
+    requests: Mapping[str, int] = field(default_factory=dict)
+    """By class: `put`, `get`, `list`, `head`, `delete`."""
+    up: int = 0
+    """Bytes that were sent in all."""
+    down: int = 0
+    """Bytes that came in all."""
+    cost: float | None = None
+    """About what that costs in dollars; None where nobody knows a price."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -118,4 +127,5 @@ class RemoteGcReport:
             "segments": self.segments,
             "roots": self.roots,
             "dry_run": self.dry_run,
+            **line(self),
         }

@@ -23,7 +23,7 @@ from casckpt.ops.publishing import publish
 
 _PASSED_OVER = frozenset(("commit", "import", "push", "fetch", "pull", "remote", "init", "repair", "undo"))
 """What an undo without a number passes over: work that is rarely a slip, and undo itself, so that it goes on back."""
-_FINAL = frozenset(("init", "repair", "push", "fetch", "pull", "remote", "gc", "repack", "forget"))
+_FINAL = frozenset(("init", "repair", "push", "fetch", "remote", "gc", "repack", "forget"))
 """What makes, heals or rearranges the store itself, or must not be taken back."""
 _SHOWN = 5
 

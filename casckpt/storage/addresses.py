@@ -30,7 +30,6 @@ _SECRETS = (
     re.compile(r"(?i)(authorization|bearer)(:?\s+)\S[^\r\n]*"),
 )
 _USER_INFO = re.compile(r"(?<=://)[^/@\s]*@")
-_CONTROL = re.compile(r"[^\x20-\x7e\x85\xa0-\U0010ffff]+")
 _TEXT_MAX = 300
 
 
@@ -63,8 +62,8 @@ def parse(text: str) -> Address:
         SecretInUrl: it has a user name, a password, or anything behind `?` or `#`.
         UsageError: it is none.
     """
-    if not text or _CONTROL.search(text):
-        raise UsageError(problem="the address of a remote is empty or holds control characters")
+    if not text or not text.isprintable():
+        raise UsageError(problem="the address of a remote is empty or holds characters that cannot be shown")
     scheme = match[1].lower() if (match := _SCHEME.match(text)) else "file"
     scheme = _ALIASES.get(scheme, scheme)
     if scheme == "memory":
@@ -117,7 +116,8 @@ class Access:
         profile: name of a profile of the AWS configuration; needs botocore.
         region: of the bucket; without it the environment's, else that of AWS in Virginia.
         endpoint: URL of a service other than the provider's own.
-        path_style: whether the bucket is named in the path, as every service takes it, or in the host name.
+        path_style: name the bucket in the path even where the endpoint's host begins with it. Otherwise such an
+            endpoint is taken as the bucket's own; all others get the bucket in the path, as every service takes it.
         allow_http: whether a request may travel without encryption. An `endpoint` that says http:// says so too.
         credentials: `default`, the environment and configuration files; `instance`, the machine's own, asked for
             at the metadata address of the cloud; `none`, unsigned requests for public buckets.
@@ -129,7 +129,7 @@ class Access:
     profile: str = ""
     region: str = ""
     endpoint: str = ""
-    path_style: bool = True
+    path_style: bool = False
     allow_http: bool = False
     credentials: str = "default"
     storage_class: str = ""
@@ -157,8 +157,8 @@ class Access:
 
 
 def redacted(text: str) -> str:
-    """What a service said, as one short line that can be shown: no secrets, no control characters."""
-    line = _CONTROL.sub(" ", text)
+    """What a service said, as one short line that can be shown: no secrets, nothing that moves a cursor."""
+    line = "".join(one if one.isprintable() else " " for one in text)
     line = _USER_INFO.sub("...@", line)
     for pattern in _SECRETS:
         line = pattern.sub(r"\1\2...", line)

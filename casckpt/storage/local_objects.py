@@ -81,6 +81,10 @@ class FolderObjects:
                 _write(aside, data)
                 if not self._place(aside, path):
                     return Outcome.EXISTS
+            except FileNotFoundError:  # somebody removed the folders, which the next try makes again
+                self._known.clear()
+                problem = "its folder was removed meanwhile"
+                raise RemoteUnavailable(remote=self.url, operation=f"store {key}", problem=problem) from None
             finally:
                 with contextlib.suppress(OSError):
                     os.unlink(aside)

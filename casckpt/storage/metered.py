@@ -14,11 +14,13 @@ PAGE = 1000
 """Objects in one answer to a listing, of all services."""
 
 PRICES: Mapping[str, Mapping[str, float]] = {
-    "s3": {"create": 0.005, "list": 0.005, "get": 0.0004, "size": 0.0004, "delete": 0.0, "down": 0.09},
-    "gs": {"create": 0.005, "list": 0.005, "get": 0.0004, "size": 0.0004, "delete": 0.0, "down": 0.12},
-    "az": {"create": 0.0065, "list": 0.0065, "get": 0.0005, "size": 0.0005, "delete": 0.0, "down": 0.087},
+    "s3": {"put": 0.005, "get": 0.0004, "egress": 0.09},
+    "gs": {"put": 0.005, "get": 0.0004, "egress": 0.12},
+    "az": {"put": 0.0065, "get": 0.0005, "egress": 0.087},
 }
-"""List prices in US dollars of the usual class in one region: of 1000 requests by class, of one GB down."""
+"""List prices of the usual class in one region, by kind of address, in US dollars: of 1000 uploads or listings (`put`),
+of 1000 other questions (`get`), of one GB down (`egress`). Deleting is free. Every service has prices of its own."""
+_PRICED = {"create": "put", "list": "put", "get": "get", "size": "get"}
 
 
 @dataclass
@@ -36,8 +38,8 @@ class Traffic:
 
     def cost(self, prices: Mapping[str, float]) -> float:
         """About what it costs in US dollars by a table like those of `PRICES`; what it does not name is free."""
-        asked = sum(count * prices.get(name, 0.0) for name, count in self.requests.items()) / 1000
-        return asked + self.bytes_down / 1e9 * prices.get("down", 0.0)
+        asked = sum(count * prices.get(_PRICED.get(name, ""), 0.0) for name, count in self.requests.items())
+        return asked / 1000 + self.bytes_down / 1e9 * prices.get("egress", 0.0)
 
 
 class Metered(Around):

@@ -125,7 +125,7 @@ def gc_lines(report: GcReport, look: Look) -> Iterator[str]:
         would = "would be " if report.dry_run else ""
         yield f"{t.plural(len(plan.retained.plan.dropped), 'commit')} {would}dropped{_by_rule(dropped)}"
     if plan.commits:
-        yield from t.columns((_leaving_cells(commit, look) for commit in plan.commits), look)
+        yield from t.columns((leaving_cells(commit, look) for commit in plan.commits), look)
     would = "would be freed" if report.dry_run else "freed"
     files = f"{t.plural(report.packs, 'pack')}"
     left = f" and {t.plural(report.orphans, 'file')} that interrupted commands left" if report.orphans else ""
@@ -163,7 +163,8 @@ def _were(count: int) -> str:
     return "was" if count == 1 else "were"
 
 
-def _leaving_cells(commit: GcCommit, look: Look) -> list[Cell]:
+def leaving_cells(commit: GcCommit, look: Look) -> list[Cell]:
+    """A commit that lets go of something in a line: what becomes of it, and what that frees."""
     word, role = {"frees": ("frees", t.REMOVED), "early": ("early", t.BAD)}.get(commit.outcome, ("waits", t.MUTED))
     lost = "" if commit.parts is None else f", loses {', '.join(commit.parts)}"
     return [

@@ -29,6 +29,8 @@ from tests.crash.recorder import RecordingStorage, Snapshot
 KILLS: tuple[Action, ...] = ("kill", "kill-mid-write")
 SPARE_STEP = 91
 NEXT = "next"
+POSITIONS = 12
+"""Of a large write, the prefixes and single losses that are tried after a fault; without one there are more."""
 
 
 def cases(names: Iterable[str], actions: Iterable[str]) -> list[Any]:
@@ -177,7 +179,9 @@ class _Fault:
         after = look(self.go_on(run, recording))
         recording.mark(NEXT)
         count = 0
-        for state in crash_states(recording.base, recording.operations, start=start, random_subsets=1):
+        for state in crash_states(
+            recording.base, recording.operations, start=start, random_subsets=1, positions=POSITIONS
+        ):
             count += 1
             try:
                 self.check_power_loss(state, run, after)

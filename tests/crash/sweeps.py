@@ -109,17 +109,24 @@ def power_failures(
 
 
 def twice(
-    workload: Workload, *, count: int, seed: int = 0, positions: int = POSITIONS, enough: int | None = None
+    workload: Workload,
+    *,
+    count: int,
+    seed: int = 0,
+    parts: int = 1,
+    positions: int = POSITIONS,
+    enough: int | None = None,
 ) -> tuple[int, list[str]]:
     """Cut the power during a workload, and again while the next commit is made.
 
     Args:
         count: of first cuts, drawn by `seed`; half of them left a torn frame, as far as there are so many.
+        parts: one in so many of the states that the second cuts left is looked at.
         positions: as of `crash_states`, for the first cuts.
         enough: violations after which nothing more is looked at.
 
     Returns:
-        How many states the second cuts left, and what was broken in them.
+        How many states the second cuts left in all, and what was broken in those looked at.
     """
     found: list[str] = []
     number = 0
@@ -133,6 +140,8 @@ def twice(
             second = record_next(first, recorded)
             for state in states_of(second, seen):
                 number += 1
+                if number % parts:
+                    continue
                 again = replace(state, description=f"{state.description} [before that, {first.description}]")
                 found += judge(again, second, replace(workload, healed=False))
                 if enough is not None and len(found) >= enough:

@@ -35,14 +35,16 @@ TWICE = {
     "forget": 700,
     "settings": 900,
     "pack": 650,
-    "seal": 1300,
+    "seal": 3900,
     "repair": 600,
 }
 PARTS = {"forget": 2, "pack": 2, "seal": 2}
+SHARES = {"forget": 2, "names": 2, "refs": 2, "seal": 3, "tiny": 2}
+"""One in so many of the states that a second power loss leaves is looked at, where there are more than a thousand."""
 
 
 def test_more_than_5000_distinct_states_are_looked_at() -> None:
-    assert sum(ONCE.values()) + sum(TWICE.values()) > 5000
+    assert sum(ONCE.values()) + sum(count // SHARES.get(name, 1) for name, count in TWICE.items()) > 5000
 
 
 @pytest.mark.parametrize(
@@ -86,8 +88,9 @@ def test_a_second_power_loss_after_one_in_a_commit_of_several_workers_keeps_ever
 
 @pytest.mark.parametrize("name", TWICE)
 def test_a_second_power_loss_while_the_store_recovers_keeps_every_promise(name: str) -> None:
-    count, found = twice(WORKLOADS[name], count=8)
-    print(f"{name}, twice: {count} distinct states, {len(found)} violations")
+    share = SHARES.get(name, 1)
+    count, found = twice(WORKLOADS[name], count=8, parts=share)
+    print(f"{name}, twice: {count // share} of {count} distinct states, {len(found)} violations")
     assert found == []
     assert count >= TWICE[name]
 

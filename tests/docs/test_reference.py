@@ -146,7 +146,9 @@ def test_there_are_results() -> None:
 @pytest.mark.parametrize("result", results(), ids=lambda result: result.__name__)
 def test_every_field_of_a_result_is_documented(result: type) -> None:
     text = section(read("reference/api.md"), "## Results")
-    parent = {"LeafChange": "Diff", "Finding": "FsckReport"}.get(result.__name__, result.__name__)
+    parent = {"LeafChange": "Diff", "Finding": "FsckReport", "Brought": "FsckReport"}.get(
+        result.__name__, result.__name__
+    )
     part = section(text, f"### {parent}")
     members = [one.name for one in dataclasses.fields(result)]
     members += [name for name, member in vars(result).items() if isinstance(member, property)]

@@ -148,19 +148,19 @@ def tensors_of(state: dict[str, dict[str, torch.Tensor]]) -> list[torch.Tensor]:
 
 
 def many(path: str, share: str) -> None:
-    """4 GB in many tensors: whole, then with a part of it new for each policy and number of threads.
+    """2 GB in many tensors: whole, then with a part of it new for each policy and number of threads.
 
     Args:
         share: one tensor in so many is new each time; with 1 all of them are.
     """
     contents, every = Contents(), int(share)
-    shapes = transformer_shapes(7, 2048, 20_480)
+    shapes = transformer_shapes(3, 2048, 24_000)
     state = training_state(shapes)
     versions = [0] * len(tensors_of(state))
     for number, tensor in enumerate(tensors_of(state)):
         contents.fill(tensor, number, 0)
     nbytes = sum(tensor.nbytes for tensor in tensors_of(state))
-    assert nbytes >= 4_000_000_000
+    assert nbytes >= 2_000_000_000
     casckpt.init(path, threads=2).close()
     with casckpt.open(path, threads=2) as store:
         with measured("first", threads=2, compress="off", nbytes=nbytes):

@@ -21,6 +21,7 @@ from casckpt.format.frame import MAGIC
 from casckpt.format.ids import Kind, ObjectId
 from casckpt.odb import index
 from casckpt.odb.session import Session
+from tests.crash.folders import ram_folder
 from tests.integration import damage
 from tests.integration.damage import Flip, Sample, flipped, opened, same, state_of, verdict
 
@@ -31,16 +32,24 @@ assert PACK_FLIPS + JOURNAL_FLIPS + FORMAT_FLIPS + sum(INDEX_FLIPS.values()) == 
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+def sample() -> Iterator[Sample]:
     """Shared, since every test puts back what it damages."""
-    return damage.build(tmp_path_factory.mktemp("sample") / "store")
+    with ram_folder() as folder:
+        yield damage.build(folder / "store")
 
 
 @pytest.fixture
-def copy(sample: Sample, tmp_path: Path) -> Sample:
+def place() -> Iterator[Path]:
+    """An empty folder for stores of one's own."""
+    with ram_folder() as folder:
+        yield folder
+
+
+@pytest.fixture
+def copy(sample: Sample, place: Path) -> Sample:
     """A store of one's own."""
-    shutil.copytree(sample.path, tmp_path / "store")
-    return Sample(tmp_path / "store", sample.states, sample.refs, sample.needs)
+    shutil.copytree(sample.path, place / "store")
+    return Sample(place / "store", sample.states, sample.refs, sample.needs)
 
 
 def places(sample: Sample) -> Counter[ObjectId]:
@@ -119,7 +128,7 @@ def assert_names_the_leaf(store: casckpt.Store, sample: Sample, flip: Flip, iden
 
 
 def test_a_flip_in_the_journal_costs_at_most_what_its_frame_held_and_fsck_reports_the_gap(
-    sample: Sample, tmp_path: Path
+    sample: Sample, place: Path
 ) -> None:
     rng = random.Random(2)
     files = damage.parts_of_journal(sample)
@@ -139,7 +148,7 @@ def test_a_flip_in_the_journal_costs_at_most_what_its_frame_held_and_fsck_report
                 assert not report.ok, flip
                 assert file in {finding.where for finding in report.findings if finding.severity == "damage"}, flip
             if number % 15 == 0:
-                assert_goes_on(sample, tmp_path / str(number), lost, flip)
+                assert_goes_on(sample, place / str(number), lost, flip)
 
 
 def name_of_newest(files: dict[str, list[damage.Part]]) -> str:
@@ -306,13 +315,13 @@ def test_the_leaves_a_cut_pack_cost_are_named_at_both_depths(sample: Sample, ind
 
 @pytest.mark.parametrize("indexed", [True, False])
 def test_a_missing_pack_is_named_with_its_leaves_and_commits_and_all_else_is_right(
-    sample: Sample, tmp_path: Path, indexed: bool
+    sample: Sample, place: Path, indexed: bool
 ) -> None:
     copies = places(sample)
     for file in sorted((sample.path / "packs").iterdir()):
         all_in = {region.object for region in damage.regions_of_pack(file.read_bytes()) if region.object}
         held = {identity for identity in all_in if copies[identity] == 1}
-        file.rename(tmp_path / file.name)
+        file.rename(place / file.name)
         try:
             with opened(sample.path, indexed=indexed) as store:
                 # Without the index nothing else says that there were commits in it.
@@ -326,7 +335,7 @@ def test_a_missing_pack_is_named_with_its_leaves_and_commits_and_all_else_is_rig
                 said = {finding for finding in store.fsck().findings if finding.leaf}
                 assert {commit for finding in said for commit in finding.commits} == hit
         finally:
-            (tmp_path / file.name).rename(file)
+            (place / file.name).rename(file)
 
 
 def test_a_deleted_index_costs_nothing(copy: Sample) -> None:
@@ -344,14 +353,14 @@ def active_file(path: Path) -> Path:
     return max((path / "journal").iterdir(), key=lambda file: int(file.stem))
 
 
-def test_a_journal_cut_inside_a_frame_has_lost_that_commit_only_and_goes_on(copy: Sample, tmp_path: Path) -> None:
+def test_a_journal_cut_inside_a_frame_has_lost_that_commit_only_and_goes_on(copy: Sample, place: Path) -> None:
     name = f"journal/{active_file(copy.path).name}"
     parts = damage.parts_of_journal(copy)[name]
     end, held = parts[-1].region.end, parts[-1].held
     start = max(part.region.start for part in parts if part.region.where == "frame header")
     lengths = {start + by for by in (0, 1, 55, 56, 57)} | {end - 1, *random.Random(8).choices(range(start, end), k=6)}
     for length in sorted(lengths):
-        path = tmp_path / str(length)
+        path = place / str(length)
         shutil.copytree(copy.path, path)
         os.truncate(path / name, length)
         for indexed in (True, False):

@@ -17,7 +17,6 @@ from casckpt.format.remote_index import Segment
 from casckpt.ops import remote_contents
 from casckpt.ops.drill import DrillReport, drill
 from casckpt.ops.reach import Reach
-from casckpt.remote.view import RemoteView
 from casckpt.storage.memory_objects import MemoryObjects
 from casckpt.storage.objects import Objects
 from tests.support.histories import training
@@ -45,7 +44,7 @@ def filled(store: casckpt.Store) -> list[str]:
 
 
 def tried(remote: HandMade, objects: Objects | None = None, **options: object) -> DrillReport:
-    return drill(RemoteView(remote.objects if objects is None else objects), **options)  # type: ignore[arg-type]
+    return drill(remote.objects if objects is None else objects, **options)  # type: ignore[arg-type]
 
 
 def test_all_commits_of_a_whole_remote_come_back(store: casckpt.Store) -> None:
@@ -105,6 +104,8 @@ def test_a_large_commit_takes_few_requests_and_little_memory(store: casckpt.Stor
         tracemalloc.stop()
     assert report.ok
     assert report.nbytes > 70 << 20
+    assert report.down == watched.down > 70 << 20
+    assert report.requests == {"list": 1, "get": watched.count("get")}
     assert watched.count("get") <= 14
     assert peak < (32 + 64 + 32) << 20
 
@@ -237,9 +238,9 @@ def test_a_ref_to_nothing_is_a_commit_that_cannot_be_restored(store: casckpt.Sto
 
 def test_an_empty_remote_and_a_drill_of_nothing_are_refused() -> None:
     with pytest.raises(RemoteNotFound):
-        drill(RemoteView(MemoryObjects()))
+        drill(MemoryObjects())
     with pytest.raises(UsageError):
-        drill(RemoteView(MemoryObjects()), commits=0)
+        drill(MemoryObjects(), commits=0)
 
 
 def test_a_remote_that_cannot_be_reached_is_no_verdict(store: casckpt.Store) -> None:
