@@ -27,17 +27,11 @@ from casckpt.remote import roots, sending
 from casckpt.remote.view import RemoteView
 from casckpt.storage.objects import Outcome
 from tests.remote.actors import Fault
-from tests.remote.worlds import SHARED, World, play, small_world
+from tests.remote.worlds import SHARED, World, play
 
 SCHEDULES = 40
 """By chance; enough that each broken rule is seen in one of them."""
 NUMBERS = st.integers(0, 3)
-
-
-@pytest.fixture(autouse=True)
-def _small() -> Iterator[None]:
-    with small_world():
-        yield
 
 
 class RemoteMachine(RuleBasedStateMachine):
@@ -93,7 +87,10 @@ class RemoteMachine(RuleBasedStateMachine):
             self.world.step(machine)
 
     def teardown(self) -> None:
-        self.world.finish()
+        try:
+            self.world.finish()
+        finally:
+            self.world.kill()
 
 
 TestRemoteMachine = RemoteMachine.TestCase

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from unittest.mock import patch
 
 import casckpt
@@ -52,8 +53,11 @@ _EXPECTED = (NotFastForward, OutcomeUnknown, RemoteUnavailable, Killed, BusyErro
 
 @contextmanager
 def small_world() -> Iterator[None]:
-    """Small leaves are chunks, nobody waits, a command works in one thread, and few packs and segments are many."""
-    numbers = random.Random(0)
+    """Small leaves are chunks, nobody waits, a command works in one thread, and few packs and segments are many.
+
+    Time and chance are the same in every such world.
+    """
+    numbers, ticks = random.Random(0), count(1_800_000_000_000, 1)
     with ExitStack() as stack:
         for target, name, value in (
             (chunking, "SMALL", 1000),
@@ -65,6 +69,7 @@ def small_world() -> Iterator[None]:
         ):
             stack.enter_context(patch.object(target, name, value))
         stack.enter_context(patch("os.urandom", numbers.randbytes))
+        stack.enter_context(patch("time.time_ns", lambda: next(ticks) * 10**6))
         yield
 
 
@@ -209,11 +214,15 @@ class Machine:
             append_root(view, change, new_push_id(), note=LETS_GO)
 
     def _has_fetched(self) -> bool:
-        """Fetch; False if something that was to come was let go of, or dropped by a policy, meanwhile."""
+        """Fetch; False if something that was to come was let go of, or dropped by a policy, meanwhile.
+
+        Or if a late root was taken for the newest: see `forget_seen`.
+        """
         try:
             fetch(self._repository, self.objects, "origin", concurrency=1)
         except NotOnRemote:
-            assert self._world.bucket.let_go or self._world.bucket.has_dropped
+            bucket = self._world.bucket
+            assert bucket.let_go or bucket.has_dropped or bucket.late_roots
             return False
         return True
 
@@ -237,9 +246,11 @@ class Machine:
 
 
 class World:
-    """A remote and everybody who works with it."""
+    """A remote and everybody who works with it; the world is small until it ends."""
 
     def __init__(self) -> None:
+        self._small = ExitStack()
+        self._small.enter_context(small_world())
         self.bucket = Bucket()
         self.late: list[Callable[[], object]] = []
         self.acknowledged: set[CommitId] = set()
@@ -310,15 +321,14 @@ class World:
                 self.step(machine)
         while self.late:
             self.deliver(0)
-        for machine in self.machines:
-            machine.close()
 
     def kill(self) -> None:
-        """Everybody ends where he is."""
+        """Everybody ends where he is, and the world with them."""
         for machine in self.machines:
             while machine.actor.is_busy:
                 machine.actor.step(Fault.CRASH)
             machine.close()
+        self._small.close()
 
     # -- what must hold
 
@@ -384,9 +394,8 @@ def play(seed: int, steps: int = 300) -> World:
             for _ in range(chance.randint(1, 10 if is_collecting else 2)):
                 world.step(machine, chance.choices(list(Fault), (92, 2, 1, 1.5, 1.5, 0.5))[0])
         world.finish()
-    except BaseException:
+    finally:
         world.kill()
-        raise
     return world
 
 
