@@ -19,6 +19,7 @@ from casckpt.naming import Naming
 from casckpt.odb.repository import Repository, initialize, writer_name
 from casckpt.ops.background import Background
 from casckpt.ops.maintain import Maintainer
+from casckpt.ops.mirroring import Mirroring
 from casckpt.ops.on_demand import OnDemand
 from casckpt.ops.pending import PendingCommit
 from casckpt.ops.resolve import resolve
@@ -92,6 +93,7 @@ class Store(Exchange, Syncing, Browse, Comparing, Naming, Lifetime, Upkeep):
         self._settings = settings or StoreSettings()
         self._background = Background(repository.threads)
         self._maintainer = Maintainer(repository, wanted=self._settings.upkeep)
+        self._mirroring = Mirroring(repository, self._settings.remotes)
         if self._settings.fetch_on_demand and repository.database.elsewhere is None:
             repository.ask(OnDemand(repository, self._places))
 
@@ -126,6 +128,7 @@ class Store(Exchange, Syncing, Browse, Comparing, Naming, Lifetime, Upkeep):
             self._background.close()
         finally:
             try:
+                self._mirroring.close()
                 self._maintainer.close()
             finally:
                 self._repository.close()
@@ -224,13 +227,14 @@ class Store(Exchange, Syncing, Browse, Comparing, Naming, Lifetime, Upkeep):
         compress = check_policy(self._settings.compress_of(compress))
         flat = partial(take_apart, state, skip, allow_pickle, options.schema)
         if wait:
-            return self._looked_after(commit_state(self._in_turn(), flat(), options, compress, progress))
+            return self._looked_after(commit_state(self._in_turn(), flat(), options, compress, progress), options.run)
         work = partial(commit_state, self._repository, options=fixed(options), compress=compress, progress=progress)
-        return self._looked_after(self._background.submit(flat, work, when_busy))
+        return self._looked_after(self._background.submit(flat, work, when_busy), options.run)
 
-    def _looked_after(self, done: _Done) -> _Done:
-        """What a commit returned; upkeep may begin behind it."""
+    def _looked_after(self, done: _Done, run: str) -> _Done:
+        """What a commit returned; upkeep may begin behind it, and pushes."""
         self._maintainer.after_commit()
+        self._mirroring.after_commit(run)
         return done
 
     def checkout(
