@@ -129,7 +129,7 @@ class _Collection:
         self._push_id = new_push_id()
         self._clock = RemoteClock(view)
         self._files: dict[str, Listed] = {}
-        self._epoch = -1
+        self._era = (-1, -1)
         self._written: list[Segment] = []
         """Packs that this collection wrote, as segments that are nowhere yet; nobody can have condemned them."""
         self._uploaded: set[str] = set()
@@ -200,9 +200,9 @@ class _Collection:
             root, segments = self._view.root, self._view.segments()
             if root is None or root is not self._view.root:
                 continue
-            if root.epoch != self._epoch:
+            if (self._view.breaks, root.epoch) != self._era:
                 # Whoever condemned something may have condemned what this collection wrote.
-                self._epoch, self._written = root.epoch, []
+                self._era, self._written = (self._view.breaks, root.epoch), []
             listing = Listing([*segments, *self._written])
             try:
                 look = self._live.look(root, listing, time.time_ns())

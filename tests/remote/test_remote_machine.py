@@ -114,7 +114,7 @@ def test_nothing_is_lost_in_schedules_by_chance() -> None:
 @contextmanager
 def relies_on_what_was_condemned() -> Iterator[None]:
     def look_for_mine(push: Any, root: RemoteRoot) -> None:
-        push._epoch = root.epoch
+        push._era = push._view.breaks, root.epoch
 
     with patch.object(pushing._Push, "_look_for_mine", look_for_mine):
         yield
@@ -123,10 +123,10 @@ def relies_on_what_was_condemned() -> Iterator[None]:
 @contextmanager
 def does_not_ask_for_its_packs() -> Iterator[None]:
     def look_for_mine(push: Any, root: RemoteRoot) -> None:
-        if push._epoch != root.epoch:
+        if push._era != (push._view.breaks, root.epoch):
             push._mine = [one for one in push._mine if one.pack.key not in root.condemned]
             push._listed, push._segments = [], []
-        push._epoch = root.epoch
+        push._era = push._view.breaks, root.epoch
 
     with patch.object(pushing._Push, "_look_for_mine", look_for_mine):
         yield

@@ -81,7 +81,7 @@ class Bucket(MemoryObjects):
         self.now_s = 1_000_000_000
         self.has_changed = False
         self.condemned: set[str] = set()
-        """All keys that a root condemned."""
+        """All keys that a root of the chain condemned."""
         self.has_dropped = False
         self.late_roots = 0
         """Roots that came with the number of one that had been removed as old."""
@@ -123,8 +123,8 @@ class Bucket(MemoryObjects):
             assert root.epoch > head.epoch or set(root.condemned) <= set(head.condemned)
             if root.push.note == LETS_GO:
                 self.let_go.append(head)
-        self.has_dropped |= bool(root.drops)
-        self.condemned.update(root.condemned)
+            self.has_dropped |= bool(root.drops)
+            self.condemned.update(root.condemned)
 
     def delete(self, keys: Sequence[str]) -> None:
         head = self.head
