@@ -13,15 +13,15 @@ when it is old enough, as what an interrupted push left.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 from casckpt.errors import DamagedObject, IntegrityError, NotOnRemote, RemoteUnavailable, UnreadableCommit
 from casckpt.format.canonical import encode
-from casckpt.format.remote import NONCE_BYTES, RemoteRoot, SegmentRef, check_key, segment_key
+from casckpt.format.remote import RemoteRoot, SegmentRef, check_key, segment_key
 from casckpt.format.remote_index import Segment
 from casckpt.odb.database import Database
 from casckpt.ops.gc_reports import EARLY, FREES, WAITS, GcCommit
@@ -35,7 +35,7 @@ from casckpt.plan.remote_gc import Listing, PackUse, Uses
 from casckpt.remote.clock import RemoteClock
 from casckpt.remote.reading import RemoteReader
 from casckpt.remote.roots import append_root, new_push_id
-from casckpt.remote.sending import Sender, create, row_of
+from casckpt.remote.sending import Sender, row_of, store
 from casckpt.remote.supply import Item
 from casckpt.remote.view import RemoteView
 from casckpt.storage.objects import Listed
@@ -303,8 +303,7 @@ class _Collection:
     def _upload(self, segment: Segment) -> SegmentRef:
         """Store a segment, and what a root says of it."""
         data = segment.encode()
-        key = segment_key(data, os.urandom(NONCE_BYTES))
-        create(self._view.objects, key, data)
+        key = segment_key(data, store(self._view.objects, partial(segment_key, data), data))
         self._uploaded.add(key)
         self._view.keep_segment(key, data)
         return SegmentRef(key, len(segment.packs), len(segment), len(data))
