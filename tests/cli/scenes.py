@@ -228,6 +228,32 @@ def walk(folder: Path) -> None:
             store.commit({"model": {"weight": weights}, "step": number}, run="gpt", step=100 * number)
 
 
+def shared(folder: Path) -> None:
+    """A store that pushed to the folder `nas`, and what another machine pushed there since: both runs went on."""
+    history(folder)
+    (folder / "nas").mkdir()
+    with casckpt.open(folder / STORE) as store:
+        store.add_remote("nas", str(folder / "nas"))
+        store.push("nas", everything=True)
+    with casckpt.clone(str(folder / "nas"), folder / "other") as other:
+        other.commit(state(7), run="gpt", step=4000, metrics={"val/loss": 0.125})
+        other.push("origin", "gpt")
+        other.commit(state(8), run="new", step=1)
+        other.push("origin", "new")
+    with casckpt.open(folder / STORE) as store:
+        store.commit({"width": 8192}, run="wide", step=20)
+
+
+def parted(folder: Path) -> None:
+    """The same, and the run gpt went on here too; what lost it was kept by a third machine."""
+    shared(folder)
+    with casckpt.open(folder / STORE) as store:
+        store.commit(state(9), run="gpt", step=4001, metrics={"val/loss": 0.0625})
+    with casckpt.clone(str(folder / "nas"), folder / "third", "wide") as third:
+        third.commit({"width": 1}, run="wide", step=30)
+        third.push("origin", "wide")
+
+
 def append(repository: Repository, entry: Entry, objects: list[tuple[ObjectId, Kind, bytes]] | None = None) -> None:
     """Add one entry to the journal, then close."""
     with repository.session() as session:
@@ -239,6 +265,6 @@ SCENES: dict[str, Callable[[Path], object]] = {
     scene.__name__: scene
     for scene in (
         *(empty, history, big, damaged, lost, newer, dropped, thinned, ambiguous, hostile, checkpoints, schema),
-        *(trainings, diverged, walk, freeable),
+        *(trainings, diverged, walk, freeable, shared, parted),
     )
 }
