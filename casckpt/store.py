@@ -10,6 +10,7 @@ from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
+from casckpt.backup import Backup
 from casckpt.browse import Browse
 from casckpt.comparing import Comparing
 from casckpt.errors import OpaqueWarning, RevisionWarning, SchemaWarning, StoreNotFound
@@ -73,7 +74,7 @@ __all__ = [
 _Done = TypeVar("_Done")
 
 
-class Store(Exchange, Syncing, Browse, Comparing, Naming, Lifetime, Upkeep):
+class Store(Exchange, Syncing, Backup, Browse, Comparing, Naming, Lifetime, Upkeep):
     """An open store. Safe to use from several threads and after fork; close it, or use it as a context manager.
 
     Several processes may have the same store open and commit to it at once.
@@ -289,12 +290,6 @@ class Store(Exchange, Syncing, Browse, Comparing, Naming, Lifetime, Upkeep):
 
         words = schema, run, check_policy(self._settings.compress_of(compress)), progress, allow_pickle
         return migrate_commit(self._in_turn(), self._resolve(revision), *words)
-
-    def fsck(self, depth: str = "quick", *, repair: bool = False, progress: Progress | None = None) -> FsckReport:
-        """Verify the store: `quick` (journal, tables of contents, structure) or `full` (every byte); may heal it."""
-        from casckpt.ops.fsck import fsck
-
-        return fsck(self._in_turn() if repair else self._repository, depth, repair=repair, progress=progress)
 
     def _in_turn(self) -> Repository:
         """The repository, for a caller who writes: after everything that was handed over before."""
