@@ -10,6 +10,7 @@ from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
+from casckpt.backup import Backup
 from casckpt.browse import Browse
 from casckpt.comparing import Comparing
 from casckpt.errors import OpaqueWarning, RevisionWarning, SchemaWarning, StoreNotFound
@@ -80,7 +81,7 @@ __all__ = [
 _Done = TypeVar("_Done")
 
 
-class Store(Exchange, Syncing, Browse, Comparing, Naming, Lifetime, Upkeep):
+class Store(Exchange, Syncing, Backup, Browse, Comparing, Naming, Lifetime, Upkeep):
     """An open store. Safe to use from several threads and after fork; close it, or use it as a context manager.
 
     Several processes may have the same store open and commit to it at once.

@@ -9,9 +9,7 @@ if TYPE_CHECKING:
     from casckpt.ops.checks import DoctorReport
     from casckpt.ops.du import Usage
     from casckpt.ops.du_reports import DropPlan, UsageReport
-    from casckpt.ops.reports import FsckReport
     from casckpt.ops.settings import StoreSettings
-    from casckpt.ops.values import Progress
 
 
 class Upkeep:
@@ -21,18 +19,9 @@ class Upkeep:
     _settings: StoreSettings
     _usage: Usage | None = None
 
-    def _in_turn(self) -> Repository:
-        raise NotImplementedError
-
     def settings(self) -> StoreSettings:
         """What holds where a call does not say otherwise: the settings of the store, or those given to `open`."""
         return self._settings
-
-    def fsck(self, depth: str = "quick", *, repair: bool = False, progress: Progress | None = None) -> FsckReport:
-        """Verify the store: `quick` (journal, tables of contents, structure) or `full` (every byte); may heal it."""
-        from casckpt.ops.fsck import fsck
-
-        return fsck(self._in_turn() if repair else self._repository, depth, repair=repair, progress=progress)
 
     def doctor(self) -> DoctorReport:
         """What is unusual about this machine and this store, and how to mend it; changes nothing in the store."""

@@ -106,7 +106,7 @@ class Fetched(NamedTuple):
 def fetch_all(
     repository: Repository,
     objects: Objects,
-    name: str,
+    name: str | None,
     selection: Selection,
     *,
     dry_run: bool,
@@ -114,11 +114,15 @@ def fetch_all(
     accept_rollback: bool,
     progress: Progress | None,
 ) -> Fetched:
-    """`fetch`, for who goes on with what it found."""
+    """`fetch`, for who goes on with what it found.
+
+    Args:
+        name: None for what is read once and has no name: then nothing of it is remembered, and no ref tracks it.
+    """
     start = time.monotonic()
     selection.check()
     metered = Metered(objects)
-    view = RemoteView(metered, RemoteFolder(repository.storage, name))
+    view = RemoteView(metered, None if name is None else RemoteFolder(repository.storage, name))
     root = view.refresh(accept_rollback=accept_rollback)
     repository.database.refresh()
     with repository.session(dry_run=dry_run) as session:
@@ -134,7 +138,7 @@ def fetch_all(
             raise
         facts = step.publish(dry_run=dry_run)
     report = FetchReport(
-        remote=name,
+        remote=objects.url if name is None else name,
         url=objects.url,
         root=0 if root is None else root.seq,
         requests=dict(metered.requests),
@@ -156,14 +160,15 @@ class _Step:
         session: Session,
         incoming: Incoming,
         view: RemoteView,
-        name: str,
+        name: str | None,
         selection: Selection,
     ) -> None:
         self._database = database
         self._session = session
         self._incoming = incoming
         self._view = view
-        self._name = name
+        self._name = view.objects.url if name is None else name
+        self._prefix = None if name is None else f"{TRACKING}/{name}/"
         self._selection = selection
         self._now_ns = time.time_ns()
         self._root: RemoteRoot | None = None
@@ -180,8 +185,8 @@ class _Step:
         url = self._view.objects.url
         known = refs_of(root, url)
         self._refs, ids = chosen_refs(known, self._selection, url)
-        if self._selection.is_all:
-            prefix = f"{TRACKING}/{self._name}/"
+        prefix = self._prefix
+        if self._selection.is_all and prefix is not None:
             self._gone = [ref for ref in self._database.refs(prefix) if ref.removeprefix(prefix) not in known]
         self._named = {self._commit_by(text) for text in ids}
         drops = self._database.drops().values() if self._selection.is_deeper else ()
@@ -278,8 +283,7 @@ class _Step:
             self._session.keep()
         fates = self._fates
         came = [fate for fate in fates.values() if fate.lost is not None]
-        prefix = f"{TRACKING}/{self._name}/"
-        moves = (moved(ref.removeprefix(prefix), old, new) for ref, old, new in entry.refs)
+        moves = (moved(ref.removeprefix(self._prefix or ""), old, new) for ref, old, new in entry.refs)
         return {
             "refs": tuple(moves),
             "commits": len(fresh),
@@ -292,9 +296,10 @@ class _Step:
         }
 
     def _entry(self) -> Entry:
-        database, prefix = self._database, f"{TRACKING}/{self._name}/"
+        database, prefix = self._database, self._prefix
         wanted: dict[str, CommitId | None] = dict.fromkeys(self._gone)
-        wanted |= {prefix + ref: commit for ref, commit in self.refs.items()}
+        if prefix is not None:
+            wanted |= {prefix + ref: commit for ref, commit in self.refs.items()}
         moves = ((ref, database.ref(ref), commit) for ref, commit in sorted(wanted.items()))
         runs, before = settings_changed(database, self._settings())
         return Entry(

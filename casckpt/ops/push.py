@@ -23,10 +23,10 @@ from casckpt.odb.database import Database
 from casckpt.odb.repository import Repository, writer_name
 from casckpt.ops.gathering import Gathering, new_commits
 from casckpt.ops.publishing import publish
-from casckpt.ops.push_refs import Lease, Policy, RefPlan, chosen_refs, expected_refs
+from casckpt.ops.push_refs import Lease, Policy, RefPlan, chosen_refs, expected_refs, sent_settings
 from casckpt.ops.push_reports import PushReport, RemoteMove
 from casckpt.ops.values import Progress, counted
-from casckpt.plan.names import run_of, tracking_ref
+from casckpt.plan.names import tracking_ref
 from casckpt.plan.transfer import ABSENT, METADATA_PACK_BYTES, SEGMENT_ROWS, merged_drops, packs_for
 from casckpt.remote.folder import RemoteFolder
 from casckpt.remote.holding import Holding
@@ -240,16 +240,8 @@ class _Push:
 
     def _run_settings(self, refs: Mapping[str, CommitId]) -> dict[str, dict[str, Any]]:
         """Settings of the runs whose `last` there is ours, and the former names of these runs."""
-        last = {name: commit for name, commit in refs.items() if self._plan.ours.get(name) == commit}
-        runs = {head[0] for name in last if (head := run_of(name)) is not None and head[1] == "last"}
-        known = dict(self._database.all_run_settings())
-        while former := {
-            run
-            for run, settings in known.items()
-            if run not in runs and any(name in runs for _, name in settings.get("renamed", ()))
-        }:
-            runs |= former
-        return {run: known[run] for run in sorted(runs & known.keys())}
+        ours = {name: commit for name, commit in refs.items() if self._plan.ours.get(name) == commit}
+        return sent_settings(self._database, ours)
 
     # -- what goes before it
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -21,7 +21,8 @@ from casckpt.remote.view import RemoteView
 
 Policy = Literal["ff", "lease", "newest"]
 Lease = str | Mapping[str, str | None] | None
-_OWN = ("runs/", "tags/")
+OWN = ("runs/", "tags/")
+"""What the refs begin with that are this store's own."""
 
 
 def chosen_refs(database: Database, names: Sequence[str], *, everything: bool) -> dict[str, CommitId]:
@@ -38,7 +39,7 @@ def chosen_refs(database: Database, names: Sequence[str], *, everything: bool) -
     if everything:
         if names:
             raise UsageError(problem="a push is of everything, or of what is named")
-        return {name: commit for name, commit in database.refs().items() if name.startswith(_OWN)}
+        return {name: commit for name, commit in database.refs().items() if name.startswith(OWN)}
     if not names:
         run = current_run(database)
         if run is None:
@@ -47,7 +48,7 @@ def chosen_refs(database: Database, names: Sequence[str], *, everything: bool) -
     found: dict[str, CommitId] = {}
     for text in names:
         ref = refs_named(database, text)[0]
-        if database.ref(ref) is None or not ref.startswith(_OWN):
+        if database.ref(ref) is None or not ref.startswith(OWN):
             raise no_such_ref(database, text)
         head = run_of(ref)
         refs = [ref] if head is None else [head_ref(head[0], one) for one in HEADS]
@@ -93,7 +94,7 @@ class RefPlan:
                 raise self._refusal(found)
             wanted = {**theirs, **found}
         if self.mirror:
-            wanted = {name: commit for name, commit in wanted.items() if name in self.ours or not name.startswith(_OWN)}
+            wanted = {name: commit for name, commit in wanted.items() if name in self.ours or not name.startswith(OWN)}
         return wanted
 
     def _refusal(self, refused: Refused) -> NotFastForward | LeaseLost:
@@ -155,6 +156,19 @@ def expected_refs(
             raise UsageError(problem="one expected commit is for one run or tag")
         return {leading[0]: resolve(database, lease)}
     return {name: None if text is None else resolve(database, text) for name, text in lease.items()}
+
+
+def sent_settings(database: Database, refs: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Settings of the runs whose `last` is among some refs, and the former names of these runs."""
+    runs = {head[0] for name in refs if (head := run_of(name)) is not None and head[1] == "last"}
+    known = dict(database.all_run_settings())
+    while former := {
+        run
+        for run, settings in known.items()
+        if run not in runs and any(name in runs for _, name in settings.get("renamed", ()))
+    }:
+        runs |= former
+    return {run: known[run] for run in sorted(runs & known.keys())}
 
 
 def _is_about(name: str, ours: Mapping[str, CommitId]) -> bool:

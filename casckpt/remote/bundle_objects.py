@@ -26,6 +26,7 @@ from casckpt.errors import (
     DamagedBundle,
     IntegrityError,
     MalformedFile,
+    NotFoundError,
     RemoteDenied,
     RemoteUntrusted,
     TooLarge,
@@ -114,15 +115,18 @@ class BundleReader(_Places):
     Raises:
         DamagedBundle: it is none, or not whole.
         FormatError: one of a newer version.
-        FileNotFoundError: there is no file.
+        NotFoundError: there is no file.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         name = os.fspath(path)
-        with OsErrors("open", name):
-            # Where a link leads is followed here, since whoever opens regular files follows none.
-            descriptor = open_regular(os.path.realpath(name), os.O_RDONLY)
-            time_ns = os.fstat(descriptor.fd).st_mtime_ns
+        try:
+            with OsErrors("open", name):
+                # Where a link leads is followed here, since whoever opens regular files follows none.
+                descriptor = open_regular(os.path.realpath(name), os.O_RDONLY)
+                time_ns = os.fstat(descriptor.fd).st_mtime_ns
+        except FileNotFoundError as error:
+            raise NotFoundError(thing=name) from error
         self._file = PosixReadFile(descriptor, name)
         self.nbytes = self._file.size()
         """Length of the file."""

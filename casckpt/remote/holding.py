@@ -49,3 +49,10 @@ def each_once(ids: bytes | bytearray) -> bytes:
     is_first = np.ones(len(words), np.bool_)
     np.any(words[1:] != words[:-1], axis=1, out=is_first[1:])
     return words[is_first].tobytes()
+
+
+def without(ids: bytes | bytearray, others: bytes | bytearray) -> bytes:
+    """Those of n ids, 32 bytes each, that are none of the others, in their order."""
+    # numpy compares such texts without the zeros at their ends, of which ids of one length cannot differ alone.
+    own = np.frombuffer(ids, "S32")
+    return own[~np.isin(own, np.frombuffer(others, "S32"))].tobytes()

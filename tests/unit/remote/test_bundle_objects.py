@@ -13,7 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from casckpt.errors import DamagedBundle, IntegrityError, RemoteDenied, RemoteUntrusted, StorageError, TooLarge
+from casckpt.errors import (
+    DamagedBundle,
+    IntegrityError,
+    NotFoundError,
+    RemoteDenied,
+    RemoteUntrusted,
+    StorageError,
+    TooLarge,
+)
 from casckpt.format.bundle import BundleHead
 from casckpt.format.ids import CommitId, ObjectId
 from casckpt.format.remote import root_key
@@ -245,7 +253,7 @@ def test_a_directory_that_would_fill_memory_is_not_read(tmp_path: Path, monkeypa
 
 
 def test_only_regular_files_are_opened(bundle: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(NotFoundError):
         BundleReader(tmp_path / "absent")
     with pytest.raises(StorageError):
         BundleReader(tmp_path)
