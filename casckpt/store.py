@@ -20,6 +20,7 @@ from casckpt.naming import Naming
 from casckpt.odb.repository import Repository, initialize, writer_name
 from casckpt.ops.background import Background
 from casckpt.ops.maintain import Maintainer
+from casckpt.ops.on_demand import OnDemand
 from casckpt.ops.pending import PendingCommit
 from casckpt.ops.resolve import resolve
 from casckpt.ops.settings import StoreSettings, store_settings
@@ -92,6 +93,8 @@ class Store(Exchange, Syncing, Backup, Browse, Comparing, Naming, Lifetime, Upke
         self._settings = settings or StoreSettings()
         self._background = Background(repository.threads)
         self._maintainer = Maintainer(repository, wanted=self._settings.upkeep)
+        if self._settings.fetch_on_demand and repository.database.elsewhere is None:
+            repository.ask(OnDemand(repository, self._places))
 
     def __enter__(self) -> Self:
         return self

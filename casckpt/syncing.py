@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from casckpt.ops.connecting import Connection, ProbeReport
     from casckpt.ops.drill import DrillReport
     from casckpt.ops.fetch_reports import FetchReport, PullReport
+    from casckpt.ops.on_demand import Place
     from casckpt.ops.push_reports import PushReport
     from casckpt.ops.remote_gc_reports import RemoteGcReport
     from casckpt.ops.remote_log import RemoteChange, RemoteConflict
@@ -285,6 +286,15 @@ class Syncing:
         words: dict[str, Any] = {"commits": commits, "seed": seed, "progress": progress}
         view = self._view(at)
         return at.counted(drill(at.objects, view.folder, concurrency=at.remote.concurrency, **words))
+
+    def _places(self) -> Iterator[Place]:
+        """The remotes that are asked for what is not here."""
+        from casckpt.ops.connecting import connect
+        from casckpt.ops.on_demand import Place
+        from casckpt.ops.remotes import remotes
+
+        for name, remote in remotes(self._repository.storage, self._settings.remotes).items():
+            yield Place(name, lambda at=remote: connect(at).objects, remote.concurrency)  # type: ignore[misc]
 
     def _connected(self, remote: str | None, limit_rate: int | str | None = None) -> Connection:
         from casckpt.ops.connecting import connect

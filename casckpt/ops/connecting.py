@@ -128,8 +128,7 @@ def _prices(remote: Remote) -> dict[str, float]:
     Those of Amazon, Google and Microsoft are known. A service at an endpoint of its own has others.
     """
     known: Mapping[str, float] = {} if remote.endpoint else PRICES.get(parse(remote.url).scheme, {})
-    usual = {"put": known["create"], "get": known["get"], "egress": known["down"]} if known else {}
-    return {**usual, **dict(remote.cost)}
+    return {**known, **dict(remote.cost)}
 
 
 @dataclass(frozen=True, slots=True)

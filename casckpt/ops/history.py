@@ -162,7 +162,8 @@ def require_tree(
     if commit is None:
         raise not_found(database, identity.hex(), "the store has no such commit")
     drop = database.drop(identity)
-    if drop is not None and (drop.parts is None or not all(map(may_lack, drop.parts))):
+    lost = () if drop is None else database.lacking(identity)
+    if drop is not None and (lost is None or not all(map(may_lack, lost))):
         from casckpt.ops.remains import refusal  # reads the tree, which no log needs
 
         raise refusal(database, identity, drop)

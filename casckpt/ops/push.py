@@ -30,6 +30,7 @@ from casckpt.plan.names import tracking_ref
 from casckpt.plan.transfer import ABSENT, METADATA_PACK_BYTES, SEGMENT_ROWS, merged_drops, packs_for
 from casckpt.remote.folder import RemoteFolder
 from casckpt.remote.holding import Holding
+from casckpt.remote.locks import RemoteLock
 from casckpt.remote.meter import Metered
 from casckpt.remote.push_journal import PushJournal
 from casckpt.remote.roots import append_root, empty_root, new_push_id, pusher
@@ -53,6 +54,7 @@ def push(
     lease: Lease = None,
     dry_run: bool = False,
     verify: bool = False,
+    lock: RemoteLock | None = None,
     accept_rollback: bool = False,
     note: str = "",
     progress: Progress | None = None,
@@ -65,16 +67,15 @@ def push(
         name: what this store calls it.
         names: of runs, tags and refs; none for the current run. `everything`: all runs and tags.
         mirror: everything, and runs and tags of the remote that are not here go; its old roots still name them.
-        policy: what becomes of a ref that has moved there: `ff`, `lease` or `newest` (see `plan.ref_policy`).
-        lease: where refs are expected to be: see `expected_refs`.
-        dry_run: say what it would take, and send nothing.
-        verify: read back what was sent, before anything names it.
+        policy: for a ref that has moved there, see `plan.ref_policy`. `lease`: see `expected_refs`.
+        dry_run: say what it would take, and send nothing. `verify`: read back what was sent, before it is named.
+        lock: of the remote, which must still be held when the refs move.
         accept_rollback: take the remote as it is, even if it is older than it was. `note`: goes into the root.
         progress: called with the stored bytes sent, and in all. `concurrency`: uploads at a time.
 
     Raises:
         RevisionNotFound: nothing has one of the names.
-        NotFastForward, LeaseLost: a ref cannot move; nothing was changed.
+        NotFastForward, LeaseLost, LockLost: the refs cannot move; nothing was changed.
         DamagedObject: something that would be sent is damaged here; nothing was changed.
         OutcomeUnknown: nobody answered; to push again finds out.
         RemoteUnavailable, RemoteDenied: nothing was changed; what arrived is not sent again.
@@ -91,7 +92,7 @@ def push(
     metered = Metered(objects)
     view = RemoteView(metered, RemoteFolder(repository.storage, name))
     expected = expected_refs(database, name, ours, lease) if policy == "lease" else {}
-    plan = RefPlan(database, view, ours, policy, expected, mirror)
+    plan = RefPlan(database, view, ours, policy, expected, mirror, lock)
     before = view.refresh(accept_rollback=accept_rollback)
     with _journal(view.folder, name, wanted=not dry_run) as journal:
         work = _Push(database, view, plan, journal, progress, concurrency, verify)
