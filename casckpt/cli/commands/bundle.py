@@ -9,7 +9,7 @@ import click
 from casckpt.cli.call import Answer, Call
 from casckpt.cli.options import CommandGroup, command, dry_run
 from casckpt.cli.syncing import ARRIVED, on_conflict
-from casckpt.errors import IntegrityError, UsageError
+from casckpt.errors import IntegrityError
 
 
 @command(
@@ -85,13 +85,12 @@ def apply_command(call: Call, dest: str, on_conflict: str | None, dry_run: bool)
     """
     from casckpt.view.syncing import pull_lines
 
-    policy = on_conflict or "ff"
-    if policy != "ff" and policy != "newest":
-        raise UsageError(problem=f"there is no policy {policy!r}")
     store = call.open()
     call.outcome = ARRIVED
     with call.progress("apply") as progress:
-        report = store.bundle_apply(dest, policy=policy, dry_run=dry_run, progress=progress)
+        report = store.bundle_apply(
+            dest, policy="newest" if on_conflict == "newest" else "ff", dry_run=dry_run, progress=progress
+        )
     return Answer(
         lambda: {"action": "apply", "applied": report.to_dict(), "dry_run": dry_run},
         lambda look: pull_lines(report, look),
