@@ -552,6 +552,13 @@ class LeaseLost(ConflictError):
     hint = "casckpt fetch, look at it, then push again"
 
 
+class LockLost(ConflictError):
+    code = "push.lock"
+    what = "the lock {lock} on {remote} is not held any more by who pushes"
+    why = "{problem}; nothing was changed"
+    hint = "look at what was pushed meanwhile, then take the lock again"
+
+
 class UnsafePath(UsageError):
     code = "path.unsafe"
     what = "{path} cannot be stored or restored"

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from casckpt.ops.reports import CheckoutReport, ExportReport, ImportReport
     from casckpt.ops.settings import StoreSettings
     from casckpt.ops.values import CommitInfo, Progress
+    from casckpt.plan.schema import SchemaLike
 
 
 class Exchange:
-    """Commit, import, export and checkout of files, for `Store` alone; every method delegates to one operation."""
+    """Commit, import, export and checkout of files, and migration, for `Store` alone; all of it delegates."""
 
     _repository: Repository
     _background: Background
@@ -143,3 +144,23 @@ class Exchange:
 
         words = self._repository, revision, destination
         return checkout_path(*words, replace=replace, links=links, select=select, dry_run=dry_run, progress=progress)
+
+    def migrate(
+        self,
+        revision: str = "@",
+        *,
+        schema: SchemaLike | None = None,
+        run: str | None = None,
+        compress: Compress | None = None,
+        progress: Progress | None = None,
+        allow_pickle: bool | str | Sequence[str] = False,
+    ) -> CommitInfo:
+        """Commit the migrated state of a run's last commit as its child, or of any commit to another `run`."""
+        from casckpt.odb.coder import check_policy
+        from casckpt.ops.migrate import migrate_commit
+        from casckpt.ops.resolve import resolve
+
+        self._background.turn()
+        repository = self._repository
+        words = schema, run, check_policy(self._settings.compress_of(compress)), progress, allow_pickle
+        return migrate_commit(repository, resolve(repository.database, revision), *words)

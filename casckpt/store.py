@@ -10,8 +10,8 @@ from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
-from casckpt.backup import Backup
 from casckpt.browse import Browse
+from casckpt.bundling import Bundling
 from casckpt.comparing import Comparing
 from casckpt.errors import OpaqueWarning, RevisionWarning, SchemaWarning, StoreNotFound
 from casckpt.exchange import Exchange
@@ -20,13 +20,14 @@ from casckpt.naming import Naming
 from casckpt.odb.repository import Repository, initialize, writer_name
 from casckpt.ops.background import Background
 from casckpt.ops.maintain import Maintainer
+from casckpt.ops.on_demand import OnDemand
 from casckpt.ops.pending import PendingCommit
 from casckpt.ops.resolve import resolve
 from casckpt.ops.settings import StoreSettings, store_settings
 from casckpt.ops.values import CommitInfo, Progress, RunInfo, Status, Verify, WhenBusy
 from casckpt.storage.base import Storage
 from casckpt.storage.local import LocalStorage
-from casckpt.syncing import Syncing
+from casckpt.syncing import Syncing, clone_remote
 from casckpt.upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -36,12 +37,18 @@ if TYPE_CHECKING:
     from casckpt.ops.checks import Check, DoctorReport
     from casckpt.ops.commit import CommitWords
     from casckpt.ops.comparison import Comparison
+    from casckpt.ops.connecting import ProbeReport
     from casckpt.ops.doctor import doctor
+    from casckpt.ops.drill import DrillReport
+    from casckpt.ops.fetch_reports import FetchReport, PullReport
     from casckpt.ops.gc_reports import GcPlan, GcReport
     from casckpt.ops.journal_reports import Operation, RefChange, UndoReport
     from casckpt.ops.kept_policy import KeptPolicies
     from casckpt.ops.lazy import StoredState, StoredValue
     from casckpt.ops.lifetime_reports import DropReport, ForgetReport, RetainReport
+    from casckpt.ops.push_reports import PushReport
+    from casckpt.ops.remote_gc_reports import RemoteGcReport
+    from casckpt.ops.remote_log import RemoteChange, RemoteConflict
     from casckpt.ops.remotes import Remote
     from casckpt.ops.repack_reports import RepackReport
     from casckpt.ops.reports import (
@@ -63,18 +70,19 @@ if TYPE_CHECKING:
 # Operations are imported where they are called: `casckpt log` must not pay for commit, checkout and fsck.
 
 __all__ = [
-    "BlameLine", "Check", "CheckoutReport", "CommitInfo", "Comparison", "Diff", "DoctorReport", "DropReport",
-    "ExportReport", "ForgetReport", "FsckReport", "GcPlan", "GcReport", "ImportReport", "ImportedCheckpoint",
-    "KeptPolicies", "LeafSummary", "Opaque", "OpaqueWarning", "Operation", "PathInfo", "PendingCommit", "RefChange",
-    "Remote", "RepackReport", "RetainReport", "Retention", "RevisionWarning", "RunInfo", "Schema", "SchemaWarning",
-    "Status", "Store", "StoreSettings", "StoredState", "StoredValue", "UndoReport", "doctor", "init", "memory",
-    "migration", "open", "register",
+    "BlameLine", "Check", "CheckoutReport", "CommitInfo", "Comparison", "Diff", "DoctorReport", "DrillReport",
+    "DropReport", "ExportReport", "FetchReport", "ForgetReport", "FsckReport", "GcPlan", "GcReport", "ImportReport",
+    "ImportedCheckpoint", "KeptPolicies", "LeafSummary", "Opaque", "OpaqueWarning", "Operation", "PathInfo",
+    "PendingCommit", "ProbeReport", "PullReport", "PushReport", "RefChange", "Remote", "RemoteChange",
+    "RemoteConflict", "RemoteGcReport", "RepackReport", "RetainReport", "Retention", "RevisionWarning", "RunInfo",
+    "Schema", "SchemaWarning", "Status", "Store", "StoreSettings", "StoredState", "StoredValue", "UndoReport",
+    "clone", "doctor", "init", "memory", "migration", "open", "register",
 ]  # fmt: skip
 
 _Done = TypeVar("_Done")
 
 
-class Store(Exchange, Syncing, Backup, Browse, Comparing, Naming, Lifetime, Upkeep):
+class Store(Exchange, Syncing, Bundling, Browse, Comparing, Naming, Lifetime, Upkeep):
     """An open store. Safe to use from several threads and after fork; close it, or use it as a context manager.
 
     Several processes may have the same store open and commit to it at once.
@@ -85,6 +93,8 @@ class Store(Exchange, Syncing, Backup, Browse, Comparing, Naming, Lifetime, Upke
         self._settings = settings or StoreSettings()
         self._background = Background(repository.threads)
         self._maintainer = Maintainer(repository, wanted=self._settings.upkeep)
+        if self._settings.fetch_on_demand and repository.database.elsewhere is None:
+            repository.ask(OnDemand(repository, self._places))
 
     def __enter__(self) -> Self:
         return self
@@ -274,23 +284,6 @@ class Store(Exchange, Syncing, Backup, Browse, Comparing, Naming, Lifetime, Upke
             *(strict, allow_pickle, schema, migrate),
         )
 
-    def migrate(
-        self,
-        revision: str = "@",
-        *,
-        schema: SchemaLike | None = None,
-        run: str | None = None,
-        compress: Compress | None = None,
-        progress: Progress | None = None,
-        allow_pickle: bool | str | Sequence[str] = False,
-    ) -> CommitInfo:
-        """Commit the migrated state of a run's last commit as its child, or of any commit to another `run`."""
-        from casckpt.odb.coder import check_policy
-        from casckpt.ops.migrate import migrate_commit
-
-        words = schema, run, check_policy(self._settings.compress_of(compress)), progress, allow_pickle
-        return migrate_commit(self._in_turn(), self._resolve(revision), *words)
-
     def _in_turn(self) -> Repository:
         """The repository, for a caller who writes: after everything that was handed over before."""
         self._background.turn()
@@ -339,6 +332,26 @@ def open(
     return Store(Repository(storage, threads=threads, run=settings.run, health_gate=gate), settings)
 
 
+def clone(url: str, path: str | os.PathLike[str], *names: str, **words: Any) -> Store:
+    """Make the folder `path` (absent or empty) a store with what a remote has, and open it.
+
+    It knows the remote from then on. A clone that was interrupted goes on.
+
+    Args:
+        url: as of `Store.add_remote`. names: of runs and tags there; none for all.
+        words: `name` of the remote here (`origin`); `depth`, `only`, `limit_rate` and `progress` as of `Store.fetch`;
+            `threads` as of `open`; and what else is known of the remote, as of `Store.add_remote`.
+
+    Raises:
+        StoreExists: there is a store that has runs of its own. FolderNotEmpty: the folder holds other files.
+        RemoteNotFound, RemoteUnavailable, RemoteDenied, RemoteUntrusted: the remote cannot be read.
+
+    Cost: three requests, one for each index segment, and the ranges of packs that are wanted.
+    """
+    repository, _ = clone_remote(url, path, *names, **words)
+    return Store(repository)
+
+
 def memory() -> Store:
     """A new store in memory, for tests and throw-away work."""
     from casckpt.storage.memory import MemoryStorage
@@ -349,12 +362,18 @@ def memory() -> Store:
 _LATE = {
     "casckpt.ops.checks": ("Check", "DoctorReport"),
     "casckpt.ops.comparison": ("Comparison",),
+    "casckpt.ops.connecting": ("ProbeReport",),
     "casckpt.ops.doctor": ("doctor",),
+    "casckpt.ops.drill": ("DrillReport",),
+    "casckpt.ops.fetch_reports": ("FetchReport", "PullReport"),
     "casckpt.ops.gc_reports": ("GcPlan", "GcReport"),
     "casckpt.ops.journal_reports": ("Operation", "RefChange", "UndoReport"),
     "casckpt.ops.kept_policy": ("KeptPolicies",),
     "casckpt.ops.lazy": ("StoredState", "StoredValue"),
     "casckpt.ops.lifetime_reports": ("DropReport", "ForgetReport", "RetainReport"),
+    "casckpt.ops.push_reports": ("PushReport",),
+    "casckpt.ops.remote_gc_reports": ("RemoteGcReport",),
+    "casckpt.ops.remote_log": ("RemoteChange", "RemoteConflict"),
     "casckpt.ops.remotes": ("Remote",),
     "casckpt.ops.repack_reports": ("RepackReport",),
     "casckpt.plan.policy": ("Retention",),

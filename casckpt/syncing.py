@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,9 +13,10 @@ if TYPE_CHECKING:
     from casckpt.ops.connecting import Connection, ProbeReport
     from casckpt.ops.drill import DrillReport
     from casckpt.ops.fetch_reports import FetchReport, PullReport
+    from casckpt.ops.on_demand import Place
     from casckpt.ops.push_reports import PushReport
     from casckpt.ops.remote_gc_reports import RemoteGcReport
-    from casckpt.ops.remote_history import Conflict, RemoteStep
+    from casckpt.ops.remote_log import RemoteChange, RemoteConflict
     from casckpt.ops.remotes import Remote
     from casckpt.ops.settings import StoreSettings
     from casckpt.ops.values import Progress
@@ -84,8 +86,11 @@ class Syncing:
 
         return remove_remote(self._repository, name, dry_run=dry_run)[0]
 
-    def probe_remote(self, name: str | None = None) -> ProbeReport:
+    def probe_remote(self, remote: str | None = None, *, dry_run: bool = False) -> ProbeReport:
         """Try out whether a remote does what is relied on: it creates a key once, gives back what it got, deletes.
+
+        Args:
+            dry_run: only look whether it is there; nothing is written.
 
         Raises:
             RemoteUnfit: it does not.
@@ -93,7 +98,7 @@ class Syncing:
         from casckpt.ops.connecting import probe_remote
         from casckpt.ops.remotes import remote_of
 
-        return probe_remote(remote_of(self._repository.storage, name, self._settings.remotes))
+        return probe_remote(remote_of(self._repository.storage, remote, self._settings.remotes), dry_run=dry_run)
 
     def push(
         self,
@@ -211,17 +216,19 @@ class Syncing:
         )  # fmt: skip
         return replace(report, fetched=at.counted(report.fetched))
 
-    def remote_log(self, remote: str | None = None, *, limit: int | None = None) -> Iterator[RemoteStep]:
+    def remote_log(self, remote: str | None = None, *, limit: int | None = None) -> Iterator[RemoteChange]:
         """What was done to a remote, newest first, as far back as it keeps roots: one request for each."""
-        from casckpt.ops.remote_history import remote_log
+        from casckpt.ops.remote_log import remote_log
 
-        return remote_log(self._view(self._connected(remote)), limit)
+        view = self._view(self._connected(remote))
+        view.refresh()
+        return islice(remote_log(view), limit)
 
-    def remote_conflicts(self, remote: str | None = None) -> tuple[Conflict, ...]:
+    def remote_conflicts(self, remote: str | None = None) -> tuple[RemoteConflict, ...]:
         """The commits that lost a ref of a remote to another one, and are kept there under `conflicts/`."""
-        from casckpt.ops.remote_history import remote_conflicts
+        from casckpt.ops.remote_log import conflicts
 
-        return remote_conflicts(self._repository.database, self._view(self._connected(remote)))
+        return conflicts(self._view(self._connected(remote)).refresh())
 
     def gc_remote(
         self,
@@ -280,6 +287,15 @@ class Syncing:
         view = self._view(at)
         return at.counted(drill(at.objects, view.folder, concurrency=at.remote.concurrency, **words))
 
+    def _places(self) -> Iterator[Place]:
+        """The remotes that are asked for what is not here."""
+        from casckpt.ops.connecting import connect
+        from casckpt.ops.on_demand import Place
+        from casckpt.ops.remotes import remotes
+
+        for name, remote in remotes(self._repository.storage, self._settings.remotes).items():
+            yield Place(name, lambda at=remote: connect(at).objects, remote.concurrency)  # type: ignore[misc]
+
     def _connected(self, remote: str | None, limit_rate: int | str | None = None) -> Connection:
         from casckpt.ops.connecting import connect
         from casckpt.ops.remotes import remote_of
@@ -318,6 +334,27 @@ def clone_remote(
         configure=lambda storage: add_remote(storage, name, url, options, probe=False, again=True),
     )  # fmt: skip
     return repository, replace(report, fetched=at.counted(report.fetched))
+
+
+def plan_clone(
+    url: str,
+    path: str | os.PathLike[str],
+    *names: str,
+    name: str = "origin",
+    depth: int | None = None,
+    only: str | Sequence[str] | None = None,
+    limit_rate: int | str | None = None,
+    **options: Any,
+) -> PullReport:
+    """What `clone_remote` would do; nothing is written."""
+    from casckpt.ops.clone import rehearse
+    from casckpt.ops.connecting import connect
+    from casckpt.ops.remote_changes import checked_remote
+    from casckpt.storage.local import LocalStorage
+
+    at = connect(checked_remote(name, url, options), limit_rate=limit_rate)
+    report = rehearse(LocalStorage(path), at.objects, name, names, depth=depth, only=_patterns(only))
+    return replace(report, fetched=at.counted(report.fetched))
 
 
 def _patterns(only: str | Sequence[str] | None) -> Sequence[str] | None:

@@ -26,7 +26,12 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "export": Entry("Write a state or a part of it as a file of another program."),
     },
     "Share": {
-        "remote": Entry("Add, list and change remotes."),
+        "push": Entry("Send runs and tags to a remote."),
+        "pull": Entry("Bring runs and tags to where they are on a remote."),
+        "fetch": Entry("Bring commits of a remote here, without moving any run or tag."),
+        "clone": Entry("Make a store with what a remote has."),
+        "remote": Entry("Add, list, change, look at and clean remotes."),
+        "drill": Entry("Prove that a remote can be restored from."),
     },
     "Look": {
         "runs": Entry("List the runs, newest first."),

@@ -18,6 +18,7 @@ from casckpt.format.entry import Entry, PackRef
 from casckpt.format.ids import CommitId, Kind, ObjectId, PackId
 from casckpt.format.pack import Record
 from casckpt.odb import tables as t
+from casckpt.odb.elsewhere import Elsewhere
 from casckpt.odb.facts import Facts
 from casckpt.odb.fold import Gap, fold, known_gaps, note_gaps
 from casckpt.odb.index import Index
@@ -47,6 +48,8 @@ class Database(Facts):
         """The run that `@` means; None for the one committed to last."""
         self.health_gate = health_gate
         """Whether a commit with NaN or infinities in its state may not become `best` or `recovery`."""
+        self.elsewhere: Elsewhere | None = None
+        """Where to ask for what commits lost, or what never came."""
         self.journal = Journal(storage, uuid)
         self.packs = PackReader(storage)
         self.mutex = threading.RLock()
@@ -340,6 +343,13 @@ class Database(Facts):
 
     def _stored_commit(self, identity: CommitId) -> bytes:
         return bytes(self.read(identity, Kind.COMMIT))
+
+    def lacking(self, identity: CommitId) -> tuple[str, ...] | None:
+        """Names of the components of a commit that can be had neither here nor elsewhere; None for all of it."""
+        drop, commit = self.drop(identity), self.commit(identity)
+        if drop is None or self.elsewhere is None or commit is None:
+            return () if drop is None else drop.parts
+        return self.elsewhere.lacking(identity, commit, drop.parts)
 
     # -- the journal itself
 

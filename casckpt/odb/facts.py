@@ -43,6 +43,13 @@ class Facts:
         found = sorted(self.tables.scan(t.REFS, prefix.encode()))
         return {name.decode(): CommitId(ObjectId(value)) for name, value in found}
 
+    def own_refs(self) -> dict[str, CommitId]:
+        """The refs that hold what they name, sorted by name: those of runs and tags.
+
+        The others say where a remote is, or what lost a run or tag to a newer commit.
+        """
+        return {name: identity for name, identity in self.refs().items() if name.startswith(("runs/", "tags/"))}
+
     def commit(self, identity: CommitId) -> Commit | None:
         """A commit by its full id, None if the store has none.
 

@@ -25,6 +25,7 @@ from casckpt.odb.temporary import write_whole
 from casckpt.storage.base import Storage, read_exact
 
 if TYPE_CHECKING:
+    from casckpt.odb.elsewhere import Elsewhere
     from casckpt.odb.session import Session
 
 FOLDERS = ("journal", "packs", "tmp", "lock", "trash")
@@ -98,6 +99,7 @@ class Repository:
         self._cleaned = False
         self._run = run
         self._health_gate = health_gate
+        self._elsewhere: Elsewhere | None = None
         self._database = self._opened()
 
     @property
@@ -109,7 +111,13 @@ class Repository:
         return self._database
 
     def _opened(self) -> Database:
-        return Database(self.storage, self.format.uuid, current_run=self._run, health_gate=self._health_gate)
+        database = Database(self.storage, self.format.uuid, current_run=self._run, health_gate=self._health_gate)
+        database.elsewhere = self._elsewhere
+        return database
+
+    def ask(self, elsewhere: Elsewhere) -> None:
+        """Ask there from now on for what commits of this store lack."""
+        self._elsewhere = self._database.elsewhere = elsewhere
 
     def session(self, *, dry_run: bool = False) -> Session:
         """A new write session.

@@ -279,11 +279,17 @@ class Session:
         database.absorb(at_least=1 if self._packs else PENDING_FRAMES)
         return number
 
-    def keep(self) -> None:
+    def keep(self, *, least: int = FRAME_OBJECT_BYTES) -> None:
         """Make what was stored until now part of the store, though nothing names it: another try finds it then.
 
-        Also what bounds the memory of a long step. What is less than a frame takes is not worth it.
+        Also what bounds the memory of a long step.
+
+        Args:
+            least: stored bytes from which that is worth a pack.
         """
+        if self._small and self._small_bytes >= least:
+            self._start_pack()
+            self._small_bytes = 0
         self._close_pack()
         database = self._database
         if self._packs:

@@ -7,8 +7,8 @@ import os
 from casckpt.errors import NotFoundError, UsageError
 from casckpt.odb.repository import Repository
 from casckpt.ops.export import checkout_view
-from casckpt.ops.history import require_tree
 from casckpt.ops.load import LoadedComponent, Loader
+from casckpt.ops.opening import loader_of
 from casckpt.ops.reports import CheckoutReport
 from casckpt.ops.resolve import resolve
 from casckpt.ops.selection import Patterns
@@ -66,7 +66,7 @@ def checkout_path(
     database = repository.database
     identity = resolve(database, name)
     wanted = _Wanted(path, select)
-    loader = Loader(database, identity, require_tree(database, identity, wanted.is_unasked))
+    loader = loader_of(database, identity, wanted.is_unasked)
     leaves = wanted.leaves(loader)
     if select is not None and not leaves:
         raise NotFoundError(thing=f"a file that matches {select!r} in commit {loader.commit}")

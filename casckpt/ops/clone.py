@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from casckpt.errors import StoreExists
-from casckpt.odb.repository import Repository, initialize, writer_name
+from casckpt.odb.repository import Repository, check_initializable, initialize, writer_name
 from casckpt.ops.fetch import TRACKING, fetch_all
 from casckpt.ops.fetch_choice import Selection
 from casckpt.ops.fetch_reports import PullReport
@@ -14,6 +14,7 @@ from casckpt.ops.pull import move_refs
 from casckpt.ops.values import Progress
 from casckpt.remote.reading import CONCURRENCY
 from casckpt.storage.base import Storage
+from casckpt.storage.memory import MemoryStorage
 from casckpt.storage.objects import Objects
 
 
@@ -47,11 +48,8 @@ def clone(
 
     Cost: three requests, one for each index segment, and the ranges of packs that are wanted.
     """
-    try:
+    if not check_place(storage):
         initialize(storage, time_ns=time.time_ns(), by=writer_name())
-    except StoreExists:
-        if not _is_unfinished(storage):
-            raise
     configure(storage)
     repository = Repository(storage, threads=threads)
     try:
@@ -69,6 +67,51 @@ def clone(
     except BaseException:
         repository.close()
         raise
+
+
+def rehearse(
+    storage: Storage,
+    objects: Objects,
+    name: str,
+    names: Sequence[str] = (),
+    *,
+    depth: int | None = None,
+    only: Sequence[str] | None = None,
+) -> PullReport:
+    """What a clone would do: the metadata is read, and nothing written. Raises as `clone`."""
+    check_place(storage)
+    nowhere = MemoryStorage()
+    initialize(nowhere, time_ns=time.time_ns(), by=writer_name())
+    repository = Repository(nowhere)
+    try:
+        fetched = fetch_all(
+            repository,
+            objects,
+            name,
+            Selection(names=names, depth=depth, only=only),
+            dry_run=True,
+            concurrency=CONCURRENCY,
+            accept_rollback=False,
+            progress=None,
+        )
+        return move_refs(repository, fetched, policy="ff")
+    finally:
+        repository.close()
+
+
+def check_place(storage: Storage) -> bool:
+    """Whether an interrupted clone has begun a store there; False if there is nothing yet.
+
+    Raises:
+        StoreExists: there is a store that has refs of its own. FolderNotEmpty: the folder holds other files.
+    """
+    try:
+        check_initializable(storage)
+    except StoreExists:
+        if not _is_unfinished(storage):
+            raise
+        return True
+    return False
 
 
 def _is_unfinished(storage: Storage) -> bool:

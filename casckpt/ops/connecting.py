@@ -15,7 +15,7 @@ from casckpt.plan.remote_settings import rate_of
 from casckpt.remote.folder import RemoteFolder
 from casckpt.remote.view import RemoteView
 from casckpt.storage.addresses import Access, parse
-from casckpt.storage.fitness import probe
+from casckpt.storage.fitness import Fitness, probe
 from casckpt.storage.metered import PRICES, Traffic
 from casckpt.storage.opening import open_objects
 
@@ -128,8 +128,7 @@ def _prices(remote: Remote) -> dict[str, float]:
     Those of Amazon, Google and Microsoft are known. A service at an endpoint of its own has others.
     """
     known: Mapping[str, float] = {} if remote.endpoint else PRICES.get(parse(remote.url).scheme, {})
-    usual = {"put": known["create"], "get": known["get"], "egress": known["down"]} if known else {}
-    return {**usual, **dict(remote.cost)}
+    return {**known, **dict(remote.cost)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +138,10 @@ class ProbeReport:
     remote: str
     url: str
     writes: bool
-    """Whether it can be written at all; all else is known only then."""
-    creates_once: bool
+    """Whether it can be written at all; if not, or if nothing was to be written, what follows is None."""
+    creates_once: bool | None
     """Whether of two writers of one key the second is told so. Without it only one machine may push."""
-    deletes: bool
+    deletes: bool | None
     """Whether these credentials may delete: gc of the remote needs it, a push does not."""
     leftover: str
     """The key of the trial object that could not be deleted, empty if there is none. A gc of the remote removes it."""
@@ -169,8 +168,8 @@ class ProbeReport:
         }
 
 
-def probe_remote(remote: Remote) -> ProbeReport:
-    """Try out a remote: create a key twice, read it back in every way, delete it.
+def probe_remote(remote: Remote, *, dry_run: bool = False) -> ProbeReport:
+    """Try out a remote: create a key twice, read it back in every way, delete it; or only look whether it is there.
 
     Raises:
         RemoteUnfit: it cannot be a remote; says why and what to do instead.
@@ -178,11 +177,18 @@ def probe_remote(remote: Remote) -> ProbeReport:
     """
     connection = connect(remote)
     objects = connection.objects
-    writes, creates_once, deletes, leftover = not objects.read_only, not objects.read_only, False, ""
-    if objects.read_only:
+    found: Fitness | None = None
+    if objects.read_only or dry_run:
         next(iter(objects.list("root/")), None)
     else:
         found = probe(objects, single_writer=remote.single_writer)
-        creates_once, deletes, leftover = found.creates_once, found.deletes, found.leftover
-    seconds = time.monotonic() - connection.began_s
-    return connection.counted(ProbeReport(remote.name, remote.url, writes, creates_once, deletes, leftover, seconds))
+    report = ProbeReport(
+        remote.name,
+        remote.url,
+        not objects.read_only,
+        None if found is None else found.creates_once,
+        None if found is None else found.deletes,
+        "" if found is None else found.leftover,
+        time.monotonic() - connection.began_s,
+    )
+    return connection.counted(report)

@@ -14,9 +14,9 @@ from typing import Literal, TypedDict, Unpack
 from casckpt.errors import UsageError
 from casckpt.format.ids import CommitId
 from casckpt.odb.database import Database
-from casckpt.ops.history import describe, require_tree
+from casckpt.ops.history import describe
 from casckpt.ops.inspect import metadata
-from casckpt.ops.load import Loader
+from casckpt.ops.opening import loader_of
 from casckpt.ops.remains import lost_parts
 from casckpt.ops.renames import renamed
 from casckpt.ops.reports import Diff, LeafChange
@@ -135,8 +135,7 @@ def _unlike(database: Database, commits: Sequence[CommitId], lost: Collection[st
     """Of components that cannot be looked into those that differ, as their ids say, ascending."""
     trees = []
     for identity in commits:
-        commit = require_tree(database, identity, lambda name: name in lost)
-        trees.append(dict(Loader(database, identity, commit).tree().components))
+        trees.append(dict(loader_of(database, identity, lambda name: name in lost).tree().components))
     return tuple(sorted(name for name in lost if len({tree.get(name) for tree in trees}) > 1))
 
 

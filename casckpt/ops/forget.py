@@ -26,7 +26,7 @@ from casckpt.ops.publishing import as_if, publish
 from casckpt.ops.purge import preview, purge
 from casckpt.ops.resolve import not_found, resolve, walk
 from casckpt.ops.values import Progress
-from casckpt.plan.names import head_ref, is_text, run_of, tag_ref
+from casckpt.plan.names import head_ref, is_text, run_of, tag_ref, tracked_by
 from casckpt.plan.revision import parse_range
 from casckpt.plan.settle import heads_among
 
@@ -142,6 +142,8 @@ def _entry(database: Database, wanted: _Wanted, *, force: bool) -> Entry:
         head = run_of(name)
         if head is not None and head[0] in wanted.runs:
             moves.append(RefMove(name, identity, None))
+        elif tracked_by(name) is not None:
+            moves += [RefMove(name, identity, None)] if identity in wanted.commits else []
         elif identity in wanted.commits:
             words = f"tag {name.removeprefix('tags/')}" if head is None else f"{head[1]} of {head[0]}"
             held.setdefault(identity, []).append(words)

@@ -21,7 +21,8 @@ from casckpt.odb.journal import file_name
 from casckpt.ops import lookup
 from casckpt.ops.resolve import not_found, walk
 from casckpt.ops.values import CommitInfo, RunInfo, Status
-from casckpt.plan.names import head_ref, run_of
+from casckpt.plan.names import head_ref, run_of, tracked_by
+from casckpt.plan.ref_policy import CONFLICTS
 
 
 def describe(
@@ -102,7 +103,15 @@ def refs_by_commit(database: Database) -> dict[CommitId, list[str]]:
 
 
 def _short(ref: str, run: str) -> str:
-    """A ref as one says it beside a commit of a run: its heads without the run, tags with `tag: `."""
+    """A ref as one says it beside a commit of a run: its heads without the run, tags with `tag: `.
+
+    One of a remote as `origin/last`, `origin/v1`; what lost one as `lost last`.
+    """
+    tracked = tracked_by(ref)
+    if tracked is not None:
+        return f"{tracked[0]}/{_short(tracked[1], run).removeprefix('tag: ')}"
+    if ref.startswith(CONFLICTS):
+        return f"lost {_short(ref.removeprefix(CONFLICTS).rpartition('/')[0], run).removeprefix('tag: ')}"
     head = run_of(ref)
     if head is None:
         return f"tag: {ref.removeprefix('tags/')}"
@@ -153,7 +162,8 @@ def require_tree(
     if commit is None:
         raise not_found(database, identity.hex(), "the store has no such commit")
     drop = database.drop(identity)
-    if drop is not None and (drop.parts is None or not all(map(may_lack, drop.parts))):
+    lost = () if drop is None else database.lacking(identity)
+    if drop is not None and (lost is None or not all(map(may_lack, lost))):
         from casckpt.ops.remains import refusal  # reads the tree, which no log needs
 
         raise refusal(database, identity, drop)

@@ -35,6 +35,7 @@ class Incoming:
 
     Args:
         store: whether objects go into the session; else they are only looked at.
+        near_bytes: of the metadata of one pack up to which all of it is read at once.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Incoming:
         progress: Progress | None = None,
         *,
         store: bool = True,
+        near_bytes: int = NEAR_BYTES,
     ) -> None:
         self._database = database
         self._session = session
@@ -53,6 +55,7 @@ class Incoming:
         self._reader = reader
         self._progress = progress
         self._store = store
+        self._near_bytes = near_bytes
         self._near: dict[SegmentPack, tuple[list[ObjectId], int]] | None = None
         self._kept: OrderedDict[ObjectId, Fetched] = OrderedDict()
         self._kept_bytes = 0
@@ -103,6 +106,13 @@ class Incoming:
             self._done += one.record.length
             if self._progress is not None:
                 self._progress(self._done, self._total)
+
+    def take_neighbours(self) -> None:
+        """Store what came along with metadata that was asked for, for who asks for it later."""
+        while self._kept:
+            one = self._let_go(next(iter(self._kept)))
+            if one is not None and one.record.kind != Kind.COMMIT:
+                self._take(one)
 
     def length(self, identity: ObjectId) -> int:
         """Plain bytes of an object, 0 if it is nowhere."""
@@ -178,7 +188,7 @@ class Incoming:
                     pack = segment.packs[row.pack]
                     found.setdefault(pack, []).append(row.id)
                     nbytes[pack] = nbytes.get(pack, 0) + row.stored
-            self._near = {pack: (ids, nbytes[pack]) for pack, ids in found.items() if nbytes[pack] <= NEAR_BYTES}
+            self._near = {pack: (ids, nbytes[pack]) for pack, ids in found.items() if nbytes[pack] <= self._near_bytes}
         return self._near
 
     def _keep(self, one: Fetched) -> None:

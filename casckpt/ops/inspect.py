@@ -8,15 +8,14 @@ from typing import Any
 from casckpt.format.canonical import decode
 from casckpt.format.ids import CommitId, Kind, ObjectId
 from casckpt.odb.database import Database
-from casckpt.ops.history import require_tree
-from casckpt.ops.load import Loader
+from casckpt.ops.opening import loader_of
 from casckpt.ops.remains import lost_parts
 from casckpt.ops.reports import LeafSummary
 
 
 def leaves(database: Database, identity: CommitId) -> Iterator[LeafSummary]:
     """Every leaf of a commit's state that it has not lost, without reading any chunk."""
-    loader = Loader(database, identity, require_tree(database, identity, lambda component: True))
+    loader = loader_of(database, identity, lambda component: True)
     lost = lost_parts(database, identity)
     for loaded in (loader.component(*one) for one in loader.tree().components if one[0] not in lost):
         for leaf in loaded.leaves():

@@ -9,8 +9,8 @@ from itertools import islice
 from casckpt.errors import IntegrityError, NotFoundError, UsageError
 from casckpt.format.ids import CommitId
 from casckpt.odb.database import Database
-from casckpt.ops.history import require_tree
 from casckpt.ops.load import LoadedComponent, Loader
+from casckpt.ops.opening import loader_of
 from casckpt.ops.reports import Lost, PathInfo
 from casckpt.ops.resolve import resolve
 from casckpt.plan.revision import split_path
@@ -110,8 +110,7 @@ def place_at(database: Database, identity: CommitId, path: str) -> Place:
     """What lies at a path of a commit, see `place_of`."""
     wanted = path.split("/")
     # A name that is lost is refused before it is looked for, also as people type it.
-    commit = require_tree(database, identity, lambda name: not path or not _is_plain(name, wanted[0]))
-    loader = Loader(database, identity, commit)
+    loader = loader_of(database, identity, lambda name: not path or not _is_plain(name, wanted[0]))
     (root_name, root_id), *others = loader.tree().components
     drop = database.drop(identity)
     lost = () if drop is None else drop.parts or ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 from casckpt.errors import DamagedLeaf, DamagedObject, FormatError, IntegrityError
@@ -13,12 +14,16 @@ from casckpt.format.ids import ChunkId, CommitId, Kind, ObjectId, short_id
 from casckpt.format.layout import Grouped, Large, Place, Tiny, places
 from casckpt.format.objects import Component, Structure, Tree
 from casckpt.odb.database import Database
+from casckpt.odb.elsewhere import Elsewhere
 from casckpt.odb.fetch import THREADED_FROM, ChunkLost, Want, fetch
 from casckpt.ops.slabs import PAGE
 from casckpt.state.walk import LeafInfo, walk
 from casckpt.storage.pages import pages
 
 MAPPED_FROM = 1 << 20
+NEEDED_AT_ONCE = 1 << 14
+"""Chunks that are asked for elsewhere at a time."""
+_Data = bytes | bytearray | memoryview
 
 
 class Span(NamedTuple):
@@ -175,6 +180,7 @@ class Loader(TreeReader):
 
     Args:
         structures: as of `TreeReader`.
+        elsewhere: is asked for objects before they are read; None if all of them are to be here.
     """
 
     def __init__(
@@ -183,9 +189,12 @@ class Loader(TreeReader):
         commit_id: CommitId,
         commit: Commit,
         structures: dict[ObjectId, Structure] | None = None,
+        *,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
-        super().__init__(database.read, commit_id, commit, structures)
+        super().__init__(database.read if elsewhere is None else self._read, commit_id, commit, structures)
         self._database = database
+        self._elsewhere = elsewhere
         self._group: tuple[ObjectId, bytes] | None = None
 
     def fetch(
@@ -209,6 +218,8 @@ class Loader(TreeReader):
         Raises:
             DamagedLeaf: names the leaves hit; the memory is then undefined.
         """
+        if self._elsewhere is not None:
+            self._need(chunk for target in targets for chunk in self._chunks_of(target))
         groups: dict[tuple[int, int], Want] = {}
         large: list[Target] = []
         for target in targets:
@@ -247,6 +258,9 @@ class Loader(TreeReader):
             if progress is not None:
                 progress(sum(want.length for want in task))
 
+        if self._elsewhere is not None:
+            wants = list(wants)
+            self._need([want.chunk for want in wants])
         try:
             fetch(self._database, wants, threads, done)
         except ChunkLost as lost:
@@ -276,13 +290,16 @@ class Loader(TreeReader):
         if isinstance(place, Tiny):
             yield loaded.component.tiny[place.offset + start : place.offset + stop]
             return
+        if self._elsewhere is not None:
+            spans = list(self.spans(loaded, blob))
+            self._need(span.chunk for span in spans if start < span.offset + span.length and span.offset < stop)
         try:
             for span in self.spans(loaded, blob):
                 low, high = max(start - span.offset, 0), min(stop - span.offset, span.length)
                 if low >= high:
                     continue
                 if span.length == span.chunk_length:
-                    yield bytes(self._database.read(span.chunk, Kind.CHUNK)[low:high])
+                    yield bytes(self._read(span.chunk, Kind.CHUNK)[low:high])
                 else:
                     yield self._grouped(span)[span.start + low : span.start + high]
         except DamagedObject as error:
@@ -298,17 +315,37 @@ class Loader(TreeReader):
             DamagedLeaf: names the leaves of the blob.
         """
         try:
-            return memoryview(self._database.read(chunk, Kind.CHUNK, target))
+            return memoryview(self._read(chunk, Kind.CHUNK, target))
         except DamagedObject as error:
             raise self._damage(", ".join(loaded.paths_of({blob})[:3]) or loaded.name, error) from error
 
     def _grouped(self, span: Span) -> bytes:
         """The chunk of a group; the last one is kept, since its blobs are asked for one after the other."""
         if self._group is None or self._group[0] != span.chunk:
-            self._group = (span.chunk, bytes(self._database.read(span.chunk, Kind.CHUNK)))
+            self._group = (span.chunk, bytes(self._read(span.chunk, Kind.CHUNK)))
         if len(self._group[1]) != span.chunk_length:
             raise IntegrityError(object="a group", problem="its chunk has another length than its blobs")
         return self._group[1]
+
+    def _read(self, identity: ObjectId, kind: Kind, target: memoryview | None = None) -> _Data:
+        if self._elsewhere is not None:
+            self._need((identity,), kind)
+        return self._database.read(identity, kind, target)
+
+    def _need(self, ids: Iterable[ObjectId], kind: Kind = Kind.CHUNK) -> None:
+        """See that objects are here, many at a time: then nothing is missing once memory is written to."""
+        left = iter(ids)
+        while batch := list(islice(left, NEEDED_AT_ONCE)):
+            missing = [identity for identity in batch if self._database.row(identity) is None]
+            if missing and self._elsewhere is not None:
+                self._elsewhere.need(missing, kind)
+                self._database.refresh()
+
+    def _chunks_of(self, target: Target | GroupTarget) -> Iterator[ChunkId]:
+        if isinstance(target, GroupTarget):
+            yield ChunkId(target.loaded.entry(target.entry))
+        else:
+            yield from (span.chunk for span in self.spans(target.loaded, target.blob))
 
     def memory(self, loaded: LoadedComponent, blob: int) -> memoryview:
         """A blob in fresh memory of its own, writable and aligned to 16 bytes (to pages from 1 MiB on)."""

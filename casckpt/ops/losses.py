@@ -76,7 +76,7 @@ def _records(before: Drop | None, loss: Loss, time_ns: int) -> Iterator[Drop]:
 def held(database: Database) -> dict[CommitId, tuple[str, ...]]:
     """The commits that may not lose anything, with what holds each in words: heads of runs, tags, pins."""
     found: dict[CommitId, list[str]] = {}
-    for name, identity in database.refs().items():
+    for name, identity in database.own_refs().items():
         head = run_of(name)
         words = f"tag {name.removeprefix('tags/')}" if head is None else f"{head[1]} of {head[0]}"
         found.setdefault(identity, []).append(words)

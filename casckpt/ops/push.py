@@ -23,12 +23,14 @@ from casckpt.odb.database import Database
 from casckpt.odb.repository import Repository, writer_name
 from casckpt.ops.gathering import Gathering, new_commits
 from casckpt.ops.publishing import publish
-from casckpt.ops.push_refs import Lease, Policy, RefPlan, chosen_refs, expected_refs, sent_settings, tracking_ref
+from casckpt.ops.push_refs import Lease, Policy, RefPlan, chosen_refs, expected_refs, sent_settings
 from casckpt.ops.push_reports import PushReport, RemoteMove
 from casckpt.ops.values import Progress, counted
+from casckpt.plan.names import tracking_ref
 from casckpt.plan.transfer import ABSENT, METADATA_PACK_BYTES, SEGMENT_ROWS, merged_drops, packs_for
 from casckpt.remote.folder import RemoteFolder
 from casckpt.remote.holding import Holding
+from casckpt.remote.locks import RemoteLock
 from casckpt.remote.meter import Metered
 from casckpt.remote.push_journal import PushJournal
 from casckpt.remote.roots import append_root, empty_root, new_push_id, pusher
@@ -52,6 +54,8 @@ def push(
     lease: Lease = None,
     dry_run: bool = False,
     verify: bool = False,
+    lock: RemoteLock | None = None,
+    accept_rollback: bool = False,
     note: str = "",
     progress: Progress | None = None,
     concurrency: int = CONCURRENCY,
@@ -63,16 +67,15 @@ def push(
         name: what this store calls it.
         names: of runs, tags and refs; none for the current run. `everything`: all runs and tags.
         mirror: everything, and runs and tags of the remote that are not here go; its old roots still name them.
-        policy: what becomes of a ref that has moved there: `ff`, `lease` or `newest` (see `plan.ref_policy`).
-        lease: where refs are expected to be: see `expected_refs`.
-        dry_run: say what it would take, and send nothing.
-        verify: read back what was sent before anything names it.
-        note: goes into the root.
+        policy: for a ref that has moved there, see `plan.ref_policy`. `lease`: see `expected_refs`.
+        dry_run: say what it would take, and send nothing. `verify`: read back what was sent, before it is named.
+        lock: of the remote, which must still be held when the refs move.
+        accept_rollback: take the remote as it is, even if it is older than it was. `note`: goes into the root.
         progress: called with the stored bytes sent, and in all. `concurrency`: uploads at a time.
 
     Raises:
         RevisionNotFound: nothing has one of the names.
-        NotFastForward, LeaseLost: a ref cannot move; nothing was changed.
+        NotFastForward, LeaseLost, LockLost: the refs cannot move; nothing was changed.
         DamagedObject: something that would be sent is damaged here; nothing was changed.
         OutcomeUnknown: nobody answered; to push again finds out.
         RemoteUnavailable, RemoteDenied: nothing was changed; what arrived is not sent again.
@@ -89,22 +92,21 @@ def push(
     metered = Metered(objects)
     view = RemoteView(metered, RemoteFolder(repository.storage, name))
     expected = expected_refs(database, name, ours, lease) if policy == "lease" else {}
-    plan = RefPlan(database, view, ours, policy, expected, mirror)
-    before = view.refresh()
+    plan = RefPlan(database, view, ours, policy, expected, mirror, lock)
+    before = view.refresh(accept_rollback=accept_rollback)
     with _journal(view.folder, name, wanted=not dry_run) as journal:
         work = _Push(database, view, plan, journal, progress, concurrency, verify)
         if dry_run:
-            requests = work.rehearse(before)
+            work.rehearse(before)
         else:
             append_root(view, work.change, work.push_id, note=note)
             work.finish()
             _track(repository, name, view.root)
-            requests = dict(metered.requests)
+            work.requests = dict(metered.requests)
     return work.report(
         remote=name,
         url=objects.url,
         root=0 if view.root is None else view.root.seq,
-        requests=requests,
         up=metered.up,
         down=metered.down,
         seconds=time.monotonic() - start,
@@ -160,6 +162,8 @@ class _Push:
         """The packs that these segments list."""
         self.moves: tuple[RemoteMove, ...] = ()
         self.commits = self.objects = self.packs = self.nbytes = self.resumed = 0
+        self.requests: dict[str, int] = {}
+        """Those that were made, or of a dry run those that it would take."""
 
     # -- the next root
 
@@ -185,20 +189,21 @@ class _Push:
             runs=runs,
         )
 
-    def rehearse(self, root: RemoteRoot | None) -> dict[str, int]:
-        """Find out what a push would do; the requests it would take."""
+    def rehearse(self, root: RemoteRoot | None) -> None:
+        """Find out what a push would do."""
         start = empty_root(self.push_id) if root is None else root
         refs = self._plan.refs(start)
         self.moves = _moves(start, refs)
         self._gather(start, refs)
         if not self.moves and not self._gathering.commits:
-            return {"list": 1}
+            self.requests = {"list": 1}
+            return
         lacking = self._lacking(start)
         chunks, others = self._supply.stored_bytes(lacking)
         self.objects, self.nbytes = len(lacking) // 32, chunks + others
         self.packs = packs_for(chunks) + packs_for(others, METADATA_PACK_BYTES)
         self.commits = len(self._gathering.commits)
-        return {"list": 2, "put": self.packs + packs_for(self.objects, SEGMENT_ROWS) + 1 + (root is None)}
+        self.requests = {"list": 2, "put": self.packs + packs_for(self.objects, SEGMENT_ROWS) + 1 + (root is None)}
 
     def report(self, **facts: Any) -> PushReport:
         """What was done, or would be."""
@@ -209,6 +214,7 @@ class _Push:
             packs=self.packs,
             nbytes=self.nbytes,
             resumed=self.resumed,
+            requests=self.requests,
             **facts,
         )
 

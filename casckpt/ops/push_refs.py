@@ -14,8 +14,9 @@ from casckpt.format.remote import RemoteRoot
 from casckpt.odb.database import Database
 from casckpt.ops.resolve import current_run, no_such_ref, not_found, refs_named, resolve
 from casckpt.plan import graph
-from casckpt.plan.names import HEADS, head_ref, run_of
+from casckpt.plan.names import HEADS, head_ref, run_of, tracking_ref
 from casckpt.plan.ref_policy import CONFLICTS, Refused, fast_forward, joined, with_lease
+from casckpt.remote.locks import RemoteLock
 from casckpt.remote.reading import RemoteReader
 from casckpt.remote.view import RemoteView
 
@@ -23,11 +24,6 @@ Policy = Literal["ff", "lease", "newest"]
 Lease = str | Mapping[str, str | None] | None
 OWN = ("runs/", "tags/")
 """What the refs begin with that are this store's own."""
-
-
-def tracking_ref(remote: str, name: str) -> str:
-    """The local ref that says where a ref of a remote was when it was last looked at."""
-    return f"remotes/{remote}/{name}"
 
 
 def chosen_refs(database: Database, names: Sequence[str], *, everything: bool) -> dict[str, CommitId]:
@@ -69,6 +65,7 @@ class RefPlan:
         ours: what is pushed.
         expected: with the policy `lease`, where refs of the remote are to be.
         mirror: whether what is not here goes there too.
+        lock: that must still be held.
     """
 
     database: Database
@@ -77,6 +74,7 @@ class RefPlan:
     policy: Policy
     expected: Mapping[str, CommitId | None]
     mirror: bool
+    lock: RemoteLock | None = None
     _theirs: dict[CommitId, Commit | None] = field(default_factory=dict)
 
     def refs(self, root: RemoteRoot) -> dict[str, CommitId]:
@@ -84,7 +82,10 @@ class RefPlan:
 
         Raises:
             NotFastForward, LeaseLost: a ref cannot move.
+            LockLost: the lock is somebody else's by now.
         """
+        if self.lock is not None:
+            self.lock.check(root)
         theirs = {name: ref.commit for name, ref in root.refs.items()}
         if self.policy == "newest":
             wanted = self._join(theirs, root)

@@ -81,9 +81,8 @@ def remains(database: Database, identity: CommitId) -> Remains | None:
 
 
 def lost_parts(database: Database, identity: CommitId) -> tuple[str, ...]:
-    """The components that a commit that was not dropped has lost."""
-    drop = database.drop(identity)
-    return () if drop is None else drop.parts or ()
+    """The components that a commit that was not dropped has lost, and that can be had nowhere else."""
+    return database.lacking(identity) or ()
 
 
 def _entries(loader: Loader, lost: tuple[str, ...]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from casckpt.errors import RemoteExists, UsageError
 from casckpt.format.entry import Entry, RefMove
 from casckpt.odb.repository import Repository, writer_name
-from casckpt.ops.connecting import access, connect, probe_remote
+from casckpt.ops.connecting import access, probe_remote
 from casckpt.ops.publishing import publish
 from casckpt.ops.remotes import Remote, remote_of, remotes
 from casckpt.ops.settings import store_layer
@@ -54,7 +54,7 @@ def add_remote(
             return known[name]
         raise RemoteExists(remote=name, url=known[name].url)
     if probe:
-        _try_out(remote, dry_run=dry_run)
+        probe_remote(remote, dry_run=dry_run)
     if not dry_run:
         forget_seen(storage, name)  # another remote may have had the name
     edit_remote(storage, name, _checked(name, {"url": url, **options}), dry_run=dry_run)
@@ -88,13 +88,6 @@ def set_remote(storage: Storage, name: str, key: str, value: Any, *, dry_run: bo
     access(remote)
     edit_store(storage, above + key, values.get(key), dry_run=dry_run)
     return remote
-
-
-def _try_out(remote: Remote, *, dry_run: bool) -> None:
-    if dry_run:
-        connect(remote)
-    else:
-        probe_remote(remote)
 
 
 def _checked(name: str, options: Mapping[str, Any]) -> dict[str, Value]:

@@ -27,7 +27,8 @@ class Remote:
     """A remote of a store, with all that holds for it. No field is a secret.
 
     Args:
-        limit_rate: bytes a second; None for no limit. timeout_s: of one request, in seconds; None for the usual.
+        limit_rate: bytes a second; None for no limit.
+        timeout_s: how long an answer may stand still, in seconds; None for the usual.
         cost: dollars for 1000 uploads (`put`) and downloads (`get`), a GB a month (`storage`) and a GB downloaded
             (`egress`), as far as they are known.
     """

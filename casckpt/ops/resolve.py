@@ -15,7 +15,8 @@ from casckpt.format.ids import CommitId
 from casckpt.odb.database import Database
 from casckpt.ops import lookup, meanings
 from casckpt.plan.graph import ancestors, between, newest_common, nth_ancestor
-from casckpt.plan.names import HEADS, head_ref, is_text, run_of, tag_ref
+from casckpt.plan.names import HEADS, REMOTES, head_ref, is_text, run_of, tag_ref, tracked_by, tracking_ref
+from casckpt.plan.ref_policy import CONFLICTS
 from casckpt.plan.revision import (
     Best,
     Fork,
@@ -133,8 +134,6 @@ def _ref_of(database: Database, base: str) -> str | None:
 
 
 def _base(database: Database, base: str, text: str) -> CommitId:
-    if base.startswith("remotes/"):
-        raise not_found(database, text, "names of remotes begin with 'remotes/', and this store follows none")
     ref = _ref_of(database, base)
     found = None if ref is None else database.ref(ref)
     if found is not None:
@@ -168,6 +167,18 @@ def _ref_names(database: Database, base: str) -> Iterator[str]:
         yield base
         yield f"{base}/last"
         return
+    if base.startswith(CONFLICTS):
+        yield base
+        return
+    yield from _own_names(database, base)
+    remote, _, rest = base.removeprefix(REMOTES).partition("/")
+    if rest:
+        for name in (rest, f"{rest}/last", *_own_names(database, rest)):
+            yield tracking_ref(remote, name)
+
+
+def _own_names(database: Database, base: str) -> Iterator[str]:
+    """What a short name can mean: a tag, a run, a head of the current run."""
     yield tag_ref(base)
     yield head_ref(base, "last")
     run, _, head = base.rpartition("/")
@@ -208,7 +219,9 @@ def current_run(database: Database) -> str | None:
 
 
 def _suggest(database: Database, base: str) -> str:
-    names = {name.split("/", 1)[1] for name in database.refs()}
+    names = {name.split("/", 1)[1] for name in database.own_refs()}
+    tracked = (found for name in database.refs(REMOTES) if (found := tracked_by(name)) is not None)
+    names |= {f"{remote}/{name.partition('/')[2]}" for remote, name in tracked}
     run, _, head = base.rpartition("/")
     run = run.removeprefix("runs/") or current_run(database) or ""
     if head == "best" and head_ref(run, "last") in database.refs(f"runs/{run}/"):

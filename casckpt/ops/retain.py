@@ -6,7 +6,7 @@ facts of all commits -> decision -> what goes, as drops -> one entry under the j
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from casckpt.errors import InvalidRetention
@@ -20,6 +20,7 @@ from casckpt.ops.lifetime_reports import Fate, RetainReport
 from casckpt.ops.lookup import marked, no_such_run, pinned
 from casckpt.ops.losses import Components, Loss, Records, held, records_of
 from casckpt.ops.publishing import publish
+from casckpt.ops.pushed import pushed
 from casckpt.ops.values import Progress, counted
 from casckpt.plan.decision import FOREVER, CommitFacts, Plan
 from casckpt.plan.names import HEADS, run_of
@@ -126,7 +127,8 @@ def _decided(database: Database, layers: Sequence[Retention], run: str | None, p
     if not layers:
         raise InvalidRetention(key="retention", problem=_NONE)
     components = Components(database) if any(layer.thins() for layer in layers) else None
-    facts = list(_facts(database, run, components, progress))
+    there = pushed(database) if any(layer.protect_unpushed for layer in layers) else None
+    facts = list(_facts(database, run, components, there, progress))
     if run is not None and not facts and database.ref(f"runs/{run}/last") is None:
         raise no_such_run(database, run)
     best = {name: database.run_settings(name).get("best") for name in {one.run for one in facts}}
@@ -135,12 +137,16 @@ def _decided(database: Database, layers: Sequence[Retention], run: str | None, p
 
 
 def _facts(
-    database: Database, run: str | None, components: Components | None, progress: Progress | None
+    database: Database,
+    run: str | None,
+    components: Components | None,
+    there: Collection[CommitId] | None,
+    progress: Progress | None,
 ) -> Iterator[CommitFacts]:
-    """What is known of the commits of all runs, or of one."""
+    """What is known of the commits of all runs, or of one; of remotes by those that are `there`, if anybody asks."""
     heads: dict[CommitId, set[str]] = {}
     tags: dict[CommitId, list[str]] = {}
-    for name, identity in database.refs().items():
+    for name, identity in database.own_refs().items():
         head = run_of(name)
         if head is None:
             tags.setdefault(identity, []).append(name.removeprefix("tags/"))
@@ -169,6 +175,7 @@ def _facts(
             tags=tuple(tags.get(identity, ())),
             damaged=identity in damaged,
             nonfinite=identity in nonfinite,
+            unpushed=there is not None and identity not in there,
             pinned_until=(pins[identity] or FOREVER) if identity in pins else None,
             dropped_ns=drop.time_ns if drop is not None and drop.parts is None else None,
             components=() if components is None else components.left(identity, commit),

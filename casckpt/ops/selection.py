@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from casckpt.errors import NotFoundError, UsageError
 from casckpt.format.ids import CommitId
 from casckpt.odb.database import Database
-from casckpt.ops.history import require_tree
 from casckpt.ops.load import LoadedComponent, Loader
+from casckpt.ops.opening import loader_of
 from casckpt.ops.remains import lost_parts
 from casckpt.state.collector import paused
 from casckpt.state.flat import Node
@@ -104,7 +104,7 @@ def select_state(database: Database, identity: CommitId, patterns: Patterns | No
     def is_unasked(component: str) -> bool:
         return patterns is not None and not may_reach(patterns, component)
 
-    loader = Loader(database, identity, require_tree(database, identity, is_unasked))
+    loader = loader_of(database, identity, is_unasked)
     tree, components = loader.tree(), _components(database, identity, loader)
     if patterns is None:
         whole = [loaded for loaded in components if loaded is not None]
@@ -125,7 +125,7 @@ def what_is_left(database: Database, identity: CommitId) -> Selection:
     Raises:
         CommitDropped: nothing is left.
     """
-    loader = Loader(database, identity, require_tree(database, identity, lambda component: True))
+    loader = loader_of(database, identity, lambda component: True)
     tree, components = loader.tree(), _components(database, identity, loader)
     if None not in components:
         return Selection(loader, [_whole(loaded) for loaded in components if loaded is not None], tree.links)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from casckpt.odb.coder import Compress
 
 FILE = "config.toml"
-_OF_STORE = ("run", "compress", "threads", "upkeep", "health_gate")
+_OF_STORE = ("run", "compress", "threads", "upkeep", "health_gate", "fetch_on_demand")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class StoreSettings:
         threads: as of `casckpt.open`.
         upkeep: whether policies are applied and space is freed after commits, within a twentieth of the time.
         health_gate: whether `best` and `recovery` pass over commits whose state holds NaN or infinities.
+        fetch_on_demand: whether remotes are asked for what is read of a commit and is not here.
         remotes: what is said of remotes in place of the settings file of the store, as `remote.origin.profile`.
     """
 
@@ -36,6 +37,7 @@ class StoreSettings:
     threads: int | None = None
     upkeep: bool = True
     health_gate: bool = True
+    fetch_on_demand: bool = True
     remotes: Mapping[str, Value] = field(default_factory=dict, hash=False)
 
     @classmethod

@@ -14,8 +14,8 @@ from casckpt.format.ids import ChunkId, CommitId, Kind
 from casckpt.format.layout import Grouped, Tiny
 from casckpt.format.limits import MAX_OBJECT_BYTES
 from casckpt.odb.database import Database
-from casckpt.ops.history import require_tree
 from casckpt.ops.load import LoadedComponent, Loader
+from casckpt.ops.opening import loader_of
 from casckpt.state.nodes import ArrayNode, TensorNode
 from casckpt.state.walk import LeafInfo
 from casckpt.storage.pages import pages
@@ -135,7 +135,7 @@ def stored_leaves(database: Database, identity: CommitId, but: Collection[str] =
     Raises:
         CommitDropped, CommitThinned: it has lost others, or all.
     """
-    loader = Loader(database, identity, require_tree(database, identity, lambda name: name in but))
+    loader = loader_of(database, identity, lambda name: name in but)
     return {
         leaf.info.path: leaf
         for loaded in (loader.component(*one) for one in loader.tree().components if one[0] not in but)

@@ -53,7 +53,7 @@ class CommitInfo:
     added: int | None
     """Bytes this commit added to the store; None if that is no longer known."""
     refs: tuple[str, ...] = ()
-    """Short names of the refs that name it: `last`, `best`, `recovery` of its run, and tags."""
+    """Short names of the refs that name it: `last`, `best`, `recovery` of its run, tags; `origin/last` of a remote."""
     children: tuple[str, ...] = ()
     dropped: str | None = None
     """The rule that dropped it, None if it can be checked out."""

@@ -1,6 +1,6 @@
 """Names of runs, tags and refs: what is allowed, and how refs are spelled.
 
-runs/<run>/last  runs/<run>/best  runs/<run>/recovery  tags/<tag>
+runs/<run>/last  runs/<run>/best  runs/<run>/recovery  tags/<tag>  remotes/<remote>/<ref of it>
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import unicodedata
 
 from casckpt.errors import InvalidName
 
+REMOTES = "remotes/"
+"""Where refs begin that say where a remote was when it was last looked at. They hold nothing."""
 HEADS = ("last", "best", "recovery")
 NUMBERS = ("step", "epoch")
 TEXTS = ("run", "kind", "status", "message", "author")
@@ -72,3 +74,14 @@ def run_of(ref: str) -> tuple[str, str] | None:
     first, _, rest = ref.partition("/")
     run, _, head = rest.rpartition("/")
     return (run, head) if first == "runs" and run else None
+
+
+def tracking_ref(remote: str, name: str) -> str:
+    """The ref that says where a ref of a remote was."""
+    return f"{REMOTES}{remote}/{name}"
+
+
+def tracked_by(ref: str) -> tuple[str, str] | None:
+    """(remote, ref of it) of a ref that says where one of a remote was, None for other refs."""
+    remote, _, name = ref.removeprefix(REMOTES).partition("/")
+    return (remote, name) if ref.startswith(REMOTES) and name else None

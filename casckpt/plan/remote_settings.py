@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from casckpt.errors import InvalidName, InvalidSetting, SecretInUrl, UnknownSetting
 from casckpt.plan.names import check_name, is_text
-from casckpt.units import GiB, KiB, MiB, parse_duration, parse_int, parse_number
+from casckpt.units import HOUR, SECOND, GiB, KiB, MiB, parse_duration, parse_int, parse_number
 
 REMOTE = "remote"
 """The table in the file of a store that holds a table for each remote."""
@@ -41,7 +41,7 @@ class RemoteKey(NamedTuple):
             "choice": "one of " + ", ".join(self.choices),
             "count": f"a whole number from 1 to {CONCURRENCY_MAX}",
             "rate": "bytes a second, as 500KB or 20MiB",
-            "duration": "a length of time, as 30s or 10min",
+            "duration": "a length of time from 1s to 1h",
             "price": f"a number of dollars from 0 to {PRICE_MAX:g}",
         }[self.kind]
 
@@ -57,12 +57,12 @@ REMOTE_KEYS = {
         "choice", "Where credentials come from.", "default", choices=("default", "instance", "none")
     ),
     "storage_class": RemoteKey("words", "The storage class of new objects."),
-    "limit_rate": RemoteKey("rate", "Most bytes a second, up and down together."),
+    "limit_rate": RemoteKey("rate", "Most bytes a second, up and down each."),
     "concurrency": RemoteKey("count", "How many transfers go on at once.", 4),
     "checksum": RemoteKey(
         "choice", "What the service checks uploads by.", "auto", choices=("auto", "sha256", "crc64nvme", "none")
     ),
-    "timeout": RemoteKey("duration", "The longest that one request may take."),
+    "timeout": RemoteKey("duration", "How long an answer may stand still."),
     "single_writer": RemoteKey("flag", "Whether only one machine pushes, where one key can be written twice.", False),
     "mirror": RemoteKey("flag", "Whether commits are pushed as a training makes them.", False),
     "policy": RemoteKey("choice", "What a push does where both sides went on.", "ff", choices=("ff", "newest")),
@@ -143,7 +143,7 @@ def _is_right(known: RemoteKey, value: object) -> bool:
     if known.kind == "rate":
         return rate_of(str(value)) is not None
     if known.kind == "duration":
-        return (parse_duration(str(value)) or 0) > 0
+        return SECOND <= (parse_duration(str(value)) or 0) <= HOUR
     return known.kind != "choice" or value in known.choices
 
 

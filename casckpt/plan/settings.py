@@ -90,6 +90,9 @@ SETTINGS = {
         Setting(
             "health_gate", "flag", True, "Whether best and recovery pass over commits with NaN or Inf.", of_store=True
         ),
+        Setting(
+            "fetch_on_demand", "flag", True, "Whether remotes are asked for what commits lost here.", of_store=True
+        ),
         Setting("color", "choice", "auto", "When to colour.", choices=("auto", "always", "never")),
         Setting("time", "choice", "relative", "How times are shown.", choices=("relative", "local", "utc", "iso")),
         Setting(

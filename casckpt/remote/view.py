@@ -92,7 +92,7 @@ class RemoteView:
         """Take a root in whose file this is, unless a newer one is known."""
         identity = checksum(data)
         with self.folder.locked():
-            seen = self._remembered()
+            seen = remembered(self.folder)
             if seen is None or accept_rollback or seen[0] < root.seq:
                 self.folder.write("seen", f"{root.seq} {identity.hex()}\n".encode(), durable=True)
                 self.folder.write("root", data)
@@ -126,24 +126,15 @@ class RemoteView:
 
     def _seen(self) -> tuple[int, bytes] | None:
         """Number and hash of the newest root seen; takes the root itself in if it was kept, and nothing newer is."""
-        seen = self._remembered()
+        seen = remembered(self.folder)
         if seen is not None and (self.root is None or self.root.seq < seen[0]):
-            data = self.folder.read("root", _MAX_ROOT_FILE)
-            if data is not None and checksum(data) == seen[1]:
+            data = _kept(self.folder, seen)
+            if data is not None:
                 self.root = self._checked("the root that was kept", lambda: RemoteRoot.decode(data))
                 self.root_hash, self._root_bytes = seen[1], len(data)
         if self.root is not None and self.root_hash is not None and (seen is None or seen[0] < self.root.seq):
             return self.root.seq, self.root_hash
         return seen
-
-    def _remembered(self) -> tuple[int, bytes] | None:
-        data = self.folder.read("seen", _MAX_SEEN_BYTES)
-        words = [] if data is None else data.decode("ascii", "replace").split()
-        try:
-            seq, identity = int(words[0]), bytes.fromhex(words[1])
-        except (ValueError, IndexError):
-            return None
-        return (seq, identity) if seq > 0 and len(identity) == 32 else None
 
     def _follow(self, seq: int, identity: bytes, listed: Mapping[int, int]) -> None:
         """Go from the root seen to the newest one, along the links as far as the roots between are there."""
@@ -264,6 +255,32 @@ class RemoteView:
 
     def _rolled_back(self, problem: str) -> RolledBack:
         return RolledBack(remote=self.objects.url, problem=problem)
+
+
+def kept_root(folder: RemoteFolder) -> RemoteRoot | None:
+    """The newest root of a remote that this store has seen, without a request; None if it was not kept."""
+    seen = remembered(folder)
+    data = None if seen is None else _kept(folder, seen)
+    try:
+        return None if data is None else RemoteRoot.decode(data)
+    except (IntegrityError, FormatError):
+        return None
+
+
+def remembered(folder: RemoteFolder) -> tuple[int, bytes] | None:
+    """Number and hash of the newest root of a remote that this store has seen."""
+    data = folder.read("seen", _MAX_SEEN_BYTES)
+    words = [] if data is None else data.decode("ascii", "replace").split()
+    try:
+        seq, identity = int(words[0]), bytes.fromhex(words[1])
+    except (ValueError, IndexError):
+        return None
+    return (seq, identity) if seq > 0 and len(identity) == 32 else None
+
+
+def _kept(folder: RemoteFolder, seen: tuple[int, bytes]) -> bytes | None:
+    data = folder.read("root", _MAX_ROOT_FILE)
+    return data if data is not None and checksum(data) == seen[1] else None
 
 
 def _is(one: SegmentRef, data: bytes) -> bool:

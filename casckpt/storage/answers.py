@@ -17,8 +17,12 @@ _STATUS = re.compile(r"non-2xx status code: (\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z0-9._-]{1,100})</Code>")
 _MESSAGE = re.compile(r"<Message>([^<]{1,1000})</Message>")
 _KIND = re.compile(
-    r"(?:kind|inner|source): (Connect|Timeout|Interrupted|Builder|Body|BareRedirect|NotPartial|UnexpectedRange)\b"
+    r"(?:kind|inner|source): "
+    r"(Connect|Timeout|Interrupted|Builder|Body|BareRedirect|NotPartial|UnexpectedRange|StartTooLarge)\b"
 )
+# A deletion of many is answered with 200 whatever became of each; this is said of the first that failed.
+_DELETION = re.compile(r"DeleteObjects request failed for key .*: (.*) \(code: ([A-Za-z0-9]{1,100})\)", re.DOTALL)
+_STATUS_OF = {"AccessDenied": 403, "NoSuchKey": 404, "NoSuchBucket": 404, "NotImplemented": 501}
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"})
 # What arrived was not what was sent, or not all of it in time: another try may do.
 _DAMAGED = frozenset(
@@ -72,7 +76,7 @@ class Answer(NamedTuple):
         """Whether the service may have done it, or may still do it, although it did not say so."""
         if self.status:
             return self.status >= 500 and self.status != 501
-        return self.kind not in ("Connect", "Builder", "BareRedirect")
+        return self.kind not in ("Connect", "Certificate", "Builder", "BareRedirect")
 
 
 def read(error: Exception) -> Answer:
@@ -80,10 +84,17 @@ def read(error: Exception) -> Answer:
     head, _, debug = str(error).partition("\n\nDebug source:")
     status, code, message = _STATUS.search(head), _CODE.search(head), _MESSAGE.search(head)
     kind = found[1] if (found := _KIND.search(debug)) else ""
+    if "InvalidCertificate" in debug:
+        kind = "Certificate"
+    if found := _DELETION.search(head):
+        number = _STATUS_OF.get(found[2], 503)
+        return Answer(number, found[2], redacted(f"{number} {found[2]} {found[1]}"), "")
     number = int(status[1]) if status else 404 if isinstance(error, FileNotFoundError) else 0
     word = code[1] if code else ""
     if NOWHERE in head:  # it looked for the credentials of the machine, since it found no others
         return Answer(0, _NONE_FOUND, _NO_CREDENTIALS, "Connect")
+    if kind == "StartTooLarge":  # found out by the client: a service may give the length for an empty part
+        number = 416
     line = " ".join(part for part in (str(number) if number else "", word, message[1] if message else "") if part)
     if not number:
         line = _WORDS.get(kind, "no answer came")
@@ -95,6 +106,7 @@ _WORDS = {
     "Timeout": "no answer came in time",
     "Interrupted": "the connection broke",
     "Body": "the connection broke",
+    "Certificate": "its certificate is not trusted (AWS_CA_BUNDLE names a file with those of a private authority)",
     "BareRedirect": "it answers with a redirection",
     "NotPartial": "asked for a part, it gave something else",
     "UnexpectedRange": "asked for a part, it gave another",
@@ -125,7 +137,7 @@ def error_of(answer: Answer, remote: str, operation: str) -> CasckptError:
     if answer.kind in ("NotPartial", "UnexpectedRange"):
         return RemoteUntrusted(remote=remote, problem=answer.says)
     if answer.code in _DAMAGED or answer.status in (0, 408, 409, 429) or answer.status >= 500:
-        if answer.kind == "Builder" or answer.code == _NONE_FOUND:
+        if answer.kind in ("Builder", "Certificate") or answer.code == _NONE_FOUND:
             return RemoteDenied(remote=remote, operation=operation, problem=answer.says)
         return RemoteUnavailable(remote=remote, operation=operation, problem=answer.says)
     return RemoteDenied(remote=remote, operation=operation, problem=answer.says)

@@ -29,6 +29,8 @@ _GOOGLE = (
     "GOOGLE_SERVICE_ACCOUNT_KEY",
 )
 _GOOGLE_FILE = "~/.config/gcloud/application_default_credentials.json"
+_CERTIFICATES = ("AWS_CA_BUNDLE", "SSL_CERT_FILE")
+_CERTIFICATES_MAX = 4 << 20
 # Those of botocore's sources that ask an address of the network for who this machine is.
 _OF_INSTANCES = ("iam-role",)
 
@@ -82,6 +84,22 @@ def _frozen(credentials: Any) -> dict[str, Any]:
         "token": found.token,
         "expires_at": expiry and expiry.astimezone(UTC),  # obstore takes this very object only
     }
+
+
+def certificates() -> bytes | None:
+    """What the environment says to trust beside what the system trusts, as PEM: a private authority, say.
+
+    Raises:
+        UsageError: the file that it names cannot be read.
+    """
+    path = next((found for name in _CERTIFICATES if (found := os.environ.get(name))), None)
+    if path is None:
+        return None
+    try:
+        with open(path, "rb") as file:
+            return file.read(_CERTIFICATES_MAX)
+    except OSError as error:
+        raise UsageError(problem=f"the certificates of {path} cannot be read: {error.strerror}") from error
 
 
 def check_google(remote: str) -> None:

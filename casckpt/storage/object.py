@@ -15,21 +15,22 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from io import BytesIO
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from casckpt.errors import CasckptError, RemoteDenied, RemoteUnavailable, RemoteUntrusted, UsageError
 from casckpt.storage.addresses import Access, Address, redacted
 from casckpt.storage.answers import Answer, error_of, read
-from casckpt.storage.credentials import NOWHERE, aws_provider, check_google
+from casckpt.storage.credentials import NOWHERE, aws_provider, certificates, check_google
 from casckpt.storage.objects import Buffer, Listed, Outcome
+from casckpt.storage.pace import SLOWEST, Pace
 
 _CONNECT_S = 5
-_SLOWEST = 64 << 10
-"""Bytes a second below which a request is given up: it is taken for standing still."""
-_PIECE_BYTES = 4 << 20
+_PIECE_BYTES = 1 << 20
 _PAGE = 1000
 _LISTED_MAX = 20_000_000
 _KEY_MAX_BYTES = 1024
@@ -70,6 +71,7 @@ class ServiceObjects:
         self._prefix = f"{address.path}/" if address.path and not self.read_only else ""
         self._stores: dict[tuple[bool, int], Any] = {}
         self._identity: dict[str, Any] | None = None
+        self._pace = Pace()
         self._mutex = threading.Lock()
         self._store(False, access.timeout_s)  # what is wrong with the credentials shows now
 
@@ -88,7 +90,7 @@ class ServiceObjects:
             return self._taken_in(result, key, start, stop, limit)
 
         try:
-            return self._ask(ask, most)
+            return self._ask(ask, most / SLOWEST)
         except _Refused as refused:
             if refused.answer.status == 416:  # it begins behind the end of the object
                 return b""
@@ -112,20 +114,26 @@ class ServiceObjects:
         def ask(store: Any) -> None:
             self._obstore.put(store, self._path(key), body, mode="create", use_multipart=False, attributes=attributes)
 
+        begin = time.monotonic()
         try:
-            self._ask(ask, len(body), writes=True)
+            self._ask(ask, self._pace.seconds(len(body)), writes=True)
         except _Refused as refused:
             answer = refused.answer
+            if not answer.status:
+                self._pace.failed()
             # 409 alone says that somebody else is at it too. Whether he stored it or nobody did shows a look.
             if answer.is_taken or (answer.status == 409 and self.size(key) is not None):
                 return Outcome.EXISTS
             if answer.may_have_happened:
                 return Outcome.UNKNOWN
+            if answer.status == 404:
+                answer = answer._replace(code="NoSuchBucket")
             raise self._error("store", key, answer) from None
+        self._pace.went_well(len(body), time.monotonic() - begin)
         return Outcome.CREATED
 
     def list(self, prefix: str, after: str = "") -> Iterator[Listed]:
-        last, count = after, 0
+        last, count = "", 0
         for page in self._pages(prefix, after):
             for one in page:
                 path: str = one["path"]
@@ -135,18 +143,18 @@ class ServiceObjects:
                 if key <= last:
                     raise RemoteUntrusted(remote=self.url, problem=f"its listing of {prefix} is out of order")
                 last, count = key, count + 1
-                yield Listed(key, one["size"], int(one["last_modified"].timestamp() * 1e6) * 1000)
+                if key > after:  # a service may list from the start all the same
+                    yield Listed(key, one["size"], int(one["last_modified"].timestamp() * 1e6) * 1000)
 
     def _pages(self, prefix: str, after: str) -> Iterator[Sequence[dict[str, Any]]]:
         offset = self._prefix + after if after else None
-        seconds = 0
 
         def begin(store: Any) -> tuple[Any, Sequence[dict[str, Any]] | None]:
             stream = self._obstore.list(store, self._prefix + prefix, offset=offset, chunk_size=_PAGE)
             return stream, next(stream, None)
 
         try:
-            stream, page = self._ask(begin, seconds)
+            stream, page = self._ask(begin)
             while page is not None:
                 yield page
                 page = self._asked(next, stream, None)
@@ -159,9 +167,11 @@ class ServiceObjects:
     def delete(self, keys: Sequence[str]) -> None:
         if self.read_only:
             raise RemoteDenied(remote=self.url, operation="delete", problem="plain HTTP is for reading only")
+        if not keys:
+            return
         paths = [self._path(key) for key in keys]
         try:
-            self._ask(lambda store: self._obstore.delete(store, paths), 0)
+            self._ask(lambda store: self._obstore.delete(store, paths))
         except _Refused as refused:
             # Of several at once, one that is missing or a service that cannot stop them all.
             if refused.answer.status not in (404, 501):
@@ -171,14 +181,14 @@ class ServiceObjects:
 
     def _delete_one(self, key: str) -> None:
         try:
-            self._ask(lambda store: self._obstore.delete(store, self._path(key)), 0)
+            self._ask(lambda store: self._obstore.delete(store, self._path(key)))
         except _Refused as refused:
             if refused.answer.status != 404 or refused.answer.is_missing_bucket:
                 raise self._error("delete", key, refused.answer) from None
 
     def size(self, key: str) -> int | None:
         try:
-            found = self._ask(lambda store: self._obstore.head(store, self._path(key)), 0)
+            found = self._ask(lambda store: self._obstore.head(store, self._path(key)))
         except _Refused as refused:
             if refused.answer.status == 404:
                 return None
@@ -211,9 +221,13 @@ class ServiceObjects:
             return FileNotFoundError(key)
         return error_of(answer, self.url, f"{operation} {key}")
 
-    def _ask(self, ask: Callable[[Any], _T], nbytes: int, *, writes: bool = False) -> _T:
-        """What `ask` returns for the store; asked twice where the credentials turn out to have expired."""
-        seconds = self._access.timeout_s + nbytes / _SLOWEST
+    def _ask(self, ask: Callable[[Any], _T], seconds: float = 0.0, *, writes: bool = False) -> _T:
+        """What `ask` returns for the store; asked twice where the credentials turn out to have expired.
+
+        Args:
+            seconds: what it may take, beside the time that every request has.
+        """
+        seconds += self._access.timeout_s
         store = self._store(writes, seconds)
         try:
             return self._asked(ask, store)
@@ -242,7 +256,7 @@ class ServiceObjects:
     def _renew(self, store: Any) -> None:
         """Find credentials anew, unless another thread has done so since `store` was opened."""
         with self._mutex:
-            if store in self._stores.values():
+            if any(one is store for one in self._stores.values()):
                 self._stores.clear()
                 self._identity = None
 
@@ -269,6 +283,8 @@ class ServiceObjects:
             client["read_timeout"] = timedelta(seconds=self._access.timeout_s)
         if self._access.allow_http or self._access.is_plain or self._address.scheme == "http":
             client["allow_http"] = True
+        if (trusted := certificates()) is not None:
+            client["root_certificate"] = trusted
         return {"client_options": client, "retry_config": {"max_retries": 0}}
 
     def _credentials(self) -> dict[str, Any]:
@@ -307,11 +323,12 @@ class ServiceObjects:
 
 
 def _s3(address: Address, access: Access) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"conditional_put": "etag"}  # whatever the environment says: it is what a remote stands on
     if access.region:
         found["region"] = access.region
     if access.endpoint:
-        found["endpoint"] = access.endpoint.rstrip("/")
+        # Under both names: what the environment has under the second would come before the first.
+        found["endpoint"] = found["aws_endpoint_url_s3"] = access.endpoint.rstrip("/")
         host = access.endpoint.partition("://")[2]
         found["virtual_hosted_style_request"] = host.startswith(f"{address.host}.") and not access.path_style
     checksum = access.checksum
@@ -327,5 +344,7 @@ def _s3(address: Address, access: Access) -> dict[str, Any]:
 def _azure(access: Access) -> dict[str, Any]:
     if not access.endpoint:
         return {}
-    account = access.endpoint.partition("://")[2].partition("/")[0].partition(".")[0]
-    return {"endpoint": access.endpoint, "account_name": account}
+    parts = urlsplit(access.endpoint)
+    # An emulator has the account in the path, the service in the name of the host.
+    account = parts.path.strip("/") or (parts.hostname or "").partition(".")[0]
+    return {"endpoint": access.endpoint.rstrip("/"), "account_name": account}

@@ -33,7 +33,7 @@ class Published(Around):
         try:
             data = self.objects.get(KEY, limit=_MAX_BYTES)
         except FileNotFoundError:
-            problem = f"there is no {KEY}, which casckpt remote publish writes"
+            problem = f"there is no {KEY}: who keeps it has not published it"
             raise RemoteNotFound(remote=self.url, problem=problem) from None
         yield from (one for one in _roots(data, self.url) if one.key > after)
 

@@ -10,7 +10,7 @@ from casckpt.ops.fetch_reports import FetchReport, PullReport
 from casckpt.ops.line import OverTheLine
 from casckpt.ops.push_reports import PushReport, RemoteMove
 from casckpt.ops.remote_gc_reports import RemoteGcReport
-from casckpt.ops.remote_history import Conflict, RemoteStep
+from casckpt.ops.remote_log import RemoteChange, RemoteConflict
 from casckpt.units import format_bytes, format_count
 from casckpt.view import text as t
 from casckpt.view.lifetime import leaving_cells
@@ -36,7 +36,7 @@ def _resumed(report: PushReport) -> str:
 
 def fetch_lines(report: FetchReport, look: Look) -> Iterator[str]:
     """The refs that moved there since the last look, and what came."""
-    yield look.paint(t.LABEL, safe(report.remote))
+    yield f"{look.paint(t.LABEL, safe(report.remote))}  {safe(report.url)}"
     yield from _moves_lines(report.refs, look)
     if report.refs or report.commits or report.whole or report.partial:
         yield f"{'would fetch' if report.dry_run else 'fetched'} {_came(report)}"
@@ -66,9 +66,10 @@ def pull_lines(report: PullReport, look: Look) -> Iterator[str]:
 
 
 def clone_lines(path: str, report: PullReport, look: Look) -> Iterator[str]:
-    """What a new store was filled with."""
+    """What a new store was filled with, or would be."""
     yield from fetch_lines(report.fetched, look)
-    yield f"{safe(path)} is a store that follows {safe(report.fetched.remote)}"
+    verb = "would be" if report.fetched.dry_run else "is"
+    yield f"{safe(path)} {verb} a store that knows this remote as {safe(report.fetched.remote)}"
 
 
 def _moves_lines(moves: Iterable[RemoteMove], look: Look) -> Iterator[str]:
@@ -114,40 +115,48 @@ def probe_lines(report: ProbeReport, look: Look) -> Iterator[str]:
     ]
     cells = []
     for what, is_so, otherwise in rows:
-        word = Cell("yes", t.GOOD) if is_so else Cell("no", t.CHANGED)
-        cells.append([Cell(what), word, Cell("" if is_so else otherwise, t.MUTED, cut=True)])
+        if is_so is not None:
+            word = Cell("yes", t.GOOD) if is_so else Cell("no", t.CHANGED)
+            cells.append([Cell(what), word, Cell("" if is_so else otherwise, t.MUTED, cut=True)])
     yield from t.columns(cells, look, indent="  ")
     if report.leftover:
         yield f"left there, for a later gc of the remote: {safe(report.leftover)}"
     yield _line(report, look)
 
 
-def remote_log_lines(steps: Iterable[RemoteStep], look: Look) -> Iterator[str]:
+def remote_log_lines(changes: Iterable[RemoteChange], look: Look) -> Iterator[str]:
     """Who changed a remote when, and which refs moved, newest first."""
-    for step in steps:
-        by = safe(f"{step.user}@{step.host}" if step.user else step.host)
-        head = [f"root {format_count(step.number)}", look.when(step.time_ns), by, safe(step.tool)]
-        yield "  ".join([look.paint(t.LABEL, head[0]), look.paint(t.MUTED, head[1]), *filter(None, head[2:])])
-        if step.note:
-            yield f"    {safe(step.note)}"
-        if step.condemned:
-            yield f"    {t.plural(step.condemned, 'file')} condemned"
-        if step.refs is None:
-            yield look.paint(t.MUTED, "    the oldest root that is kept")
-        else:
-            yield from (f"  {line}" for line in _moves_lines(step.refs, look))
+    for change in changes:
+        by = f"{change.user}@{change.host}" if change.user else change.host
+        head = [
+            look.paint(t.LABEL, f"root {format_count(change.root)}"),
+            look.paint(t.MUTED, look.when(change.time_ns)),
+        ]
+        yield "  ".join([*head, *(safe(one) for one in (by, change.tool) if one)])
+        if change.note:
+            yield f"  {safe(change.note)}"
+        if change.is_oldest:
+            yield look.paint(t.MUTED, "  the oldest root that is kept")
+        said = [f"{t.plural(count, 'file')} {what}" for count, what in _counted(change) if count]
+        if change.dropped:
+            said.insert(0, f"{t.plural(len(change.dropped), 'commit')} dropped")
+        if said:
+            yield f"  {', '.join(said)}"
+        yield from _moves_lines(change.moves, look)
 
 
-def conflicts_lines(conflicts: Sequence[Conflict], look: Look) -> Iterator[str]:
-    """A line a commit that lost: what it lost, to which commit, when, and whether it is here."""
+def _counted(change: RemoteChange) -> tuple[tuple[int, str], ...]:
+    return (change.condemned, "condemned"), (change.removed, "removed")
+
+
+def conflicts_lines(conflicts: Sequence[RemoteConflict], look: Look) -> Iterator[str]:
+    """A line a commit that lost: what it lost, when, and who had pushed it."""
     rows = [
         [
             Cell(look.id(one.commit), t.ID),
-            Cell(f"lost {safe(one.lost)}", t.REF),
-            Cell("" if one.winner is None else f"to {look.id(one.winner)}"),
+            Cell(f"lost {safe(one.of)}", t.REF),
             Cell(look.when(one.time_ns), t.MUTED),
             Cell(safe(one.by), cut=True),
-            Cell("" if one.is_here else "not here", t.CHANGED),
         ]
         for one in conflicts
     ]

@@ -40,7 +40,7 @@ def harmful(text: str) -> set[str]:
     return {char for char in text if char != "\n" and unicodedata.category(char) in HARMFUL}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     words=st.lists(FOREIGN, min_size=8, max_size=8, unique=True), state=st.dictionaries(FOREIGN, FOREIGN, max_size=3)
 )

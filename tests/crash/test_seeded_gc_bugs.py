@@ -229,21 +229,38 @@ def files_of_removed_packs() -> list[str]:
 
 
 def a_stream_of_commits() -> list[str]:
-    """Three that commit without a pause: at any moment one of them is in."""
+    """Three that commit without a pause: each stays in until another has come, so at any moment one of them is in.
+
+    Where nobody can come any more, it leaves after a moment that is long even for a busy machine.
+    """
     with ram_folder() as folder:
         storage = LocalStorage(folder)
         end = threading.Event()
+        coming = threading.Condition()
+        come = 0
+
+        def stay() -> None:
+            nonlocal come
+            with coming:
+                come += 1
+                mine = come
+                coming.notify_all()
+            end.wait(0.03)
+            with coming:
+                coming.wait_for(lambda: come > mine, 0.3)
 
         def commits() -> None:
             while not end.is_set():
                 with locks.committing(storage):
-                    end.wait(0.03)
+                    stay()
 
         threads = [threading.Thread(target=commits) for _ in range(3)]
         for thread in threads:
             thread.start()
         try:
-            with locks.alone(storage, wait_s=1.5):
+            with coming:
+                assert coming.wait_for(lambda: come, 60)
+            with locks.alone(storage, wait_s=1.9):
                 return []
         except BusyError as error:
             return [str(error)]

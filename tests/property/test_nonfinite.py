@@ -71,7 +71,7 @@ def used() -> Iterator[casckpt.Store]:
         yield store
 
 
-@settings(max_examples=120, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(
     state=st.dictionaries(st.sampled_from(["model", "optimizer", "z"]), PARTS, min_size=1),
     tied=st.booleans(),

@@ -69,7 +69,7 @@ def histories(draw: st.DrawFn) -> list[tuple[str, Any]]:
     return found
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(history=histories(), thorough=st.booleans(), threads=st.sampled_from([1, 2]))
 def test_every_commit_comes_back_after_repacks(history: list[tuple[str, Any]], thorough: bool, threads: int) -> None:
     storage = MemoryStorage()

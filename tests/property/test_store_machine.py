@@ -9,10 +9,8 @@ import contextlib
 import math
 import random
 import shutil
-import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,6 +45,7 @@ from casckpt.ops.reach import Reach
 from casckpt.storage.base import Storage, write_all
 from casckpt.storage.local import LocalStorage
 from casckpt.storage.memory import MemoryStorage
+from tests.crash.folders import ram_folder
 from tests.strategies import assert_same_state, states
 
 SEAL_FRAMES = 6
@@ -883,7 +882,8 @@ class LocalStoreMachine(StoreMachine):
     """The same in a folder, where there is an index to lose."""
 
     def make(self) -> Storage:
-        self.path = Path(tempfile.mkdtemp()) / "store"
+        self.folder = contextlib.ExitStack()
+        self.path = self.folder.enter_context(ram_folder()) / "store"
         return LocalStorage(self.path)
 
     def again(self) -> Storage:
@@ -909,15 +909,15 @@ class LocalStoreMachine(StoreMachine):
         try:
             super().teardown()
         finally:
-            if hasattr(self, "path"):
-                shutil.rmtree(self.path.parent)
+            if hasattr(self, "folder"):
+                self.folder.close()
 
 
 StoreMachine.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=30, suppress_health_check=list(HealthCheck)
+    max_examples=25, stateful_step_count=30, suppress_health_check=list(HealthCheck)
 )
 LocalStoreMachine.TestCase.settings = settings(
-    max_examples=25, stateful_step_count=30, suppress_health_check=list(HealthCheck)
+    max_examples=20, stateful_step_count=30, suppress_health_check=list(HealthCheck)
 )
 
 

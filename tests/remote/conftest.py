@@ -20,7 +20,7 @@ def without_credentials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
     """No key, profile or metadata address of the caller's machine is used by any test."""
     empty = tmp_path_factory.mktemp("no-credentials")
     with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_", "AZURE_"))]:
+        for name in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_", "AZURE_", "SSL_CERT_"))]:
             patch.delenv(name)
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(empty / "credentials"))
         patch.setenv("AWS_CONFIG_FILE", str(empty / "config"))

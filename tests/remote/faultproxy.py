@@ -33,6 +33,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -112,14 +113,19 @@ _NO_FAULT = Fault("")
 class FaultProxy:
     """A context manager; `add`, `clear` and `log` may be used from any thread while it runs.
 
+    Args:
+        port: of the server, on this machine.
+        tls: speak https to clients, with this certificate.
+
     Attributes:
         log: every request, in the order in which they came.
         endpoint: URL of the proxy.
         strip: name of a header that is taken off every request.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._server_port = port
+        self._tls = tls
         self._faults: list[Fault] = []
         self.log: list[Request] = []
         self.endpoint = ""
@@ -164,8 +170,8 @@ class FaultProxy:
         self._loop.close()
 
     async def _serve(self) -> None:
-        server = await asyncio.start_server(self._connection, "127.0.0.1", 0, limit=_LIMIT)
-        self.endpoint = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        server = await asyncio.start_server(self._connection, "127.0.0.1", 0, limit=_LIMIT, ssl=self._tls)
+        self.endpoint = f"{'https' if self._tls else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         self._ready.set()
         await self._stop.wait()
         server.close()

@@ -161,6 +161,7 @@ class ObjectsContract:
         assert sorted(look()) == ["root/0", "root/2"]
         assert [one.key for one in objects.list("root/")] == ["root/0", "root/2"]
         objects.delete(["root/1"])
+        objects.delete([])
         assert objects.size("root/1") is None
 
     def test_threads_share_one_client(self, objects: Objects) -> None:

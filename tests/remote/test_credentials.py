@@ -16,7 +16,7 @@ from casckpt.storage.object import ServiceObjects
 from casckpt.storage.objects import Outcome
 from tests.remote.buckets import Bucket, set_keys
 from tests.remote.faultproxy import FaultProxy
-from tests.remote.servers import KEY, READER_KEY, READER_SECRET, SECRET
+from tests.remote.servers import DEAD, KEY, READER_KEY, READER_SECRET, SECRET
 
 
 @pytest.fixture
@@ -220,6 +220,22 @@ def test_nothing_travels_without_encryption_unless_the_address_says_so(
     with pytest.raises(RemoteDenied, match="without encryption"):
         ServiceObjects(address, Access()).create("root/1", b"x")
     assert ServiceObjects(address, Access(allow_http=True)).create("root/1", b"x") is Outcome.CREATED
+
+
+def test_the_environment_does_not_lead_a_remote_elsewhere(
+    moto_bucket: Bucket, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_keys(monkeypatch)
+    for name in ("AWS_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.setenv(name, DEAD)
+    monkeypatch.setenv("AWS_CONDITIONAL_PUT", "disabled")
+    monkeypatch.setenv("AWS_CHECKSUM_ALGORITHM", "crc64nvme")
+    monkeypatch.setenv("AWS_BUCKET", "elsewhere")
+    objects = moto_bucket.objects(proxy.endpoint)
+    assert objects.create("root/1", b"x") is Outcome.CREATED
+    assert objects.create("root/1", b"y") is Outcome.EXISTS
+    assert moto_bucket.contents() == {"root/1": b"x"}
+    assert "x-amz-checksum-sha256" in proxy.log[0].headers
 
 
 def test_google_credentials_are_not_asked_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

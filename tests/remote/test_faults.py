@@ -140,6 +140,17 @@ def test_an_upload_that_stands_still_ends_and_may_have_arrived(objects: ServiceO
     fault.release.set()
 
 
+def test_a_large_upload_that_stands_still_ends_by_the_pace_of_those_before(
+    objects: ServiceObjects, proxy: FaultProxy
+) -> None:
+    large = DATA * 10  # which would have 80 s on a line that nobody knows
+    assert objects.create("root/2", large) is Outcome.CREATED
+    fault, start = proxy.add("hold", method="PUT"), time.monotonic()
+    assert objects.create("root/3", large) is Outcome.UNKNOWN
+    assert time.monotonic() - start < 30
+    fault.release.set()
+
+
 def test_a_slow_upload_is_no_standstill(objects: ServiceObjects, proxy: FaultProxy, moto_bucket: Bucket) -> None:
     proxy.add("throttle", method="PUT", rate=len(DATA) // 2)
     start = time.monotonic()

@@ -86,6 +86,15 @@ def test_a_service_that_ignores_conditions_is_refused(
     assert moto_bucket.contents() == {}
 
 
+def test_who_alone_writes_may_use_it(moto_bucket: Bucket, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_keys(monkeypatch)
+    objects = moto_bucket.objects(proxy.endpoint)
+    assert probe(objects, single_writer=True).creates_once
+    proxy.strip = b"if-none-match"
+    assert probe(objects, single_writer=True) == Fitness(creates_once=False, deletes=True, leftover="")
+    assert moto_bucket.contents() == {}
+
+
 class Overwrites(MemoryObjects):
     """Says that the key was taken, and stores all the same."""
 

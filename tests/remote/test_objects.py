@@ -82,6 +82,8 @@ class TestSeaweed(ServiceContract):
 
 
 class TestMoto(ServiceContract):
+    many = 10
+
     @pytest.fixture
     def place(self, moto_bucket: Bucket) -> Bucket:
         return moto_bucket

@@ -100,7 +100,7 @@ def test_what_came_later_is_seen_after_the_next_publication(kept: FolderObjects,
 
 
 def test_what_was_never_published_cannot_be_listed(kept: FolderObjects, objects: Objects) -> None:
-    with pytest.raises(RemoteNotFound, match="remote publish"):
+    with pytest.raises(RemoteNotFound, match="has not published"):
         list(objects.list("root/"))
 
 

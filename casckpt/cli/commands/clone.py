@@ -43,21 +43,21 @@ def clone_command(
     Without DIR it is .casckpt in this folder, as of casckpt init. It knows the remote from then on, for push and pull.
     """
     from casckpt.syncing import clone_remote, plan_clone
-    from casckpt.view.syncing import clone_lines, would_clone_lines
+    from casckpt.view.syncing import clone_lines
 
     place = os.path.abspath(path or call.named_store() or STORE_FOLDER)
     words: dict[str, Any] = {"name": new, "depth": depth, "only": patterns(only), "limit_rate": limit_rate}
     words |= said(options)
     if dry_run:
-        planned = plan_clone(url, place, *names, **words)
-        return Answer(
-            lambda: {"path": place, **planned.to_dict()}, lambda look: would_clone_lines(place, planned, look)
-        )
-    call.outcome = ARRIVED
-    with call.progress("clone") as progress:
-        repository, report = clone_remote(url, place, *names, progress=progress, **words)
-    repository.close()
-    call.place = place
+        report = plan_clone(url, place, *names, **words)
+    else:
+        call.outcome = ARRIVED
+        with call.progress("clone") as progress:
+            repository, report = clone_remote(url, place, *names, progress=progress, **words)
+        repository.close()
+        call.place = place
     return Answer(
-        lambda: {"path": place, **report.to_dict()}, lambda look: clone_lines(place, report, look), confirms=True
+        lambda: {"path": place, **report.to_dict(), "dry_run": dry_run},
+        lambda look: clone_lines(place, report, look),
+        confirms=not dry_run,
     )

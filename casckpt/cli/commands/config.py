@@ -38,9 +38,9 @@ def config_command(
     """Show and change settings.
 
     Without a word it lists them all. A setting that concerns the commits of a store (run, compress, threads, upkeep,
-    health_gate) is set in the file of the store, unless --user is given; the keys of its retention policy always there;
-    all others in your own file. An empty VALUE is a value, and unset takes one away. casckpt help settings tells what
-    each does, and which place wins.
+    health_gate, fetch_on_demand) is set in the file of the store, unless --user is given; the keys of its retention
+    policy always there; all others in your own file. An empty VALUE is a value, and unset takes one away. casckpt help
+    settings tells what each does, and which place wins.
     """
     words = tuple(word for word in (key, value) if word is not None)
     if len(words) != len(_FORMS[action].split()):

@@ -64,7 +64,7 @@ def retain_command(
         if said or policy is not None:
             raise UsageError(problem="--show and --forget-policy take no policy")
         return _show(call, run) if action == "show" else _keep(call, None, run, dry_run=dry_run)
-    layers = [] if policy is None else [Retention.from_toml(_text(policy))]
+    layers = [] if policy is None else [Retention.from_toml(policy_text(policy))]
     if action == "save":
         if layers and said:
             raise UsageError(problem="--save takes a policy from --policy or from options, not from both")
@@ -130,7 +130,7 @@ def _said(
     return {key: value for key, value in said.items() if value is not None}
 
 
-def _text(path: str) -> str:
+def policy_text(path: str) -> str:
     """The text of a policy file."""
     try:
         with open(path, "rb") as file:

@@ -36,6 +36,7 @@ def test_open_honours_the_file_of_the_store_and_a_call_wins(store: Path) -> None
             "threads": 1,
             "upkeep": True,
             "health_gate": True,
+            "fetch_on_demand": True,
         }
         assert opened.commit({"a": 1}).run == "gpt"
         assert opened.commit({"a": 2}, run="wide").run == "wide"

@@ -95,6 +95,7 @@ def test_a_text_becomes_the_value_of_its_key(key: str, text: str, value: object)
         ("limit_rate", "fast"),
         ("limit_rate", "0"),
         ("timeout", "0s"),
+        ("timeout", "2h"),
         ("cost.get", -1),
         ("cost.get", float("nan")),
         ("cost.get", True),

@@ -37,6 +37,14 @@ def test_what_happened_to_the_connection_is_read(kind: str) -> None:
     assert answer.may_have_happened == (kind in ("Timeout", "Interrupted", "Body"))
 
 
+@pytest.mark.parametrize(("code", "number"), [("AccessDenied", 403), ("InternalError", 503), ("NoSuchKey", 404)])
+def test_one_of_many_deletions_that_failed_is_told_by_its_code(code: str, number: int) -> None:
+    text = (
+        f"Generic S3 error: DeleteObjects request failed for key a (code: b): No way (code: {code})\n\nDebug source:\n"
+    )
+    assert read(OSError(text)) == Answer(number, code, f"{number} {code} No way", "")
+
+
 def test_a_text_that_nobody_knows_may_mean_anything() -> None:
     answer = read(OSError("something new"))
     assert (answer.status, answer.may_have_happened) == (0, True)
@@ -67,6 +75,7 @@ def test_a_key_that_is_taken_is_known(number: int, code: str) -> None:
         (Answer(403, "AccessDenied", "", ""), RemoteDenied),
         (Answer(401, "", "", ""), RemoteDenied),
         (Answer(0, "", "", "Builder"), RemoteDenied),
+        (Answer(0, "", "", "Certificate"), RemoteDenied),
         (Answer(301, "PermanentRedirect", "", ""), RemoteUnfit),
         (Answer(0, "", "", "BareRedirect"), RemoteUnfit),
         (Answer(501, "NotImplemented", "", ""), RemoteUnfit),
