@@ -50,9 +50,8 @@ class Bundling:
         since = (since,) if isinstance(since, str) else since
         return bundle_create(self._in_turn(), target, names, since=since, **words)
 
-    @staticmethod
     def bundle_list(
-        source: str | os.PathLike[str], *, verify: bool = False, progress: Progress | None = None
+        self, source: str | os.PathLike[str], *, verify: bool = False, progress: Progress | None = None
     ) -> BundleInfo:
         """What a bundle holds; with `verify` every object in it is compared with its id. Needs no store.
 
