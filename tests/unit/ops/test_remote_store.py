@@ -74,7 +74,7 @@ def test_what_is_pushed_later_is_seen_by_the_next_who_opens(
 
 def test_nothing_is_written_to_it(remote: MemoryObjects, tmp_path: Path) -> None:
     with opened(remote, tmp_path) as store:
-        for change in (lambda: store.commit({"a": 1}), lambda: store.tag("x", "gpt"), lambda: store.gc()):
+        for change in (lambda: store.commit({"a": 1}), lambda: store.tag("x", "gpt"), store.gc):
             with pytest.raises(ReadOnlyStore):
                 change()
 
