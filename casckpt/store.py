@@ -10,8 +10,8 @@ from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
-from casckpt.backup import Backup
 from casckpt.browse import Browse
+from casckpt.bundling import Bundling
 from casckpt.comparing import Comparing
 from casckpt.errors import OpaqueWarning, RevisionWarning, SchemaWarning, StoreNotFound
 from casckpt.exchange import Exchange
@@ -82,7 +82,7 @@ __all__ = [
 _Done = TypeVar("_Done")
 
 
-class Store(Exchange, Syncing, Backup, Browse, Comparing, Naming, Lifetime, Upkeep):
+class Store(Exchange, Syncing, Bundling, Browse, Comparing, Naming, Lifetime, Upkeep):
     """An open store. Safe to use from several threads and after fork; close it, or use it as a context manager.
 
     Several processes may have the same store open and commit to it at once.

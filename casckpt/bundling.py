@@ -1,4 +1,4 @@
-"""The part of `Store` that checks it, repairs it, and carries it where no network leads."""
+"""The part of `Store` that carries commits where no network leads."""
 
 from __future__ import annotations
 
@@ -11,45 +11,14 @@ if TYPE_CHECKING:
     from casckpt.ops.bundle_reports import BundleInfo, BundleReport
     from casckpt.ops.fetch_reports import PullReport
     from casckpt.ops.pull import PullPolicy
-    from casckpt.ops.reports import FsckReport
-    from casckpt.ops.settings import StoreSettings
     from casckpt.ops.values import Progress
-    from casckpt.remote.view import RemoteView
 
 
-class Backup:
-    """Checks, repairs and bundles, for `Store` alone; every method delegates to one operation."""
-
-    _repository: Repository
-    _settings: StoreSettings
+class Bundling:
+    """Bundles, for `Store` alone; every method delegates to one operation."""
 
     def _in_turn(self) -> Repository:
         raise NotImplementedError
-
-    def fsck(
-        self,
-        depth: str = "quick",
-        *,
-        repair: bool = False,
-        source: str | None = None,
-        progress: Progress | None = None,
-    ) -> FsckReport:
-        """Verify the store: `quick` (journal, tables of contents, structure) or `full` (every byte); may heal it.
-
-        Args:
-            source: name of a remote, from which a repair brings what has no whole copy here; the check is full then.
-        """
-        from casckpt.ops.fsck import fsck
-
-        view = None if source is None else self._seen(source)
-        repository = self._in_turn() if repair else self._repository
-        return fsck(repository, depth, repair=repair, source=view, progress=progress)
-
-    def _seen(self, remote: str) -> RemoteView:
-        from casckpt.ops.connecting import connect, view_of
-        from casckpt.ops.remotes import remote_of
-
-        return view_of(self._repository, connect(remote_of(self._repository.storage, remote, self._settings.remotes)))
 
     def bundle_create(
         self,
@@ -81,9 +50,8 @@ class Backup:
         since = (since,) if isinstance(since, str) else since
         return bundle_create(self._in_turn(), target, names, since=since, **words)
 
-    @staticmethod
     def bundle_list(
-        source: str | os.PathLike[str], *, verify: bool = False, progress: Progress | None = None
+        self, source: str | os.PathLike[str], *, verify: bool = False, progress: Progress | None = None
     ) -> BundleInfo:
         """What a bundle holds; with `verify` every object in it is compared with its id. Needs no store.
 
