@@ -75,7 +75,7 @@ class Content:
                 self._components(batch)
 
     def _trees_of(self, group: Sequence[Wanted]) -> dict[ObjectId, Tree]:
-        wanted = dict.fromkeys(one.commit.tree for one in group)
+        wanted: dict[ObjectId, None] = dict.fromkeys(one.commit.tree for one in group)
         found = {identity: self._trees[identity] for identity in wanted if identity in self._trees}
         plains = self._incoming.metadata((one for one in wanted if one not in found), Kind.TREE)
         found |= {one: self._decoded(one, lambda: Tree.decode(plains[one])) for one in plains}  # noqa: B023 - at once

@@ -60,11 +60,11 @@ def list_command(call: Call, dest: str, verify: bool) -> Answer:
 
     It needs no store. Ends with 4 if --verify finds damage.
     """
-    from casckpt.backup import Backup
+    from casckpt.ops.bundle import bundle_list
     from casckpt.view.bundle import bundle_lines
 
     with call.progress("verify") as progress:
-        found = Backup.bundle_list(dest, verify=verify, progress=progress)
+        found = bundle_list(dest, verify=verify, progress=progress)
     return Answer(
         lambda: {"action": "list", "bundle": found.to_dict()},
         lambda look: bundle_lines(found, look),
