@@ -344,14 +344,12 @@ def clone(url: str, path: str | os.PathLike[str], *names: str, **words: Any) -> 
 
     Args:
         url: as of `Store.add_remote`. names: of runs and tags there; none for all.
-        words: `name` of the remote here (`origin`); `depth`, `only`, `limit_rate` and `progress` as of `Store.fetch`;
-            `threads` as of `open`; and what else is known of the remote, as of `Store.add_remote`.
+        words: `name` of the remote here; `depth`, `only`, `limit_rate`, `progress` as of `Store.fetch`; `threads` as of
+            `open`; and those of `Store.add_remote`.
 
     Raises:
         StoreExists: there is a store that has runs of its own. FolderNotEmpty: the folder holds other files.
         RemoteNotFound, RemoteUnavailable, RemoteDenied, RemoteUntrusted: the remote cannot be read.
-
-    Cost: three requests, one for each index segment, and the ranges of packs that are wanted.
     """
     repository, _ = clone_remote(url, path, *names, **words)
     return Store(repository)

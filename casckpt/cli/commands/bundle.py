@@ -83,7 +83,7 @@ def apply_command(call: Call, dest: str, on_conflict: str | None, dry_run: bool)
 
     That is what pull does with a remote. What a bundle made with --since builds on must be here.
     """
-    from casckpt.view.syncing import pull_lines
+    from casckpt.view.syncing import applied_lines
 
     store = call.open()
     call.outcome = ARRIVED
@@ -93,7 +93,7 @@ def apply_command(call: Call, dest: str, on_conflict: str | None, dry_run: bool)
         )
     return Answer(
         lambda: {"action": "apply", "applied": report.to_dict(), "dry_run": dry_run},
-        lambda look: pull_lines(report, look),
+        lambda look: applied_lines(report, look),
         confirms=not dry_run,
     )
 
