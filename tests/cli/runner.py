@@ -103,6 +103,7 @@ class Normal:
         text = re.sub(rf"\b{re.escape(os.uname().nodename)}:\d+", "HOST:PID", text)
         text = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME", text)
         text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "DATE", text)
+        text = re.sub(r"packs/[0-9a-f]{2}/[0-9a-f]{64}\.[0-9a-f]{8}", "packs/KEY", text)
         text = re.sub(r"\b[0-9a-f]{12,64}\b", self._identity, text)
         text = re.sub(r"'[0-9a-f]{4}'", "'HEX4'", text)
         text = re.sub(r" *\+?\b\d[\d,.]* (B|KiB|MiB|GiB|TiB)\b", " SIZE", text)

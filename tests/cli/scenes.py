@@ -244,6 +244,24 @@ def shared(folder: Path) -> None:
         store.commit({"width": 8192}, run="wide", step=20)
 
 
+def backed_up(folder: Path) -> None:
+    """A store of one commit, which is on the remote `nas`; and `rotten`, where a bit of the same has flipped."""
+    for name in ("nas", "rotten"):
+        (folder / name).mkdir()
+    with casckpt.init(folder / STORE) as store:
+        store.commit(state(0, 1 << 14), run="gpt", step=1)
+        for name in ("nas", "rotten"):
+            store.add_remote(name, str(folder / name))
+            store.push(name)
+    [pack] = (
+        path for path in (folder / "rotten" / "packs").rglob("*") if path.is_file() and path.stat().st_size > 1 << 19
+    )
+    data = bytearray(pack.read_bytes())
+    data[len(data) // 2] ^= 1
+    pack.chmod(0o600)
+    pack.write_bytes(data)
+
+
 def parted(folder: Path) -> None:
     """The same, and the run gpt went on here too; what lost it was kept by a third machine."""
     shared(folder)
@@ -265,6 +283,6 @@ SCENES: dict[str, Callable[[Path], object]] = {
     scene.__name__: scene
     for scene in (
         *(empty, history, big, damaged, lost, newer, dropped, thinned, ambiguous, hostile, checkpoints, schema),
-        *(trainings, diverged, walk, freeable, shared, parted),
+        *(trainings, diverged, walk, freeable, shared, parted, backed_up),
     )
 }
