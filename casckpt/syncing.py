@@ -88,6 +88,16 @@ class Syncing:
 
         return remove_remote(self._repository, name, dry_run=dry_run)[0]
 
+    def tracking(self, remote: str | None = None) -> dict[str, str]:
+        """Where the refs of a remote were when it was last looked at: ids by names there; asks nobody."""
+        from casckpt.ops.fetch import tracked
+        from casckpt.ops.remotes import remote_of
+
+        database = self._repository.database
+        database.refresh()
+        name = remote_of(self._repository.storage, remote, self._settings.remotes).name
+        return {ref: commit.hex() for ref, commit in tracked(database, name).items()}
+
     def probe_remote(self, remote: str | None = None, *, dry_run: bool = False) -> ProbeReport:
         """Try out whether a remote does what is relied on: it creates a key once, gives back what it got, deletes.
 
