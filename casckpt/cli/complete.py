@@ -302,8 +302,8 @@ def _names_there(call: Call, context: click.Context, incomplete: str) -> Iterato
     """Runs and tags of a remote as they were when it was last looked at."""
     from casckpt.plan.names import run_of
 
-    remote = context.params.get("remote")
-    for ref in () if remote is None else _store(call).tracking(remote):
+    remote = str(context.params.get("remote") or "")
+    for ref in () if not remote else _store(call).tracking(remote):
         head = run_of(ref)
         if head is not None:
             yield (head[0] if head[1] == "last" else "/".join(head)), remote
