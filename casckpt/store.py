@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 from casckpt.browse import Browse
 from casckpt.bundling import Bundling
 from casckpt.comparing import Comparing
+from casckpt.distant import clone_remote, is_address, open_remote_store
 from casckpt.errors import OpaqueWarning, RevisionWarning, SchemaWarning, StoreNotFound
 from casckpt.exchange import Exchange
 from casckpt.lifetime import Lifetime
@@ -27,7 +28,7 @@ from casckpt.ops.settings import StoreSettings, store_settings
 from casckpt.ops.values import CommitInfo, Progress, RunInfo, Status, Verify, WhenBusy
 from casckpt.storage.base import Storage
 from casckpt.storage.local import LocalStorage
-from casckpt.syncing import Syncing, clone_remote, is_address, open_remote_store
+from casckpt.syncing import Syncing
 from casckpt.upkeep import Upkeep
 
 if TYPE_CHECKING:

@@ -102,16 +102,15 @@ def bundle_create(
             database, _chosen(database, names, everything=everything), [resolve(database, one) for one in since]
         )
         sizes = sum(load.supply.stored_bytes(load.ids))
-        if dry_run:
-            nbytes = sizes
-        else:
-            with written_aside(Path(target), replace=replace) as file:
+        nbytes = sizes
+        with written_aside(Path(target), replace=replace, dry_run=dry_run) as file:
+            if not dry_run:
                 head = BundleHead(time.time_ns(), writer_name(), load.needs)
                 with BundleWriter(file, os.fspath(target), head) as bundle:
                     load.send(bundle, counted(progress, sizes))
                 nbytes = file.seek(0, os.SEEK_END)
-            if progress is not None:  # what rode in the journal is shorter now that it was encoded
-                progress(sizes, sizes)
+        if progress is not None and not dry_run:  # what rode in the journal is shorter now that it was encoded
+            progress(sizes, sizes)
     return BundleReport(
         path=os.fspath(target),
         refs=tuple(sorted(load.refs)),
