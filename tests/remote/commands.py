@@ -24,11 +24,11 @@ from casckpt.storage.memory_objects import MemoryObjects
 from tests.remote.buckets import Bucket
 from tests.remote.faultproxy import Fault
 from tests.remote.servers import KEY, REGION, SECRET
-from tests.support.buckets import newest, store_of
+from tests.support.buckets import live_packs, newest
 from tests.support.histories import State, same, training
 from tests.support.nursery import Nursery, nursery
 
-PACK_BYTES, METADATA_PACK_BYTES = 64 << 10, 2 << 10
+PACK_BYTES, METADATA_PACK_BYTES = 128 << 10, 8 << 10
 _LONGEST_S = 120
 _PRELUDE = f"""
 import os
@@ -96,11 +96,6 @@ def commands(*, small: bool = True) -> Iterator[Commands]:
         yield Commands(processes)
 
 
-def snapshot(bucket: Bucket) -> MemoryObjects:
-    """What a bucket holds now, read by others."""
-    return filled(bucket.contents())
-
-
 def filled(contents: Mapping[str, bytes]) -> MemoryObjects:
     """Objects with these contents."""
     objects = MemoryObjects()
@@ -139,16 +134,26 @@ class Scene:
 
     def check_readers(self, bucket: Bucket) -> None:
         """Assert that who reads now finds everything whole: a new machine, and one that fetched before."""
-        objects = snapshot(bucket)
+        contents = bucket.contents()
+        if contents == self.remote:
+            return  # as it was
+        objects = filled(contents)
+        self._new_machine(objects)
         before = casckpt.Store(Repository(MemoryStorage(self.reader)))
         fetch(before._repository, objects, "origin")
-        new = casckpt.Store(clone(MemoryStorage(), objects)[0])
-        for store in (before, new):
-            self.check_commits(store, "origin/a")
-            assert store.fsck("full").ok
+        self._check_commits(before, "origin/a")
 
-    def check_commits(self, store: casckpt.Store, name: str) -> None:
-        """Assert that a commit of run `a` and all before it have the states that they had."""
+    def _new_machine(self, objects: MemoryObjects) -> casckpt.Store:
+        """A clone of a remote, all of it checked."""
+        live_packs(objects)
+        store = casckpt.Store(clone(MemoryStorage(), objects)[0])
+        self._check_commits(store, "a")
+        return store
+
+    def _check_commits(self, store: casckpt.Store, name: str) -> None:
+        """Assert that a store is sound, and that a commit of run `a` and all before it have the states that they had."""
+        report = store.fsck("full")
+        assert report.ok, report
         last = store.show(name).step
         assert last is not None
         for back in range(last + 1):
@@ -156,13 +161,12 @@ class Scene:
 
     def remote_state(self, bucket: Bucket) -> dict[str, Any]:
         """What a remote is, all of it read and checked; what was left behind and nobody sees does not count."""
-        objects = snapshot(bucket)
+        objects = filled(bucket.contents())
         root = newest(objects)
-        copy = store_of(objects)
-        self.check_commits(copy, "a")
+        database = self._new_machine(objects)._repository.database
         return {
             "refs": {name: ref.commit.hex() for name, ref in root.refs.items()},
-            "commits": {one.hex() for one in copy._repository.database.commit_ids()},
+            "commits": {one.hex() for one in database.commit_ids()},
             "drops": {one.commit.hex() for one in root.drops},
             "condemned": root.condemned,
         }
@@ -170,9 +174,7 @@ class Scene:
     def local_state(self, path: Path) -> dict[str, Any]:
         """What a store is, all of it read and checked."""
         with casckpt.open(path) as store:
-            report = store.fsck("full")
-            assert report.ok, report
-            self.check_commits(store, "a")
+            self._check_commits(store, "a")
             database = store._repository.database
             return {
                 "refs": {name: commit.hex() for name, commit in database.refs().items()},
@@ -183,29 +185,30 @@ class Scene:
 def build_scenes(folder: Path) -> dict[str, Scene]:
     """A push, a pull and a collection of the remote, by name, their stores below a folder."""
     states, objects = list(training(4, size=20_000)), MemoryObjects()
-    with casckpt.init(folder / "writer") as store:
+    with casckpt.init(folder / "pusher") as store:
         for step, state in enumerate(states[:2]):
             store.commit(state, run="a", step=step)
         push(store._repository, objects, "origin", ["a"])
-        remote = contents_of(objects)
+        half = contents_of(objects)
         reader = casckpt.Store(clone(MemoryStorage(), objects)[0])
         files = reader._repository.storage.snapshot()  # type: ignore[attr-defined]
         clone(LocalStorage(folder / "puller"), objects)[0].close()
         for step, state in enumerate(states[2:], 2):
             store.commit(state, run="a", step=step)
-    shutil.copytree(folder / "writer", folder / "pusher")
-    with casckpt.open(folder / "writer") as store:
+    shutil.copytree(folder / "pusher", folder / "collector")
+    shutil.copytree(folder / "pusher", folder / "other")
+    with casckpt.open(folder / "other") as store:
         for step, state in enumerate(training(2, seed=1, size=20_000)):
             store.commit(state, run="b", step=step)
         push(store._repository, objects, "origin", everything=True)
         whole = contents_of(objects)
-        shutil.copytree(folder / "pusher", folder / "collector")
     with casckpt.open(folder / "collector") as store:
         fetch(store._repository, objects, "origin")
         push(store._repository, objects, "origin", mirror=True)
-    words = {"push": ("push", "origin", "a"), "pull": ("pull", "origin"), "gc": ("remote", "gc", "origin", "--now")}
     return {
-        "push": Scene(words["push"], states, folder / "pusher", remote, files),
-        "pull": Scene(words["pull"], states, folder / "puller", whole, files),
-        "gc": Scene((*words["gc"], "--yes"), states, folder / "collector", contents_of(objects), files),
+        "push": Scene(("push", "origin", "a"), states, folder / "pusher", half, files),
+        "pull": Scene(("pull", "origin"), states, folder / "puller", whole, files),
+        "gc": Scene(
+            ("remote", "gc", "origin", "--now", "--yes"), states, folder / "collector", contents_of(objects), files
+        ),
     }

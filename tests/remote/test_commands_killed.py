@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from casckpt.remote import sending
 from tests.crash.folders import ram_folder
 from tests.remote.buckets import Bucket
-from tests.remote.commands import METADATA_PACK_BYTES, PACK_BYTES, Commands, Scene, build_scenes, commands
+from tests.remote.commands import Commands, Scene, build_scenes, commands
 from tests.remote.faultproxy import FaultProxy
 from tests.remote.servers import COMMON, Server
 
+REQUESTS = {"push": 4 + 3, "pull": 2 + 1 + 2, "gc": 13}
+"""Those of an undisturbed command: a push of three packs, a pull of a segment and two ranges."""
 _numbers = itertools.count()
 
 
@@ -26,9 +27,7 @@ def casckpt_commands() -> Iterator[Commands]:
 
 @pytest.fixture(scope="module")
 def scenes() -> Iterator[dict[str, Scene]]:
-    with ram_folder() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sending, "PACK_BYTES", PACK_BYTES)
-        patch.setattr(sending, "METADATA_PACK_BYTES", METADATA_PACK_BYTES)
+    with ram_folder() as folder:
         yield build_scenes(folder)
 
 
@@ -60,11 +59,11 @@ def test_a_command_that_is_killed_at_any_request_leaves_what_the_next_one_finish
     assert run(path, bucket, proxy.endpoint, *scene.words).code == 0
     count = len(proxy.log)
     wanted = scene.remote_state(bucket), scene.local_state(path)
-    print(name, [(one.method, one.path) for one in proxy.log])
+    assert count == REQUESTS[name]
     for number in range(count):
-        proxy.clear()
         bucket = place(moto)
         path = scene.lay(bucket, tmp_path / str(number))
+        proxy.clear()
         fault = proxy.add("kill", skip=number, late=late)
         assert run(path, bucket, proxy.endpoint, *scene.words, kill=fault).code == -9
         scene.check_readers(bucket)
