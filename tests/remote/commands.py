@@ -165,6 +165,7 @@ class Scene:
         root = newest(objects)
         database = self._new_machine(objects)._repository.database
         return {
+            "root": root.seq,
             "refs": {name: ref.commit.hex() for name, ref in root.refs.items()},
             "commits": {one.hex() for one in database.commit_ids()},
             "drops": {one.commit.hex() for one in root.drops},
