@@ -11,7 +11,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
 from casckpt.browse import Browse
+from casckpt.bundling import Bundling
 from casckpt.comparing import Comparing
+from casckpt.distant import clone_remote, is_address, open_remote_store
 from casckpt.errors import OpaqueWarning, RevisionWarning, SchemaWarning, StoreNotFound
 from casckpt.exchange import Exchange
 from casckpt.lifetime import Lifetime
@@ -26,7 +28,7 @@ from casckpt.ops.settings import StoreSettings, store_settings
 from casckpt.ops.values import CommitInfo, Progress, RunInfo, Status, Verify, WhenBusy
 from casckpt.storage.base import Storage
 from casckpt.storage.local import LocalStorage
-from casckpt.syncing import Syncing, clone_remote, is_address, open_remote_store
+from casckpt.syncing import Syncing
 from casckpt.upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -81,7 +83,7 @@ __all__ = [
 _Done = TypeVar("_Done")
 
 
-class Store(Exchange, Syncing, Browse, Comparing, Naming, Lifetime, Upkeep):
+class Store(Exchange, Syncing, Bundling, Browse, Comparing, Naming, Lifetime, Upkeep):
     """An open store. Safe to use from several threads and after fork; close it, or use it as a context manager.
 
     Several processes may have the same store open and commit to it at once.
@@ -332,28 +334,22 @@ def open(
     storage = LocalStorage(path, read_only=read_only)
     settings = store_settings(storage) if settings is None else settings
     threads = settings.threads if threads is None else threads
-    gate = settings.health_gate
-    return Store(Repository(storage, threads=threads, run=settings.run, health_gate=gate), settings)
+    return Store(Repository(storage, threads=threads, run=settings.run, health_gate=settings.health_gate), settings)
 
 
 def clone(url: str, path: str | os.PathLike[str], *names: str, **words: Any) -> Store:
-    """Make the folder `path` (absent or empty) a store with what a remote has, and open it.
-
-    It knows the remote from then on. A clone that was interrupted goes on.
+    """Make the folder `path` (absent, empty, or what an interrupt left) a store that follows a remote, and open it.
 
     Args:
         url: as of `Store.add_remote`. names: of runs and tags there; none for all.
-        words: `name` of the remote here (`origin`); `depth`, `only`, `limit_rate` and `progress` as of `Store.fetch`;
-            `threads` as of `open`; and what else is known of the remote, as of `Store.add_remote`.
+        words: `name` of the remote here; `depth`, `only`, `limit_rate`, `progress` as of `Store.fetch`; `threads` as of
+            `open`; and those of `Store.add_remote`.
 
     Raises:
         StoreExists: there is a store that has runs of its own. FolderNotEmpty: the folder holds other files.
         RemoteNotFound, RemoteUnavailable, RemoteDenied, RemoteUntrusted: the remote cannot be read.
-
-    Cost: three requests, one for each index segment, and the ranges of packs that are wanted.
     """
-    repository, _ = clone_remote(url, path, *names, **words)
-    return Store(repository)
+    return Store(clone_remote(url, path, *names, **words)[0])
 
 
 def memory() -> Store:

@@ -156,8 +156,8 @@ class _Push:
         self._is_begun = found is not None
         self._mine: list[Sent] = [] if found is None else found[1]
         """Packs of this push that are on the remote, so far as is known."""
-        self._epoch = None if self._mine else -1
-        """The epoch of the root by which they were looked for last; None if never, -1 before there are any."""
+        self._era = None if self._mine else (-1, -1)
+        """The breaks of the view and the epoch of the root by which they were looked for last; None if never."""
         self._segments: list[tuple[SegmentRef, bytes]] = []
         self._listed: list[Sent] = []
         """The packs that these segments list."""
@@ -273,16 +273,17 @@ class _Push:
 
     def _look_for_mine(self, root: RemoteRoot) -> None:
         """Let go of packs that were condemned, or are not there any more."""
-        if self._mine and self._epoch != root.epoch:
+        era = self._view.breaks, root.epoch
+        if self._mine and self._era != era:
             condemned = set(root.condemned)
             size = self._view.objects.size
             self._mine = [
                 one for one in self._mine if one.pack.key not in condemned and size(one.pack.key) == one.pack.nbytes
             ]
             self._listed, self._segments = [], []
-            if self._epoch is None:
+            if self._era is None:
                 self.resumed = len(self._mine)
-        self._epoch = root.epoch
+        self._era = era
 
     def _send_lacking(self, root: RemoteRoot) -> None:
         lacking = self._lacking(root)

@@ -2,8 +2,8 @@
 
     items -> data pack, metadata pack -> full: upload by a worker -> noted in the journal of the push -> segment
 
-A key has a nonce of its own, so that an upload whose outcome is unknown is sent again without harm. What was uploaded
-is nothing yet: only a root makes it part of the remote.
+Every upload has a key of its own, by a nonce in it, also one that is tried again. What was uploaded is nothing yet:
+only a root makes it part of the remote.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from casckpt.errors import FormatError, IntegrityError, RemoteUnavailable, Remot
 from casckpt.format import pack as p
 from casckpt.format.codec import Codec
 from casckpt.format.ids import Kind, object_id
-from casckpt.format.remote import NONCE_BYTES, SegmentRef, segment_key
+from casckpt.format.remote import NONCE_BYTES, SegmentRef, pack_key, segment_key
 from casckpt.format.remote_index import Row, Segment, SegmentPack
 from casckpt.odb.workers import Workers
 from casckpt.plan.transfer import METADATA_PACK_BYTES, PACK_BYTES, SEGMENT_ROWS
@@ -211,8 +211,7 @@ class Sender:
         found: list[tuple[SegmentRef, bytes]] = []
         for segment in _segments(sent):
             data = segment.encode()
-            key = segment_key(data, os.urandom(NONCE_BYTES))
-            create(self._objects, key, data)
+            key = segment_key(data, store(self._objects, partial(segment_key, data), data))
             found.append((SegmentRef(key, len(segment.packs), len(segment), len(data)), data))
         return found
 
@@ -233,9 +232,9 @@ class Sender:
 
     def _upload(self, pack: OutgoingPack, packing: Packing) -> Sent:
         place = pack.finish(self._push_id)
-        create(self._objects, place.key, pack.data)
+        nonce = store(self._objects, partial(pack_key, place.id), pack.data)
         packing.release(pack)
-        sent = Sent(place, pack.records)
+        sent = Sent(place._replace(nonce=nonce), pack.records)
         with self._mutex:
             self._note(sent)
         return sent
@@ -246,20 +245,25 @@ class Sender:
         return sent
 
 
-def create(objects: Objects, key: str, data: Buffer) -> None:
-    """Store an object under a key that is nobody else's.
+def store(objects: Objects, key_of: Callable[[bytes], str], data: Buffer) -> bytes:
+    """Store an object under a key that is nobody else's; the nonce in it.
+
+    A key is tried once. Where its upload was not answered and it is not there, it may come later: nobody will know of
+    it then, and the next try has another key. To send it again would not do: it may have come at once, and a collector
+    have condemned and removed it since, who may remove what has that name once more, however late.
+
+    Args:
+        key_of: the key with a nonce.
 
     Raises:
-        RemoteUnavailable: nobody knows whether it arrived, or something else has the key.
+        RemoteUnavailable: no try was answered.
         RemoteDenied: the credentials do not allow it.
     """
     for number in range(TRIES):
-        outcome = objects.create(key, data)
-        if outcome is Outcome.CREATED:
-            return
-        # The nonce is ours alone, so what is there came with an earlier try; and where nothing is, two tries met.
-        if outcome is Outcome.EXISTS and objects.size(key) == len(data):
-            return
+        nonce = os.urandom(NONCE_BYTES)
+        key = key_of(nonce)
+        if objects.create(key, data) is Outcome.CREATED or objects.size(key) == len(data):
+            return nonce
         time.sleep(min(_FIRST_PAUSE_S * 2**number, 1.0))
     raise RemoteUnavailable(remote=objects.url, operation=f"take {key}", problem="no answer told whether it arrived")
 

@@ -52,6 +52,9 @@ class RemoteView:
         self.folder = RemoteFolder(MemoryStorage(), "memory") if folder is None else folder
         self.root: RemoteRoot | None = None
         self.root_hash: bytes | None = None
+        self.breaks = 0
+        """How often a root was taken in without proof that the one before leads to it: those between had been removed.
+        What was true of the one before, by its epoch say, is then not known of the new one."""
         self._root_bytes = 0
         self._about: RemoteAbout | None = None
         self._segments: dict[str, Segment] = {}
@@ -136,6 +139,7 @@ class RemoteView:
         if seen is not None and (self.root is None or self.root.seq < seen[0]):
             data = _kept(self.folder, seen)
             if data is not None:
+                self.breaks += self.root is not None  # another process has seen it follow, and perhaps not by links
                 self.root = self._checked("the root that was kept", lambda: RemoteRoot.decode(data))
                 self.root_hash, self._root_bytes = seen[1], len(data)
         if self.root is not None and self.root_hash is not None and (seen is None or seen[0] < self.root.seq):
@@ -167,6 +171,7 @@ class RemoteView:
             number -= 1
         if number == seq + 1 and links[number][0] != identity:
             raise self._rolled_back(f"its root {number} does not follow the root {seq} that it had")
+        self.breaks += number != seq + 1 or identity != self.root_hash
         self.adopt(root, data)
 
     def _stay(self, seq: int, identity: bytes, nbytes: int) -> None:
