@@ -11,7 +11,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
 from casckpt.browse import Browse
+from casckpt.bundling import Bundling
 from casckpt.comparing import Comparing
+from casckpt.distant import clone_remote, is_address, open_remote_store
 from casckpt.errors import OpaqueWarning, RevisionWarning, SchemaWarning, StoreNotFound
 from casckpt.exchange import Exchange
 from casckpt.lifetime import Lifetime
@@ -19,6 +21,7 @@ from casckpt.naming import Naming
 from casckpt.odb.repository import Repository, initialize, writer_name
 from casckpt.ops.background import Background
 from casckpt.ops.maintain import Maintainer
+from casckpt.ops.mirroring import Mirroring
 from casckpt.ops.on_demand import OnDemand
 from casckpt.ops.pending import PendingCommit
 from casckpt.ops.resolve import resolve
@@ -26,7 +29,7 @@ from casckpt.ops.settings import StoreSettings, store_settings
 from casckpt.ops.values import CommitInfo, Progress, RunInfo, Status, Verify, WhenBusy
 from casckpt.storage.base import Storage
 from casckpt.storage.local import LocalStorage
-from casckpt.syncing import Syncing, clone_remote, is_address, open_remote_store
+from casckpt.syncing import Syncing
 from casckpt.upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -81,7 +84,7 @@ __all__ = [
 _Done = TypeVar("_Done")
 
 
-class Store(Exchange, Syncing, Browse, Comparing, Naming, Lifetime, Upkeep):
+class Store(Exchange, Syncing, Bundling, Browse, Comparing, Naming, Lifetime, Upkeep):
     """An open store. Safe to use from several threads and after fork; close it, or use it as a context manager.
 
     Several processes may have the same store open and commit to it at once.
@@ -92,6 +95,7 @@ class Store(Exchange, Syncing, Browse, Comparing, Naming, Lifetime, Upkeep):
         self._settings = settings or StoreSettings()
         self._background = Background(repository.threads)
         self._maintainer = Maintainer(repository, wanted=self._settings.upkeep)
+        self._mirroring = Mirroring(repository, self._settings.remotes)
         if self._settings.fetch_on_demand and repository.database.elsewhere is None:
             repository.ask(OnDemand(repository, self._places))
 
@@ -126,6 +130,7 @@ class Store(Exchange, Syncing, Browse, Comparing, Naming, Lifetime, Upkeep):
             self._background.close()
         finally:
             try:
+                self._mirroring.close()
                 self._maintainer.close()
             finally:
                 self._repository.close()
@@ -224,13 +229,14 @@ class Store(Exchange, Syncing, Browse, Comparing, Naming, Lifetime, Upkeep):
         compress = check_policy(self._settings.compress_of(compress))
         flat = partial(take_apart, state, skip, allow_pickle, options.schema)
         if wait:
-            return self._looked_after(commit_state(self._in_turn(), flat(), options, compress, progress))
+            return self._looked_after(commit_state(self._in_turn(), flat(), options, compress, progress), options.run)
         work = partial(commit_state, self._repository, options=fixed(options), compress=compress, progress=progress)
-        return self._looked_after(self._background.submit(flat, work, when_busy))
+        return self._looked_after(self._background.submit(flat, work, when_busy), options.run)
 
-    def _looked_after(self, done: _Done) -> _Done:
-        """What a commit returned; upkeep may begin behind it."""
+    def _looked_after(self, done: _Done, run: str) -> _Done:
+        """What a commit returned; upkeep may begin behind it, and pushes."""
         self._maintainer.after_commit()
+        self._mirroring.after_commit(run)
         return done
 
     def checkout(
@@ -343,14 +349,12 @@ def clone(url: str, path: str | os.PathLike[str], *names: str, **words: Any) -> 
 
     Args:
         url: as of `Store.add_remote`. names: of runs and tags there; none for all.
-        words: `name` of the remote here (`origin`); `depth`, `only`, `limit_rate` and `progress` as of `Store.fetch`;
-            `threads` as of `open`; and what else is known of the remote, as of `Store.add_remote`.
+        words: `name` of the remote here; `depth`, `only`, `limit_rate`, `progress` as of `Store.fetch`; `threads` as of
+            `open`; and those of `Store.add_remote`.
 
     Raises:
         StoreExists: there is a store that has runs of its own. FolderNotEmpty: the folder holds other files.
         RemoteNotFound, RemoteUnavailable, RemoteDenied, RemoteUntrusted: the remote cannot be read.
-
-    Cost: three requests, one for each index segment, and the ranges of packs that are wanted.
     """
     repository, _ = clone_remote(url, path, *names, **words)
     return Store(repository)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
-
-from casckpt.errors import UsageError
 
 if TYPE_CHECKING:
     from casckpt.odb.repository import Repository
@@ -87,6 +84,16 @@ class Syncing:
         from casckpt.ops.remote_changes import remove_remote
 
         return remove_remote(self._repository, name, dry_run=dry_run)[0]
+
+    def tracking(self, remote: str | None = None) -> dict[str, str]:
+        """Where the refs of a remote were when it was last looked at: ids by names there; asks nobody."""
+        from casckpt.ops.fetch import tracked
+        from casckpt.ops.remotes import remote_of
+
+        database = self._repository.database
+        database.refresh()
+        name = remote_of(self._repository.storage, remote, self._settings.remotes).name
+        return {ref: commit.hex() for ref, commit in tracked(database, name).items()}
 
     def probe_remote(self, remote: str | None = None, *, dry_run: bool = False) -> ProbeReport:
         """Try out whether a remote does what is relied on: it creates a key once, gives back what it got, deletes.
@@ -248,7 +255,8 @@ class Syncing:
         What nothing needs is condemned first, and removed by a call an hour later or after.
 
         Args:
-            policy: what to keep of the commits there; None for all that its refs lead to and that was not dropped.
+            policy: what to keep of the commits there; None for the `retention` of the remote, and without one for all
+                that its refs lead to and that was not dropped.
             now: remove at once, and end the graces of drops there.
             repack: also write packs again of which little is needed.
             progress: called with the bytes removed, and in all.
@@ -263,6 +271,7 @@ class Syncing:
         kept = Retention.from_dict(policy) if isinstance(policy, Mapping) else policy
         at = self._connected(remote, limit_rate)
         words: dict[str, Any] = {"now": now, "repack": repack, "dry_run": dry_run, "progress": progress}
+        kept = at.remote.retention if kept is None else kept
         return at.counted(remote_gc(self._repository.database, self._view(at), kept, **words))
 
     def drill(
@@ -309,89 +318,6 @@ class Syncing:
         from casckpt.ops.connecting import view_of
 
         return view_of(self._repository, at)
-
-
-def clone_remote(
-    url: str,
-    path: str | os.PathLike[str],
-    *names: str,
-    name: str = "origin",
-    depth: int | None = None,
-    only: str | Sequence[str] | None = None,
-    threads: int | None = None,
-    limit_rate: int | str | None = None,
-    progress: Progress | None = None,
-    **options: Any,
-) -> tuple[Repository, PullReport]:
-    """The repository of a new store that a remote was cloned into, open, and what was done; see `casckpt.clone`."""
-    from casckpt.ops.clone import clone
-    from casckpt.ops.connecting import connect
-    from casckpt.ops.remote_changes import add_remote, checked_remote
-    from casckpt.storage.local import LocalStorage
-
-    at = connect(checked_remote(name, url, options), limit_rate=limit_rate)
-    repository, report = clone(
-        LocalStorage(path), at.objects, name, names, depth=depth, only=_patterns(only), threads=threads,
-        progress=progress, concurrency=at.remote.concurrency,
-        configure=lambda storage: add_remote(storage, name, url, options, probe=False, again=True),
-    )  # fmt: skip
-    return repository, replace(report, fetched=at.counted(report.fetched))
-
-
-def is_address(path: str | os.PathLike[str]) -> bool:
-    """Whether a text is the address of a remote, not the path of a folder."""
-    return isinstance(path, str) and ("://" in path or path.startswith("memory:"))
-
-
-def open_remote_store(
-    url: str | os.PathLike[str],
-    threads: int | None,
-    settings: StoreSettings | None,
-    *,
-    cache: str | os.PathLike[str] | None = None,
-    cache_bytes: int | None = None,
-    **options: Any,
-) -> tuple[Repository, StoreSettings]:
-    """The repository of a remote that is read as a store, and what holds for it; see `casckpt.open`."""
-    from casckpt.ops.connecting import connect
-    from casckpt.ops.remote_changes import checked_remote
-    from casckpt.ops.remote_store import CACHE_BYTES, open_remote
-    from casckpt.ops.settings import StoreSettings
-
-    if not is_address(url):
-        raise UsageError(problem=f"cache and what is known of a remote are for one, and {os.fspath(url)} is a folder")
-    settings = settings or StoreSettings()
-    at = connect(checked_remote("origin", str(url), options))
-    repository = open_remote(
-        at.objects,
-        cache=None if cache is None else os.fspath(cache),
-        cache_bytes=CACHE_BYTES if cache_bytes is None else cache_bytes,
-        threads=settings.threads if threads is None else threads,
-        run=settings.run,
-        concurrency=at.remote.concurrency,
-    )
-    return repository, settings
-
-
-def plan_clone(
-    url: str,
-    path: str | os.PathLike[str],
-    *names: str,
-    name: str = "origin",
-    depth: int | None = None,
-    only: str | Sequence[str] | None = None,
-    limit_rate: int | str | None = None,
-    **options: Any,
-) -> PullReport:
-    """What `clone_remote` would do; nothing is written."""
-    from casckpt.ops.clone import rehearse
-    from casckpt.ops.connecting import connect
-    from casckpt.ops.remote_changes import checked_remote
-    from casckpt.storage.local import LocalStorage
-
-    at = connect(checked_remote(name, url, options), limit_rate=limit_rate)
-    report = rehearse(LocalStorage(path), at.objects, name, names, depth=depth, only=_patterns(only))
-    return replace(report, fetched=at.counted(report.fetched))
 
 
 def _patterns(only: str | Sequence[str] | None) -> Sequence[str] | None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from casckpt.ops.reports import FsckReport
     from casckpt.ops.settings import StoreSettings
     from casckpt.ops.values import Progress
+    from casckpt.remote.view import RemoteView
 
 
 class Upkeep:
@@ -28,11 +29,36 @@ class Upkeep:
         """What holds where a call does not say otherwise: the settings of the store, or those given to `open`."""
         return self._settings
 
-    def fsck(self, depth: str = "quick", *, repair: bool = False, progress: Progress | None = None) -> FsckReport:
-        """Verify the store: `quick` (journal, tables of contents, structure) or `full` (every byte); may heal it."""
+    def fsck(
+        self,
+        depth: str = "quick",
+        *,
+        repair: bool = False,
+        source: str | None = None,
+        progress: Progress | None = None,
+    ) -> FsckReport:
+        """Verify the store: `quick` (journal, tables of contents, structure) or `full` (every byte); may heal it.
+
+        Args:
+            source: name of a remote, from which a repair brings what has no whole copy here; the check is full then.
+
+        Raises:
+            UsageError: a source without a repair.
+            RemoteNotFound, RemoteUnavailable, RemoteDenied, RemoteUntrusted, RolledBack: the source cannot be read, or
+                is not to be believed; what came before stays.
+        """
         from casckpt.ops.fsck import fsck
 
-        return fsck(self._in_turn() if repair else self._repository, depth, repair=repair, progress=progress)
+        view = None if source is None else self._view_of(source)
+        repository = self._in_turn() if repair else self._repository
+        return fsck(repository, depth, repair=repair, source=view, progress=progress)
+
+    def _view_of(self, remote: str) -> RemoteView:
+        from casckpt.ops.connecting import connect, view_of
+        from casckpt.ops.remotes import remote_of
+
+        found = remote_of(self._repository.storage, remote, self._settings.remotes)
+        return view_of(self._repository, connect(found))
 
     def doctor(self) -> DoctorReport:
         """What is unusual about this machine and this store, and how to mend it; changes nothing in the store."""

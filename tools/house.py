@@ -23,7 +23,7 @@ FLOORS = (
     ("integrations",),
     ("train",),
     ("store",),
-    ("exchange", "syncing", "browse", "comparing", "naming", "lifetime", "upkeep"),
+    ("exchange", "syncing", "distant", "bundling", "browse", "comparing", "naming", "lifetime", "upkeep"),
     ("view",),
     ("ops",),
     ("remote",),

@@ -10,6 +10,7 @@ from functools import cached_property
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TextIO
 
+from casckpt.distant import is_address
 from casckpt.errors import StoreNotFound
 
 if TYPE_CHECKING:
@@ -135,8 +136,13 @@ class Call:
         return self.store or self.environ.get("CASCKPT_STORE") or None
 
     def locate(self) -> str:
-        """The absolute path of the store. A named folder may be the store itself or hold `.casckpt/`."""
+        """The absolute path of the store. A named folder may be the store itself or hold `.casckpt/`.
+
+        The address of a remote is that of a store too, which can only be read.
+        """
         named = self.named_store()
+        if named is not None and is_address(named):
+            return named
         if named is not None:
             path = os.path.abspath(named)
             inner = os.path.join(path, STORE_FOLDER)

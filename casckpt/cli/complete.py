@@ -298,6 +298,19 @@ def _remotes(call: Call, _: click.Context, incomplete: str) -> Iterator[Value]:
     yield from ((remote.name, remote.url) for remote in _store(call).remotes())
 
 
+def _names_there(call: Call, context: click.Context, incomplete: str) -> Iterator[Value]:
+    """Runs and tags of a remote as they were when it was last looked at."""
+    from casckpt.plan.names import run_of
+
+    remote = str(context.params.get("remote") or "")
+    for ref in () if not remote else _store(call).tracking(remote):
+        head = run_of(ref)
+        if head is not None:
+            yield (head[0] if head[1] == "last" else "/".join(head)), remote
+        elif ref.startswith("tags/"):
+            yield ref.removeprefix("tags/"), remote
+
+
 def _remote_keys(call: Call, _: click.Context, incomplete: str) -> Iterator[Value]:
     from casckpt.plan.remote_settings import REMOTE_KEYS
 
@@ -326,7 +339,7 @@ def _folders(call: Call, _: click.Context, incomplete: str) -> Iterator[Value]:
 
 
 VALUES: dict[str, Callable[[Call, click.Context, str], Iterator[Value]]] = {
-    **dict.fromkeys(("rev", "revs", "a", "b", "runs"), _revisions),
+    **dict.fromkeys(("rev", "revs", "a", "b", "runs", "lease", "since"), _revisions),
     **dict.fromkeys(("paths", "dest", "policy"), _files),
     **dict.fromkeys(("path", "store", "url"), _folders),
     "ref": _refs,
@@ -334,6 +347,7 @@ VALUES: dict[str, Callable[[Call, click.Context, str], Iterator[Value]]] = {
     "name": _tags,
     "op": _operations,
     "remote": _remotes,
+    "names": _names_there,
     "remote_key": _remote_keys,
     **dict.fromkeys(("best", "metric"), _rules),
     **dict.fromkeys(("metrics", "checks", "sort"), _metrics),

@@ -32,6 +32,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "clone": Entry("Make a store with what a remote has."),
         "remote": Entry("Add, list, change, look at and clean remotes."),
         "drill": Entry("Prove that a remote can be restored from."),
+        "bundle": Entry("Carry commits in one file, where no network leads."),
     },
     "Look": {
         "runs": Entry("List the runs, newest first."),

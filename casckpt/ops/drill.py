@@ -81,7 +81,8 @@ class DrillReport:
     seed: int
     """Gives the same commits again, as long as the remote has the same."""
     whole: int
-    """Commits of the remote that may be drawn: those that its refs lead to and that were not dropped."""
+    """Commits of the remote that may be drawn: those that its refs lead to and that were not dropped, and those whose
+    own object cannot be read."""
     commits: tuple[DrilledCommit, ...]
     seconds: float
     requests: Mapping[str, int] = field(default_factory=dict)
@@ -207,18 +208,20 @@ def _note(problems: dict[ObjectId, str], identity: ObjectId, error: CasckptError
     problems[identity] = _said(error)
 
 
-def _reached(
-    tips: Iterable[CommitId], known: Mapping[CommitId, _Known], problems: Container[ObjectId]
-) -> set[CommitId]:
-    """The commits that refs lead to, those included that cannot be read; a parent that is not listed ends the way."""
+def _reached(tips: Iterable[CommitId], known: Mapping[CommitId, _Known], problems: Iterable[ObjectId]) -> set[CommitId]:
+    """The commits that refs lead to; a parent that is not listed ends the way.
+
+    Those that are listed and cannot be read count among them, since nobody knows which of them lead to which.
+    """
+    unreadable = set(map(CommitId, problems))
     found: set[CommitId] = set()
-    waiting = list(tips)
+    waiting = [*tips, *unreadable]
     while waiting:
         one = waiting.pop()
         if one not in found:
             found.add(one)
             parents = known[one].parents if one in known else ()
-            waiting += [parent for parent in parents if parent in known or parent in problems]
+            waiting += [parent for parent in parents if parent in known]
     return found
 
 

@@ -29,6 +29,8 @@ SEEN_MAX = 200_000
 def commit_ids(view: RemoteView) -> list[CommitId]:
     """The ids of all commit objects that the live segments of a remote list, ascending."""
     found = {identity for segment in view.segments() for identity in segment.ids(Kind.COMMIT)}
+    if view.root is not None and view.root.condemned:  # a pack that is about to be removed counts as gone
+        found = {identity for identity in found if view.find(identity) is not None}
     return [CommitId(identity) for identity in sorted(found)]
 
 

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from casckpt.ops.values import CommitInfo
+from casckpt.plan.transfer import ABSENT
 from casckpt.units import format_bytes, format_count, format_ratio, rfc3339
 from casckpt.view import text as t
 from casckpt.view.json import plain
@@ -177,7 +178,7 @@ def health(commit: CommitInfo) -> list[str]:
     if commit.damaged:
         found.append(f"! {t.plural(commit.damaged, 'leaf', 'leaves')} damaged")
     if commit.dropped is not None:
-        found.append(f"dropped by rule {safe(commit.dropped)}")
+        found.append(ABSENT if commit.dropped == ABSENT else f"dropped by rule {safe(commit.dropped)}")
     if commit.thinned:
         found.append(f"without {safe(', '.join(commit.thinned))}")
     return found
@@ -257,6 +258,8 @@ def show_lines(
 def lost_text(remains: Remains) -> str:
     """What a commit lost, by which rule and when, and until when that is promised to be taken back."""
     what = "all of its state" if remains.lost is None else safe(", ".join(remains.lost))
+    if remains.rule == ABSENT:
+        return f"{what}: it is {ABSENT}, and was not fetched"
     until = "; freed" if remains.is_freed else ""
     until = until if remains.until_ns is None else f"; undo until {rfc3339(remains.until_ns)}"
     return f"{what}, by rule {safe(remains.rule)} at {rfc3339(remains.time_ns)}{until}"

@@ -38,31 +38,40 @@ def fetch_lines(report: FetchReport, look: Look) -> Iterator[str]:
     """The refs that moved there since the last look, and what came."""
     yield f"{look.paint(t.LABEL, safe(report.remote))}  {safe(report.url)}"
     yield from _moves_lines(report.refs, look)
-    if report.refs or report.commits or report.whole or report.partial:
-        yield f"{'would fetch' if report.dry_run else 'fetched'} {_came(report)}"
-    else:
-        yield "nothing new"
+    yield _fetched_line(report, "would fetch" if report.dry_run else "fetched")
     yield _line(report, look)
 
 
+def _fetched_line(report: FetchReport, verb: str) -> str:
+    if report.refs or report.commits or report.whole or report.partial:
+        return f"{verb} {_came(report)}"
+    return "nothing new"
+
+
 def _came(report: FetchReport) -> str:
-    said = [t.plural(report.commits, "commit") + ": " + format_bytes(report.nbytes)]
-    if report.partial:
-        said.append(f"{t.plural(report.partial, 'commit')} in part")
-    if report.absent:
-        said.append(f"{t.plural(report.absent, 'commit')} as names only")
+    said = [f"{t.plural(report.commits, 'new commit')}: {format_bytes(report.nbytes)}"]
+    for count, what in ((report.whole, "whole"), (report.partial, "in part"), (report.absent, "as a name")):
+        if count:
+            said.append(f"{format_count(count)} {what}")
     return ", ".join(said)
 
 
 def pull_lines(report: PullReport, look: Look) -> Iterator[str]:
     """What a fetch says, and the runs and tags of this store that moved."""
     yield from fetch_lines(report.fetched, look)
+    yield from _moved_here(report, look)
+
+
+def applied_lines(report: PullReport, look: Look) -> Iterator[str]:
+    """What came out of a bundle, and the runs and tags of this store that moved."""
+    yield _fetched_line(report.fetched, "would take in" if report.fetched.dry_run else "took in")
+    yield from _moved_here(report, look)
+
+
+def _moved_here(report: PullReport, look: Look) -> Iterator[str]:
     verb = "would move" if report.fetched.dry_run else "moved"
-    if report.moves:
-        yield f"{verb} here"
-        yield from _moves_lines(report.moves, look)
-    else:
-        yield f"nothing {verb} here" if report.fetched.dry_run else "nothing moved here"
+    yield f"{verb} here" if report.moves else f"nothing {verb} here"
+    yield from _moves_lines(report.moves, look)
 
 
 def clone_lines(path: str, report: PullReport, look: Look) -> Iterator[str]:

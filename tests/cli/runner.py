@@ -14,6 +14,7 @@ import click
 from click.testing import CliRunner
 
 from casckpt.cli import main
+from casckpt.remote.roots import pusher
 from tests.cli import schemas
 
 
@@ -96,11 +97,13 @@ class Normal:
         self._ids: dict[str, int] = {}
 
     def __call__(self, text: str) -> str:
-        text = text.replace(os.path.realpath(os.getcwd()), "TMP")
+        text = text.replace(os.path.realpath(os.getcwd()), "TMP").replace(pusher(), "USER@HOST")
         if text.startswith("{"):
             return json.dumps(self._json(json.loads(text)), indent=1, ensure_ascii=True) + "\n"
+        text = re.sub(rf"\b{re.escape(os.uname().nodename)}:\d+", "HOST:PID", text)
         text = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME", text)
         text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "DATE", text)
+        text = re.sub(r"packs/[0-9a-f]{2}/[0-9a-f]{64}\.[0-9a-f]{8}", "packs/KEY", text)
         text = re.sub(r"\b[0-9a-f]{12,64}\b", self._identity, text)
         text = re.sub(r"'[0-9a-f]{4}'", "'HEX4'", text)
         text = re.sub(r" *\+?\b\d[\d,.]* (B|KiB|MiB|GiB|TiB)\b", " SIZE", text)
@@ -118,7 +121,13 @@ class Normal:
             return {name: self._json(item, name) for name, item in value.items()}
         if isinstance(value, list):
             return [self._json(item, key) for item in value]
-        if key in ("elapsed_s", "interval_s") or (key.startswith("bytes_") and isinstance(value, int)):
+        if key in ("elapsed_s", "interval_s", "seconds", "up", "down") or (
+            key.startswith("bytes_") and isinstance(value, int)
+        ):
             return 0
-        fixed = {"version": "VERSION", "by": "BY", "text": self(f"'{value}'")[1:-1]} if isinstance(value, str) else {}
+        fixed = (
+            {"version": "VERSION", "by": "BY", "host": "HOST", "user": "USER", "text": self(f"'{value}'")[1:-1]}
+            if isinstance(value, str)
+            else {}
+        )
         return fixed.get(key, self(value) if isinstance(value, str) else value)

@@ -228,6 +228,50 @@ def walk(folder: Path) -> None:
             store.commit({"model": {"weight": weights}, "step": number}, run="gpt", step=100 * number)
 
 
+def shared(folder: Path) -> None:
+    """A store that pushed to the folder `nas`, and what another machine pushed there since: both runs went on."""
+    history(folder)
+    (folder / "nas").mkdir()
+    with casckpt.open(folder / STORE) as store:
+        store.add_remote("nas", str(folder / "nas"))
+        store.push("nas", everything=True)
+    with casckpt.clone(str(folder / "nas"), folder / "other") as other:
+        other.commit(state(7), run="gpt", step=4000, metrics={"val/loss": 0.125})
+        other.push("origin", "gpt")
+        other.commit(state(8), run="new", step=1)
+        other.push("origin", "new")
+    with casckpt.open(folder / STORE) as store:
+        store.commit({"width": 8192}, run="wide", step=20)
+
+
+def backed_up(folder: Path) -> None:
+    """A store of one commit, which is on the remote `nas`; and `rotten`, where a bit of the same has flipped."""
+    for name in ("nas", "rotten"):
+        (folder / name).mkdir()
+    with casckpt.init(folder / STORE) as store:
+        store.commit(state(0, 1 << 14), run="gpt", step=1)
+        for name in ("nas", "rotten"):
+            store.add_remote(name, str(folder / name))
+            store.push(name)
+    [pack] = (
+        path for path in (folder / "rotten" / "packs").rglob("*") if path.is_file() and path.stat().st_size > 1 << 19
+    )
+    data = bytearray(pack.read_bytes())
+    data[len(data) // 2] ^= 1
+    pack.chmod(0o600)
+    pack.write_bytes(data)
+
+
+def parted(folder: Path) -> None:
+    """The same, and the run gpt went on here too; what lost it was kept by a third machine."""
+    shared(folder)
+    with casckpt.open(folder / STORE) as store:
+        store.commit(state(9), run="gpt", step=4001, metrics={"val/loss": 0.0625})
+    with casckpt.clone(str(folder / "nas"), folder / "third", "wide") as third:
+        third.commit({"width": 1}, run="wide", step=30)
+        third.push("origin", "wide")
+
+
 def append(repository: Repository, entry: Entry, objects: list[tuple[ObjectId, Kind, bytes]] | None = None) -> None:
     """Add one entry to the journal, then close."""
     with repository.session() as session:
@@ -239,6 +283,6 @@ SCENES: dict[str, Callable[[Path], object]] = {
     scene.__name__: scene
     for scene in (
         *(empty, history, big, damaged, lost, newer, dropped, thinned, ambiguous, hostile, checkpoints, schema),
-        *(trainings, diverged, walk, freeable),
+        *(trainings, diverged, walk, freeable, shared, parted, backed_up),
     )
 }

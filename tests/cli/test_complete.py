@@ -95,8 +95,14 @@ def test_paths_come_level_by_level() -> None:
 
 
 def test_remotes_with_their_keys_and_values() -> None:
-    assert run("remote", "add", "nas", "/srv/x").code == 0
-    assert asked("casckpt remote remove ") == {"nas": "/srv/x"}
+    Path("nas").mkdir()
+    assert run("remote", "add", "nas", "nas").code == 0
+    assert asked("casckpt push ") == asked("casckpt remote remove ") == {"nas": str(Path("nas").resolve())}
+    assert asked("casckpt fetch nas ") == {}
+    assert run("push", "nas", "--all").code == 0
+    assert asked("casckpt fetch nas ") == {"gpt": "nas", "gpt/best": "nas", "wide": "nas", "v1": "nas"}
+    assert "gpt" in asked("casckpt push nas ")
+    assert "gpt" in asked("casckpt push nas gpt --force-with-lease=")
     assert asked("casckpt remote set nas pol") == {"policy": "What a push does where both sides went on."}
     assert list(asked("casckpt remote set nas policy ")) == ["ff", "newest"]
     assert list(asked("casckpt remote set nas mirror ")) == ["true", "false"]
@@ -231,6 +237,11 @@ FREE = {
     "profile",
     "region",
     "endpoint",
+    "limit_rate",
+    "depth",
+    "only",
+    "commits",
+    "seed",
 }
 """Parameters whose values nobody can know: numbers, new names, patterns."""
 

@@ -13,7 +13,7 @@ from tests.cli import scenes
 from tests.cli.runner import run
 
 LOOKING = {"status", "log", "show", "ls", "cat", "diff", "blame", "compare", "runs", "reflog", "doctor", "help", "du"}
-LOOKING |= {"remote list"}
+LOOKING |= {"remote list", "remote log", "remote conflicts", "drill", "bundle list"}
 """Commands that change nothing anyway."""
 
 
@@ -54,7 +54,8 @@ CHANGES = [
     ["run", "rename", "wide", "broad"],
     ["run", "finish", "gpt"],
     ["undo", "4"],
-    ["remote", "add", "nas", "shared"],
+    ["remote", "add", "nas", "out"],
+    ["bundle", "create", "gpt.bundle", "gpt"],
     ["drop", "gpt~2"],
     ["drop", "gpt~2", "--parts", "model"],
     ["retain", "--keep-last", "1"],
@@ -87,6 +88,46 @@ def test_it_changes_nothing_and_then_it_works(
     assert run(*words).code == 0
 
 
+WITH_REMOTE = [
+    ["push", "nas", "wide"],
+    ["push", "nas", "--all", "--on-conflict", "newest"],
+    ["push", "nas", "wide", "--force-with-lease"],
+    ["push", "nas", "--mirror", "--on-conflict", "newest"],
+    ["fetch", "nas"],
+    ["fetch", "nas", "gpt", "--depth", "1", "--only", "model"],
+    ["pull", "nas", "gpt"],
+    ["pull", "nas", "--all", "--on-conflict", "newest"],
+    ["clone", "nas", "copy"],
+    ["remote", "set", "nas", "limit_rate", "1MB"],
+    ["remote", "remove", "nas"],
+    ["remote", "probe", "nas"],
+    ["remote", "gc", "nas"],
+    ["bundle", "apply", "other.bundle"],
+]
+
+
+@pytest.mark.parametrize("words", WITH_REMOTE, ids=" ".join)
+def test_it_changes_neither_store_nor_remote_and_then_it_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    scenes.shared(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert run("bundle", "create", "other.bundle", "gpt", "-C", "other").code == 0
+    before = {name: found for name, found in everything(tmp_path).items() if not is_memory(name)}
+    said = run(*words, "--dry-run")
+    assert (said.code, said.err) == (0, "")
+    assert said.out
+    assert {name: found for name, found in everything(tmp_path).items() if not is_memory(name)} == before
+    data = run(*words, "-n", "--json").envelope["data"]
+    assert data.get("dry_run", data.get("fetched", {}).get("dry_run")) is True
+    assert run(*words).code == 0
+
+
+def is_memory(name: str) -> bool:
+    """Whether a file is what a store remembers of a remote, which a look brings up to date."""
+    return "/remotes/" in name
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [
@@ -103,6 +144,12 @@ def test_it_changes_nothing_and_then_it_works(
         (["remote", "add", "nas", "s3://key:secret@bucket"], 2),
         (["remote", "set", "nas", "region", "eu"], 3),
         (["remote", "remove", "nas"], 3),
+        (["remote", "add", "nas", "nowhere"], 3),
+        (["push", "nas"], 3),
+        (["fetch"], 3),
+        (["clone", "nowhere", "copy"], 3),
+        (["bundle", "apply", "nothing.bundle"], 3),
+        (["bundle", "create", "out/weights.bin", "gpt"], 5),
         (["init", ".casckpt"], 5),
         (["init", "out"], 5),
         (["checkout", "main", "out"], 5),

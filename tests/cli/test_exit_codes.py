@@ -78,6 +78,27 @@ def reader_gone(folder: Path) -> int:
         os.close(theirs)
 
 
+def unanswered(folder: Path) -> int:
+    """The remote takes the new root, and nobody ever hears of it."""
+    before = """
+from casckpt.storage.local_objects import FolderObjects
+from casckpt.storage.objects import Outcome
+from casckpt.errors import RemoteUnavailable
+import casckpt.remote.roots as roots
+roots.TRIES = 1
+create = FolderObjects.create
+def lost(self, key, data):
+    if not key.startswith("root/"):
+        return create(self, key, data)
+    def gone(*_, **__): raise RemoteUnavailable(remote=self.url, operation="answer", problem="it is gone")
+    FolderObjects.get = FolderObjects.list = gone
+    return Outcome.UNKNOWN
+FolderObjects.create = lost
+import casckpt.storage.retrying as retrying
+retrying.time.sleep = lambda _: None"""
+    return code_of(folder, "push", "nas", "wide", before=before)
+
+
 def words(*words: str) -> Callable[[Path], int]:
     return lambda folder: code_of(folder, *words)
 
@@ -99,6 +120,8 @@ TABLE: list[tuple[int, str, Callable[[Path], int]]] = [
     (6, "history", busy),
     (9, "history", full),
     (11, "newer", words("log")),
+    (5, "parted", words("push", "nas", "gpt")),
+    (13, "shared", unanswered),
     (12, "trainings", words("compare", "base", "wide", "--fail-if", "val/loss > +1%")),
     (70, "history", bug),
     (130, "history", interrupted),

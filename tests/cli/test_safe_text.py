@@ -31,7 +31,8 @@ LOOKS = [
     ["repack", "-n"], ["gc", "-n"], ["gc", "--now", "-n"],
     *(["du", "--by", by] for by in ("run", "commit", "component", "dtype")), ["du", "--drop", "@"],
     ["forget", "@~1", "--force", "-n"], ["forget", "main", "-n"],
-    ["remote", "list"],
+    ["remote", "list"], ["remote", "log"], ["remote", "conflicts"], ["remote", "probe", "-n"], ["remote", "gc", "-n"],
+    ["push", "-n"], ["fetch", "-n"], ["pull", "-n"], ["fetch", "nothing"], ["drill"], ["bundle", "list", "x.bundle"],
 ]  # fmt: skip
 HARMFUL = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
@@ -66,7 +67,7 @@ def test_every_command_that_looks_prints_harmless_text(words: list[str], state: 
 
 
 def test_the_commands_above_are_those_that_look() -> None:
-    changing = {"init", "commit", "checkout", "import", "export", "cat", "completion", "run"}
+    changing = {"init", "commit", "checkout", "import", "export", "cat", "completion", "run", "clone"}
     assert {words[0] for words in LOOKS} == set(COMMANDS) - changing
 
 

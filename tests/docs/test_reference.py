@@ -30,13 +30,15 @@ PAGES = sorted(DOCS.rglob("*.md"))
 
 # The vocabulary of the project: who uses one of these words means what the glossary says.
 TERMS = (
-    "arena", "blob", "checkpoint", "children", "chunk", "codec", "commit", "component", "current run", "curve",
-    "damage", "dropped", "durable", "element type", "entry", "extent", "feature", "fork", "frame", "gap", "group",
-    "head", "hints", "id", "index", "journal", "kept", "leaf", "mark", "meta", "migration", "node", "note",
-    "object", "object database (odb)", "opaque", "operation", "ordering law", "outline", "pack", "pack set",
-    "page", "parent", "path", "pin", "record", "reduced", "ref", "remote", "revision", "root component", "run",
-    "salvage", "schema", "seal", "seq", "session", "setting", "slab", "snapshot", "staging", "state", "storage",
-    "store", "structure", "tag", "thinned", "tiny blob", "torn", "tree", "turn", "undo", "values", "verify", "view",
+    "arena", "blob", "bundle", "checkpoint", "children", "chunk", "clone", "codec", "commit", "component",
+    "condemned", "conflict", "current run", "curve", "damage", "drill", "dropped", "durable", "element type",
+    "entry", "extent", "fast-forward", "feature", "fetch", "fork", "frame", "gap", "group", "head", "hints", "id",
+    "index", "journal", "kept", "leaf", "lease", "mark", "meta", "migration", "node", "note", "object",
+    "object database (odb)", "opaque", "operation", "ordering law", "outline", "pack", "pack set", "page",
+    "parent", "path", "pin", "pull", "push", "record", "reduced", "ref", "remote", "revision", "root",
+    "root component", "run", "salvage", "schema", "seal", "segment", "seq", "session", "setting", "slab",
+    "snapshot", "staging", "state", "storage", "store", "structure", "tag", "thinned", "tiny blob", "torn",
+    "tracking ref", "tree", "turn", "undo", "values", "verify", "view",
 )  # fmt: skip
 AVOIDED = re.compile(r"\b(?<!context )(managers?|handlers?|helpers?|object stores?)\b", re.IGNORECASE)
 

@@ -197,17 +197,18 @@ class Whole(Watched):
         return [data[start:stop] for start, stop in ranges]  # type: ignore[attr-defined]
 
 
-def test_a_pack_that_is_gone_is_named(store: casckpt.Store) -> None:
-    made = filled(store)
-    remote = uploaded(store)
-    key = next(one.key for one in remote.objects.list("packs/") if one.nbytes > 3_000_000)
-    remote.objects.delete([key])
-    report = tried(remote, commits=None)
-    failed = [one for one in report.commits if one.problem is not None]
-    assert len(failed) == 1
-    assert failed[0].id in made
-    assert key[9:21] in str(failed[0].problem)
-    assert (failed[0].objects, failed[0].nbytes) == (0, 0)
+def test_packs_that_are_gone_are_named(store: casckpt.Store) -> None:
+    filled(store)
+    wanted = needs(store)
+    for number in range(len(list(uploaded(store).objects.list("packs/")))):
+        remote = uploaded(store)
+        key = [one.key for one in remote.objects.list("packs/")][number]
+        held = {row.id for one in remote.view().segments() for row in one.rows() if one.packs[row.pack].key == key}
+        remote.objects.delete([key])
+        failed = [one for one in tried(remote, commits=None).commits if one.problem is not None]
+        assert {one.id for one in failed} == {commit for commit, ids in wanted.items() if ids & held}
+        assert all(key[9:21] in str(one.problem) for one in failed)
+        assert {(one.objects, one.nbytes) for one in failed} == {(0, 0)}
 
 
 def test_an_object_that_no_pack_holds_is_missed(store: casckpt.Store) -> None:

@@ -42,7 +42,7 @@ def clone_command(
 
     Without DIR it is .casckpt in this folder, as of casckpt init. It knows the remote from then on, for push and pull.
     """
-    from casckpt.syncing import clone_remote, plan_clone
+    from casckpt.distant import clone_remote, plan_clone
     from casckpt.view.syncing import clone_lines
 
     place = os.path.abspath(path or call.named_store() or STORE_FOLDER)
