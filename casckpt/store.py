@@ -27,7 +27,7 @@ from casckpt.ops.settings import StoreSettings, store_settings
 from casckpt.ops.values import CommitInfo, Progress, RunInfo, Status, Verify, WhenBusy
 from casckpt.storage.base import Storage
 from casckpt.storage.local import LocalStorage
-from casckpt.syncing import Syncing, clone_remote
+from casckpt.syncing import Syncing, clone_remote, is_address, open_remote_store
 from casckpt.upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -314,18 +314,23 @@ def open(
     read_only: bool = False,
     threads: int | None = None,
     settings: StoreSettings | None = None,
+    **words: Any,
 ) -> Store:
-    """Open the store in the folder `path`.
+    """Open the store in the folder `path`, or read a remote at an address like `s3://bucket/prefix`.
 
     Args:
         threads: cores that one commit or checkout keeps busy; None for what the settings say, else those of this
             process, at most 8.
         settings: to be used instead of the store's own, which are then not read.
+        words: of a remote, `cache` and `cache_bytes`, where what was read is kept, and those of `Store.add_remote`.
 
     Raises:
         StoreNotFound: there is none. NewerFormat: it needs a newer casckpt.
         InvalidSetting, DamagedSettings: its `config.toml` cannot be read.
+        RemoteUnavailable, RemoteDenied, RemoteUntrusted, RolledBack: the remote cannot be read, or not be believed.
     """
+    if words or is_address(path):
+        return Store(*open_remote_store(path, threads, settings, **words))
     if not os.path.isdir(path):
         raise StoreNotFound(path=os.fspath(path), problem="there is no such folder")
     storage = LocalStorage(path, read_only=read_only)

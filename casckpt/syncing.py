@@ -8,6 +8,8 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from casckpt.errors import UsageError
+
 if TYPE_CHECKING:
     from casckpt.odb.repository import Repository
     from casckpt.ops.connecting import Connection, ProbeReport
@@ -336,6 +338,41 @@ def clone_remote(
         configure=lambda storage: add_remote(storage, name, url, options, probe=False, again=True),
     )  # fmt: skip
     return repository, replace(report, fetched=at.counted(report.fetched))
+
+
+def is_address(path: str | os.PathLike[str]) -> bool:
+    """Whether a text is the address of a remote, not the path of a folder."""
+    return isinstance(path, str) and ("://" in path or path.startswith("memory:"))
+
+
+def open_remote_store(
+    url: str | os.PathLike[str],
+    threads: int | None,
+    settings: StoreSettings | None,
+    *,
+    cache: str | os.PathLike[str] | None = None,
+    cache_bytes: int | None = None,
+    **options: Any,
+) -> tuple[Repository, StoreSettings]:
+    """The repository of a remote that is read as a store, and what holds for it; see `casckpt.open`."""
+    from casckpt.ops.connecting import connect
+    from casckpt.ops.remote_changes import checked_remote
+    from casckpt.ops.remote_store import CACHE_BYTES, open_remote
+    from casckpt.ops.settings import StoreSettings
+
+    if not is_address(url):
+        raise UsageError(problem=f"cache and what is known of a remote are for one, and {os.fspath(url)} is a folder")
+    settings = settings or StoreSettings()
+    at = connect(checked_remote("origin", str(url), options))
+    repository = open_remote(
+        at.objects,
+        cache=None if cache is None else os.fspath(cache),
+        cache_bytes=CACHE_BYTES if cache_bytes is None else cache_bytes,
+        threads=settings.threads if threads is None else threads,
+        run=settings.run,
+        concurrency=at.remote.concurrency,
+    )
+    return repository, settings
 
 
 def plan_clone(

@@ -49,6 +49,8 @@ class Content:
         """Components and pages of which all that they name is here."""
         self._recent: set[ObjectId] = set()
         self._structures: dict[ObjectId, Structure] = {}
+        self._trees: dict[ObjectId, Tree] = {}
+        """Of the last commits: neighbours may have one state."""
         self.parts: dict[CommitId, tuple[str, ...]] = {}
         """The names of the components of each commit that was brought, without the root."""
 
@@ -59,12 +61,11 @@ class Content:
             RemoteUntrusted: an object matches its id, and is not what it is used as.
         """
         for group in _slices(wanted, GROUP):
-            trees = self._incoming.metadata((one.commit.tree for one in group), Kind.TREE)
+            trees = self._trees_of(group)
             metadata: list[ObjectId] = []
             components: dict[ObjectId, None] = {}
             for one in group:
-                commit = one.commit
-                tree = self._decoded(commit.tree, lambda: Tree.decode(trees[commit.tree]))  # noqa: B023 - called at once
+                commit, tree = one.commit, trees[one.commit.tree]
                 self.parts[one.id] = tuple(name for name, _ in tree.parts)
                 about = (commit.config, commit.environment, commit.code, commit.data)
                 metadata += [identity for identity in about if identity is not None]
@@ -72,6 +73,14 @@ class Content:
             self._incoming.bring(metadata, Kind.META)
             for batch in self._sized(identity for identity in components if identity not in self._done):
                 self._components(batch)
+
+    def _trees_of(self, group: Sequence[Wanted]) -> dict[ObjectId, Tree]:
+        wanted: dict[ObjectId, None] = dict.fromkeys(one.commit.tree for one in group)
+        found = {identity: self._trees[identity] for identity in wanted if identity in self._trees}
+        plains = self._incoming.metadata((one for one in wanted if one not in found), Kind.TREE)
+        found |= {one: self._decoded(one, lambda: Tree.decode(plains[one])) for one in plains}  # noqa: B023 - at once
+        self._trees = found
+        return found
 
     def _components(self, ids: Sequence[ObjectId]) -> None:
         """Bring components with all that they name."""

@@ -290,7 +290,7 @@ class _Collection:
         found = RemoteReader(self._view).read(ids)
         sender = Sender(self._view.objects, self._push_id)
         try:
-            arrived = sender.send(Item(one.record, one.stored, ends_unit=True) for one in found)
+            arrived = sender.send(lambda room: (Item(one.record, one.stored, ends_unit=True) for one in found))
         except NotOnRemote:
             if self._view.refresh() is seen.root:
                 raise

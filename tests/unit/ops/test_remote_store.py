@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import casckpt
-from casckpt.errors import ReadOnlyStore, RolledBack, StoreNotFound
+from casckpt.errors import ReadOnlyStore, RolledBack, StoreNotFound, UsageError
 from casckpt.ops.remote_store import Room, cache_folder, open_remote
+from casckpt.storage.local_objects import FolderObjects
 from casckpt.storage.memory_objects import MemoryObjects
 from casckpt.storage.objects import Objects
 from tests.support.remote_content import Watched
@@ -125,6 +127,17 @@ def test_a_remote_that_was_set_back_is_refused(source: casckpt.Store, remote: Me
     remote.delete([one.key for one in remote.list("root/")][-1:])
     with pytest.raises(RolledBack):
         opened(remote, tmp_path)
+
+
+def test_an_address_in_place_of_a_path_is_read(source: casckpt.Store, tmp_path: Path) -> None:
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    pushed(source, FolderObjects(folder))
+    with casckpt.open(folder.as_uri(), cache=tmp_path / "cache", cache_bytes=1 << 20) as store:
+        assert same(store.checkout("gpt"), state(3))
+        assert np.array_equal(store.tree("gpt~1")["model/weight"][7:9], state(2)["model"]["weight"][7:9])
+    with pytest.raises(UsageError, match="cache"):
+        casckpt.open(tmp_path / "source", cache=tmp_path)
 
 
 def test_the_usual_place_is_of_the_user() -> None:
