@@ -256,6 +256,20 @@ class CommitThinned(NotFoundError):
     hint = "{back}checkout and export give the rest with {left}"
 
 
+class NotFetched(CommitDropped):
+    code = "commit.not-fetched"
+    what = "the content of commit {commit} is not here"
+    why = "it was not fetched; its log entry, metrics and parents are here"
+    hint = "casckpt fetch REMOTE {commit} brings it; casckpt log shows its neighbours"
+
+
+class PartNotFetched(CommitThinned):
+    code = "commit.part-not-fetched"
+    what = "{parts} of commit {commit} are not here"
+    why = "they were not fetched; the rest of it is here"
+    hint = "casckpt fetch REMOTE {commit} brings them; checkout and export give the rest with {left}"
+
+
 class MigrationNotFound(NotFoundError):
     code = "schema.no-step"
     what = "no step leads from version {at} of the schema {name!r} towards {end}"

@@ -21,6 +21,7 @@ from casckpt.naming import Naming
 from casckpt.odb.repository import Repository, initialize, writer_name
 from casckpt.ops.background import Background
 from casckpt.ops.maintain import Maintainer
+from casckpt.ops.mirroring import Mirroring
 from casckpt.ops.on_demand import OnDemand
 from casckpt.ops.pending import PendingCommit
 from casckpt.ops.resolve import resolve
@@ -94,6 +95,7 @@ class Store(Exchange, Syncing, Bundling, Browse, Comparing, Naming, Lifetime, Up
         self._settings = settings or StoreSettings()
         self._background = Background(repository.threads)
         self._maintainer = Maintainer(repository, wanted=self._settings.upkeep)
+        self._mirroring = Mirroring(repository, self._settings.remotes)
         if self._settings.fetch_on_demand and repository.database.elsewhere is None:
             repository.ask(OnDemand(repository, self._places))
 
@@ -128,6 +130,7 @@ class Store(Exchange, Syncing, Bundling, Browse, Comparing, Naming, Lifetime, Up
             self._background.close()
         finally:
             try:
+                self._mirroring.close()
                 self._maintainer.close()
             finally:
                 self._repository.close()
@@ -226,13 +229,14 @@ class Store(Exchange, Syncing, Bundling, Browse, Comparing, Naming, Lifetime, Up
         compress = check_policy(self._settings.compress_of(compress))
         flat = partial(take_apart, state, skip, allow_pickle, options.schema)
         if wait:
-            return self._looked_after(commit_state(self._in_turn(), flat(), options, compress, progress))
+            return self._looked_after(commit_state(self._in_turn(), flat(), options, compress, progress), options.run)
         work = partial(commit_state, self._repository, options=fixed(options), compress=compress, progress=progress)
-        return self._looked_after(self._background.submit(flat, work, when_busy))
+        return self._looked_after(self._background.submit(flat, work, when_busy), options.run)
 
-    def _looked_after(self, done: _Done) -> _Done:
-        """What a commit returned; upkeep may begin behind it."""
+    def _looked_after(self, done: _Done, run: str) -> _Done:
+        """What a commit returned; upkeep may begin behind it, and pushes."""
         self._maintainer.after_commit()
+        self._mirroring.after_commit(run)
         return done
 
     def checkout(
@@ -334,14 +338,11 @@ def open(
     storage = LocalStorage(path, read_only=read_only)
     settings = store_settings(storage) if settings is None else settings
     threads = settings.threads if threads is None else threads
-    gate = settings.health_gate
-    return Store(Repository(storage, threads=threads, run=settings.run, health_gate=gate), settings)
+    return Store(Repository(storage, threads=threads, run=settings.run, health_gate=settings.health_gate), settings)
 
 
 def clone(url: str, path: str | os.PathLike[str], *names: str, **words: Any) -> Store:
-    """Make the folder `path` (absent or empty) a store with what a remote has, and open it.
-
-    It knows the remote from then on. A clone that was interrupted goes on.
+    """Make the folder `path` (absent, empty, or what an interrupt left) a store that follows a remote, and open it.
 
     Args:
         url: as of `Store.add_remote`. names: of runs and tags there; none for all.
@@ -352,8 +353,7 @@ def clone(url: str, path: str | os.PathLike[str], *names: str, **words: Any) -> 
         StoreExists: there is a store that has runs of its own. FolderNotEmpty: the folder holds other files.
         RemoteNotFound, RemoteUnavailable, RemoteDenied, RemoteUntrusted: the remote cannot be read.
     """
-    repository, _ = clone_remote(url, path, *names, **words)
-    return Store(repository)
+    return Store(clone_remote(url, path, *names, **words)[0])
 
 
 def memory() -> Store:

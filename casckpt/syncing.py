@@ -255,7 +255,8 @@ class Syncing:
         What nothing needs is condemned first, and removed by a call an hour later or after.
 
         Args:
-            policy: what to keep of the commits there; None for all that its refs lead to and that was not dropped.
+            policy: what to keep of the commits there; None for the `retention` of the remote, and without one for all
+                that its refs lead to and that was not dropped.
             now: remove at once, and end the graces of drops there.
             repack: also write packs again of which little is needed.
             progress: called with the bytes removed, and in all.
@@ -270,6 +271,7 @@ class Syncing:
         kept = Retention.from_dict(policy) if isinstance(policy, Mapping) else policy
         at = self._connected(remote, limit_rate)
         words: dict[str, Any] = {"now": now, "repack": repack, "dry_run": dry_run, "progress": progress}
+        kept = at.remote.retention if kept is None else kept
         return at.counted(remote_gc(self._repository.database, self._view(at), kept, **words))
 
     def drill(

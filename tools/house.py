@@ -94,6 +94,7 @@ NUMPY_AT_TOP = {
     "casckpt.plan.remote_gc": "loaded only to free space",
     "casckpt.plan.usage": "loaded only to tell where space is",
     "casckpt.remote.holding": "loaded only to push",
+    "casckpt.remote.locating": "loaded only to fetch",
 }
 """Modules that are themselves loaded late and may import numpy at module level; all others do so inside functions."""
 

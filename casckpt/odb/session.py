@@ -289,15 +289,13 @@ class Session:
         """
         if self._small and self._small_bytes >= least:
             self._start_pack()
-            self._small_bytes = 0
         self._close_pack()
         database = self._database
         if self._packs:
             with locks.journaling(database.storage), database.mutex:
                 database.refresh()
                 self._keep_packs()
-            self._packs = []
-            self._known = {}
+            self._packs, self._known, self._small_bytes = [], {}, 0
             database.absorb()
 
     def _keep_packs(self) -> None:

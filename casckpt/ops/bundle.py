@@ -172,7 +172,7 @@ class _Load:
         view = RemoteView(bundle)
         view.refresh()
         sender = Sender(bundle, push_id, concurrency=_WRITERS, advance=advance)
-        segments = sender.segments(sender.send(self.supply.items(self.ids)))
+        segments = sender.segments(sender.send(partial(self.supply.items, self.ids)))
 
         def change(root: RemoteRoot) -> RemoteRoot:
             return replaced(

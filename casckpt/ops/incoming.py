@@ -16,6 +16,7 @@ from casckpt.format.remote_index import ROW_BYTES, SegmentPack
 from casckpt.odb.database import Database
 from casckpt.odb.session import Session
 from casckpt.ops.values import Progress
+from casckpt.remote.locating import find_all
 from casckpt.remote.reading import Fetched, RemoteReader
 from casckpt.remote.view import RemoteView
 
@@ -124,10 +125,9 @@ class Incoming:
 
     def commits(self) -> Iterator[CommitId]:
         """The ids of all commits that the segments list, in no promised order."""
-        for segment in self._view.segments():
-            for identity in segment.ids(Kind.COMMIT):
-                if self._view.find(identity) is not None:  # not only where it is about to be removed
-                    yield CommitId(identity)
+        listed = (identity for segment in self._view.segments() for identity in segment.ids(Kind.COMMIT))
+        # Not those that lie only where they are about to be removed.
+        return (CommitId(identity) for identity in find_all(self._view, listed))
 
     def _planned(self, nbytes: int) -> None:
         self._total += nbytes
@@ -166,7 +166,7 @@ class Incoming:
         if not ids:
             return ids
         near = self._neighbours()
-        packs = dict.fromkeys(found.pack for found in map(self._view.find, ids) if found is not None)
+        packs = dict.fromkeys(found.pack for found in find_all(self._view, ids).values())
         others: list[ObjectId] = []
         nbytes = 0
         for pack in packs:

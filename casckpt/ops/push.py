@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from casckpt.errors import BusyError, DamagedObject, ReadOnlyStore
@@ -155,8 +156,8 @@ class _Push:
         self._is_begun = found is not None
         self._mine: list[Sent] = [] if found is None else found[1]
         """Packs of this push that are on the remote, so far as is known."""
-        self._epoch = None if self._mine else -1
-        """The epoch of the root by which they were looked for last; None if never, -1 before there are any."""
+        self._era = None if self._mine else (-1, -1)
+        """The breaks of the view and the epoch of the root by which they were looked for last; None if never."""
         self._segments: list[tuple[SegmentRef, bytes]] = []
         self._listed: list[Sent] = []
         """The packs that these segments list."""
@@ -172,8 +173,8 @@ class _Push:
         refs = self._plan.refs(root)
         self.moves = _moves(root, refs)
         runs = {**root.runs, **self._run_settings(refs)}
-        self._gather(root, refs)
-        if not self.moves and runs == root.runs and not self._gathering.commits:
+        fresh = self._gather(root, refs)
+        if not self.moves and runs == root.runs and not fresh:
             return root
         self._send(root)
         now_ns = time.time_ns()
@@ -185,7 +186,8 @@ class _Push:
                 for name, commit in refs.items()
             },
             segments=tuple(sorted({*root.segments, *(ref for ref, _ in self._segments)})),
-            drops=merged_drops(root.drops, {one.id: one.drop for one in self._gathering.commits.values()}),
+            # Of what somebody else pushed meanwhile, perhaps more of it than is here, this root says nothing.
+            drops=merged_drops(root.drops, {one: self._gathering.commits[one].drop for one in fresh}),
             runs=runs,
         )
 
@@ -194,15 +196,14 @@ class _Push:
         start = empty_root(self.push_id) if root is None else root
         refs = self._plan.refs(start)
         self.moves = _moves(start, refs)
-        self._gather(start, refs)
-        if not self.moves and not self._gathering.commits:
+        fresh = self._gather(start, refs)
+        if not self.moves and not fresh:
             self.requests = {"list": 1}
             return
         lacking = self._lacking(start)
         chunks, others = self._supply.stored_bytes(lacking)
         self.objects, self.nbytes = len(lacking) // 32, chunks + others
         self.packs = packs_for(chunks) + packs_for(others, METADATA_PACK_BYTES)
-        self.commits = len(self._gathering.commits)
         self.requests = {"list": 2, "put": self.packs + packs_for(self.objects, SEGMENT_ROWS) + 1 + (root is None)}
 
     def report(self, **facts: Any) -> PushReport:
@@ -227,17 +228,18 @@ class _Push:
         if self._journal is not None:
             self._journal.end()
 
-    def _gather(self, root: RemoteRoot, refs: Mapping[str, CommitId]) -> None:
-        """Take in the commits that the remote has not, or not as whole as they are here."""
+    def _gather(self, root: RemoteRoot, refs: Mapping[str, CommitId]) -> set[CommitId]:
+        """Take in the commits that the remote has not, or not as whole as they are here; which these are."""
         theirs = {ref.commit for ref in root.refs.values()}
         ours = {commit for name, commit in refs.items() if name not in root.refs or root.refs[name].commit != commit}
-        self._gathering.add(new_commits(self._database, ours, theirs))
+        fresh = new_commits(self._database, ours, theirs)
         absent = [drop.commit for drop in root.drops if drop.rule == ABSENT]
         whole = {one for one in absent if self._database.has_commit(one) and self._database.drop(one) is None}
         if whole:
-            line = new_commits(self._database, self._plan.ours.values(), ())
-            self._gathering.add(one for one in line if one[0] in whole)
-        self.commits = len(self._gathering.commits)
+            fresh += [one for one in new_commits(self._database, self._plan.ours.values(), ()) if one[0] in whole]
+        self._gathering.add(fresh)
+        self.commits = len(fresh)
+        return {identity for identity, _ in fresh}
 
     def _run_settings(self, refs: Mapping[str, CommitId]) -> dict[str, dict[str, Any]]:
         """Settings of the runs whose `last` there is ours, and the former names of these runs."""
@@ -271,16 +273,17 @@ class _Push:
 
     def _look_for_mine(self, root: RemoteRoot) -> None:
         """Let go of packs that were condemned, or are not there any more."""
-        if self._mine and self._epoch != root.epoch:
+        era = self._view.breaks, root.epoch
+        if self._mine and self._era != era:
             condemned = set(root.condemned)
             size = self._view.objects.size
             self._mine = [
                 one for one in self._mine if one.pack.key not in condemned and size(one.pack.key) == one.pack.nbytes
             ]
             self._listed, self._segments = [], []
-            if self._epoch is None:
+            if self._era is None:
                 self.resumed = len(self._mine)
-        self._epoch = root.epoch
+        self._era = era
 
     def _send_lacking(self, root: RemoteRoot) -> None:
         lacking = self._lacking(root)
@@ -288,7 +291,7 @@ class _Push:
             return
         self._begin()
         total = sum(self._supply.stored_bytes(lacking))
-        sent = self._sender(counted(self._progress, total)).send(self._supply.items(lacking))
+        sent = self._sender(counted(self._progress, total)).send(partial(self._supply.items, lacking))
         if self._verify:
             self._sender().verify(sent)
         self._mine += sent

@@ -8,10 +8,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from casckpt.errors import CasckptError, CommitDropped, CommitThinned, FormatError, IntegrityError
+from casckpt.errors import (
+    CasckptError,
+    CommitDropped,
+    CommitThinned,
+    FormatError,
+    IntegrityError,
+    NotFetched,
+    PartNotFetched,
+)
 from casckpt.format.entry import Drop
 from casckpt.format.ids import CommitId, short_id
 from casckpt.odb.database import Database
+from casckpt.plan.transfer import ABSENT
 from casckpt.units import rfc3339
 
 if TYPE_CHECKING:
@@ -107,8 +116,9 @@ def refusal(database: Database, identity: CommitId, drop: Drop) -> CommitDropped
         {"undo": _FREED, "back": ""} if found.is_freed else {"undo": f"undo is promised until {until}", "back": _BACK}
     )
     if drop.parts is None:
-        return CommitDropped(**facts)
+        return (NotFetched if drop.rule == ABSENT else CommitDropped)(**facts)
     shown = [f"--select {shlex.quote(pattern)}" for pattern in found.select[:_SHOWN_MAX]]
     more = ["and more (casckpt ls)"] if len(found.select) > _SHOWN_MAX else []
     words = " ".join([*shown, *more]) or "nothing"
-    return CommitThinned(parts=", ".join(drop.parts), select=list(found.select), left=words, **facts)
+    kind = PartNotFetched if drop.rule == ABSENT else CommitThinned
+    return kind(parts=", ".join(drop.parts), select=list(found.select), left=words, **facts)

@@ -13,15 +13,15 @@ when it is old enough, as what an interrupted push left.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
-from casckpt.errors import IntegrityError, RemoteUnavailable
+from casckpt.errors import DamagedObject, IntegrityError, NotOnRemote, RemoteUnavailable, UnreadableCommit
 from casckpt.format.canonical import encode
-from casckpt.format.remote import NONCE_BYTES, RemoteRoot, SegmentRef, check_key, segment_key
+from casckpt.format.remote import RemoteRoot, SegmentRef, check_key, segment_key
 from casckpt.format.remote_index import Segment
 from casckpt.odb.database import Database
 from casckpt.ops.gc_reports import EARLY, FREES, WAITS, GcCommit
@@ -35,7 +35,7 @@ from casckpt.plan.remote_gc import Listing, PackUse, Uses
 from casckpt.remote.clock import RemoteClock
 from casckpt.remote.reading import RemoteReader
 from casckpt.remote.roots import append_root, new_push_id
-from casckpt.remote.sending import Sender, create, row_of
+from casckpt.remote.sending import Sender, row_of, store
 from casckpt.remote.supply import Item
 from casckpt.remote.view import RemoteView
 from casckpt.storage.objects import Listed
@@ -129,7 +129,7 @@ class _Collection:
         self._push_id = new_push_id()
         self._clock = RemoteClock(view)
         self._files: dict[str, Listed] = {}
-        self._epoch = -1
+        self._era = (-1, -1)
         self._written: list[Segment] = []
         """Packs that this collection wrote, as segments that are nowhere yet; nobody can have condemned them."""
         self._uploaded: set[str] = set()
@@ -176,8 +176,11 @@ class _Collection:
                 except _Moved:
                     pass
             seen = self._look()
+        raise self._too_late()
+
+    def _too_late(self) -> RemoteUnavailable:
         problem = f"others were first {ROUNDS} times"
-        raise RemoteUnavailable(remote=self._view.objects.url, operation="take a new root", problem=problem)
+        return RemoteUnavailable(remote=self._view.objects.url, operation="take a new root", problem=problem)
 
     # -- looking
 
@@ -193,17 +196,26 @@ class _Collection:
 
     def _look(self) -> _Seen:
         """What the newest root leaves to do."""
-        while True:
+        for _ in range(ROUNDS):
             root, segments = self._view.root, self._view.segments()
             if root is None or root is not self._view.root:
                 continue
-            if root.epoch != self._epoch:
+            if (self._view.breaks, root.epoch) != self._era:
                 # Whoever condemned something may have condemned what this collection wrote.
-                self._epoch, self._written = root.epoch, []
+                self._era, self._written = (self._view.breaks, root.epoch), []
             listing = Listing([*segments, *self._written])
-            look = self._live.look(root, listing, time.time_ns())
+            try:
+                look = self._live.look(root, listing, time.time_ns())
+            except (NotOnRemote, UnreadableCommit, DamagedObject):
+                # What is missing may have gone with a root since; else it is missing.
+                if self._view.refresh() is root:
+                    raise
+                continue
             if root is self._view.root:
-                break
+                return self._seen(root, segments, listing, look)
+        raise self._too_late()
+
+    def _seen(self, root: RemoteRoot, segments: Sequence[Segment], listing: Listing, look: Look) -> _Seen:
         written = {pack for segment in self._written for pack in segment.packs}
         uses = Uses(listing, look.needed, preferred=written, gone=root.condemned)
         look.check(uses.missing, self._view.objects.url)
@@ -277,7 +289,13 @@ class _Collection:
         ids = seen.uses.of({use.pack for use in seen.rewrites})
         found = RemoteReader(self._view).read(ids)
         sender = Sender(self._view.objects, self._push_id)
-        for sent in sender.send(Item(one.record, one.stored, ends_unit=True) for one in found):
+        try:
+            arrived = sender.send(lambda room: (Item(one.record, one.stored, ends_unit=True) for one in found))
+        except NotOnRemote:
+            if self._view.refresh() is seen.root:
+                raise
+            return  # what it was about has gone meanwhile
+        for sent in arrived:
             self._written.append(Segment.build([sent.pack], [row_of(record, 0) for record in sent.records]))
             self._uploaded.add(sent.pack.key)
             self._packs += 1
@@ -285,8 +303,7 @@ class _Collection:
     def _upload(self, segment: Segment) -> SegmentRef:
         """Store a segment, and what a root says of it."""
         data = segment.encode()
-        key = segment_key(data, os.urandom(NONCE_BYTES))
-        create(self._view.objects, key, data)
+        key = segment_key(data, store(self._view.objects, partial(segment_key, data), data))
         self._uploaded.add(key)
         self._view.keep_segment(key, data)
         return SegmentRef(key, len(segment.packs), len(segment), len(data))

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from casckpt.errors import DamagedObject, FormatError, NotOnRemote
+from casckpt.errors import DamagedObject, FormatError, NotOnRemote, UnreadableCommit
 from casckpt.format.commit import Commit
 from casckpt.format.entry import Drop
 from casckpt.format.ids import CommitId, Kind, ObjectId, short_id
@@ -223,7 +223,9 @@ class RemoteLive:
             for group in _parts(part, weights.__getitem__):
                 metadata.fetch(other for one in group for other in leads_to[one])
                 for one in group:
-                    self._reach.component(users[one], one)
+                    # Of what a commit let go a part may be there; whether more must be is asked when it is needed.
+                    with suppress(UnreadableCommit):
+                        self._reach.component(users[one], one)
                 metadata.let_go(but=part)
             metadata.let_go()
         self._read.update(components)

@@ -61,13 +61,20 @@ def remove_old_roots(view: RemoteView, clock: RemoteClock, keep: int, keep_ns: i
 
 
 def _old_enough(view: RemoteView, clock: RemoteClock, delay_ns: int, push_id: bytes) -> list[str]:
-    """What the newest root condemns and one from before the delay did."""
-    if not delay_ns or not _condemned(view):
+    """What the newest root condemns and one from before the delay did.
+
+    Files are removed only after a root of this collection: that one is known to be part of the chain, and with it what
+    it condemns. A root that was only read may be one that a late writer made, with the number of one that was removed.
+    """
+    if not _condemned(view):
+        return []
+    if not clock.is_set:
+        if delay_ns and not _condemned(view) & _condemned_at(view, clock.roots(), time.time_ns() - delay_ns):
+            return []  # the clock here does not count, but if not even that says so, the other need not be asked
+        clock.ask(push_id)
+    if not delay_ns:
         return sorted(_condemned(view))
     times = clock.roots()
-    # The clock here does not count, but where not even that says so, there is nothing to ask the other for.
-    if not clock.is_set and _condemned(view) & _condemned_at(view, times, time.time_ns() - delay_ns):
-        times = clock.ask(push_id)
     return sorted(_condemned(view) & _condemned_at(view, times, clock.now_ns - delay_ns))
 
 

@@ -14,6 +14,7 @@ from casckpt.errors import RemoteNotFound, UsageError
 from casckpt.ops.lookup import close_names, did_you_mean
 from casckpt.ops.settings import store_layer
 from casckpt.plan.names import is_text
+from casckpt.plan.policy import Retention
 from casckpt.plan.remote_settings import REMOTE, REMOTE_KEYS, rate_of
 from casckpt.plan.settings import CALL, Layer, Settings, Value
 from casckpt.storage.base import Storage
@@ -29,6 +30,7 @@ class Remote:
     Args:
         limit_rate: bytes a second; None for no limit.
         timeout_s: how long an answer may stand still, in seconds; None for the usual.
+        retention: what a collection keeps of the commits there; None for all.
         cost: dollars for 1000 uploads (`put`) and downloads (`get`), a GB a month (`storage`) and a GB downloaded
             (`egress`), as far as they are known.
     """
@@ -49,6 +51,7 @@ class Remote:
     single_writer: bool = False
     mirror: bool = False
     policy: str = "ff"
+    retention: Retention | None = None
     cost: tuple[tuple[str, float], ...] = ()
 
     @classmethod
@@ -65,13 +68,19 @@ class Remote:
             plain["limit_rate"] = rate_of(str(said["limit_rate"]))
         if "timeout" in said:
             plain["timeout_s"] = (parse_duration(str(plain.pop("timeout"))) or 0) / SECOND
+        if "retention" in said:
+            plain["retention"] = Retention.from_dict(said["retention"])
         prices = [key for key in REMOTE_KEYS if key in said and key.startswith("cost.")]
         cost = tuple((key.removeprefix("cost."), float(said[key])) for key in prices)
         return cls(name, cost=cost, **plain)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return {key: getattr(self, key) for key in self.__slots__} | {"cost": dict(self.cost)}
+        plain = {key: getattr(self, key) for key in self.__slots__}
+        return plain | {
+            "retention": None if self.retention is None else self.retention.to_dict(),
+            "cost": dict(self.cost),
+        }
 
 
 def remotes(storage: Storage, said: Mapping[str, Value] | None = None) -> dict[str, Remote]:

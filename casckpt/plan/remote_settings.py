@@ -6,10 +6,11 @@ No value is a secret. An address that holds one is refused wherever it is said, 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
-from casckpt.errors import InvalidName, InvalidSetting, SecretInUrl, UnknownSetting
+from casckpt.errors import InvalidName, InvalidRetention, InvalidSetting, SecretInUrl, UnknownSetting
 from casckpt.plan.names import check_name, is_text
 from casckpt.units import HOUR, SECOND, GiB, KiB, MiB, parse_duration, parse_int, parse_number
 
@@ -43,6 +44,7 @@ class RemoteKey(NamedTuple):
             "rate": "bytes a second, as 500KB or 20MiB",
             "duration": "a length of time from 1s to 1h",
             "price": f"a number of dollars from 0 to {PRICE_MAX:g}",
+            "retention": "a retention policy, as {keep_last = 3}",
         }[self.kind]
 
 
@@ -66,6 +68,7 @@ REMOTE_KEYS = {
     "single_writer": RemoteKey("flag", "Whether only one machine pushes, where one key can be written twice.", False),
     "mirror": RemoteKey("flag", "Whether commits are pushed as a training makes them.", False),
     "policy": RemoteKey("choice", "What a push does where both sides went on.", "ff", choices=("ff", "newest")),
+    "retention": RemoteKey("retention", "What casckpt remote gc keeps of the commits there."),
     "cost.put": RemoteKey("price", "Dollars for 1000 uploads or listings."),
     "cost.get": RemoteKey("price", "Dollars for 1000 downloads."),
     "cost.storage": RemoteKey("price", "Dollars for a GB stored for a month."),
@@ -102,16 +105,21 @@ def path_of(key: str) -> tuple[str, str]:
     return name, rest
 
 
-def parsed(key: str, text: str) -> str | int | float | bool:
-    """The value that a text says: numbers and flags as such, everything else as it stands."""
+def parsed(key: str, text: str) -> str | int | float | bool | dict[str, Any]:
+    """The value that a text says: numbers, flags and tables as such, everything else as it stands."""
     kind = REMOTE_KEYS[key].kind
+    if kind == "retention":
+        from casckpt.plan.policy_table import parsed as parsed_policy
+
+        table = parsed_policy((key,), text)
+        return dict(table) if isinstance(table, Mapping) else text
     if kind == "flag" and text.lower() in (*_YES, *_NO):
         return text.lower() in _YES
     number = {"count": parse_int, "price": parse_number}.get(kind, lambda _: None)(text)
     return text if number is None else number
 
 
-def checked(key: str, value: object, place: str, shown_key: str) -> str | int | float | bool:
+def checked(key: str, value: object, place: str, shown_key: str) -> str | int | float | bool | dict[str, Any]:
     """The value itself, if the key may have it.
 
     Args:
@@ -122,6 +130,8 @@ def checked(key: str, value: object, place: str, shown_key: str) -> str | int | 
         InvalidSetting: any other that cannot be.
     """
     known = REMOTE_KEYS[key]
+    if known.kind == "retention":
+        return _policy(value, place, shown_key)
     if known.kind == "url" and is_text(value) and has_secret(str(value)):
         raise SecretInUrl(key=shown_key, place=place)
     if not _is_right(known, value):
@@ -129,6 +139,17 @@ def checked(key: str, value: object, place: str, shown_key: str) -> str | int | 
         raise InvalidSetting(key=shown_key, value=shown, place=place, problem=f"it must be {known.expected}")
     assert isinstance(value, str | int | float)
     return value
+
+
+def _policy(value: object, place: str, shown_key: str) -> dict[str, Any]:
+    from casckpt.plan.policy import Retention  # few remotes have one
+
+    try:
+        return Retention.from_dict(value if isinstance(value, Mapping) else {}).to_dict()
+    except InvalidRetention as error:
+        key = f"{shown_key}.{error.facts['key']}" if isinstance(value, Mapping) else shown_key
+        shown = str(value)[:80]
+        raise InvalidSetting(key=key, value=shown, place=place, problem=error.facts["problem"]) from None
 
 
 def _is_right(known: RemoteKey, value: object) -> bool:

@@ -65,6 +65,8 @@ def _flat(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, obje
     for name, value in table.items():
         if not above and name == RETENTION and isinstance(value, dict):
             yield from ((".".join((RETENTION, *path)), one) for path, one in items(value))
+        elif name == RETENTION and above.startswith("remote.") and above.count(".") == 2:
+            yield f"{above}{name}", value
         elif isinstance(value, dict) and value and above.count(".") < 4:
             yield from _flat(value, f"{above}{name}.")
         else:

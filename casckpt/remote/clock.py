@@ -18,7 +18,7 @@ class RemoteClock:
         self._view = view
         self.now_ns = 0
         self.is_set = False
-        """Whether `now_ns` is the time of a file that was made since this clock was."""
+        """Whether a root was made since this clock was."""
 
     def see(self, listed: Listed) -> None:
         """Take in when a file was made."""
@@ -35,8 +35,8 @@ class RemoteClock:
             self.see(listed)
         return found
 
-    def ask(self, push_id: bytes) -> dict[int, int]:
-        """Make a root that changes nothing, so that the newest file is of now; when each root was made."""
+    def ask(self, push_id: bytes) -> None:
+        """Make a root that changes nothing, so that the newest file is of now."""
         append_root(self._view, replace, push_id, note="gc: looks at the clock")
         self.is_set = True
-        return self.roots()
+        self.roots()

@@ -179,9 +179,13 @@ class RemoteReader:
 
     def _by_pack(self, ids: Iterable[ObjectId]) -> dict[SegmentPack, list[Row]]:
         """Where objects lie: rows by their packs, ascending by their offsets."""
+        from casckpt.remote.locating import find_all  # and numpy, which who reads nothing does without
+
+        wanted = dict.fromkeys(ids)
+        known = find_all(self._view, wanted)
         places: dict[SegmentPack, list[Row]] = {}
-        for identity in dict.fromkeys(ids):
-            found = self._view.find(identity)
+        for identity in wanted:
+            found = known.get(identity)
             if found is None:
                 problem = f"no segment of root {self._seq()} lists it"
                 raise NotOnRemote(remote=self._objects.url, object=f"object {short_id(identity)}", problem=problem)

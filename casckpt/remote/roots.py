@@ -1,7 +1,7 @@
 """The next root of a remote: the one step that changes it, and how to find out whether it happened.
 
-    CREATED    -> LIST: ours is the newest, or the next one follows it: done. Else its number had been used and removed
-                  before, and nobody will read it: go round again
+    CREATED    -> LIST: ours is the newest, or the newest leads back to it, link by link: done. Else its number had been
+                  used and removed before, and nobody will read it: go round again
     EXISTS     -> GET: ours after all (an answer was lost, or the request came twice), or somebody was first: go round
     UNKNOWN    -> as EXISTS; where nothing is there, the same bytes are sent once more
 
@@ -21,7 +21,7 @@ from casckpt.errors import CasckptError, OutcomeUnknown, RemoteUnavailable, Stor
 from casckpt.format.ids import checksum
 from casckpt.format.remote import PUSH_ID_BYTES, Push, RemoteRoot, root_key
 from casckpt.format.remote_about import ABOUT_KEY, RemoteAbout
-from casckpt.remote.view import RemoteView
+from casckpt.remote.view import LINKS_MAX, RemoteView
 from casckpt.storage.objects import Outcome
 
 ROUNDS = 100
@@ -144,12 +144,24 @@ def _look(view: RemoteView, root: RemoteRoot, data: bytes, outcome: Outcome) -> 
     if root.seq not in numbers:
         # It was created, so it was removed since: by a collector that found newer roots, or by somebody else.
         return False, outcome
-    if max(numbers) == root.seq:
-        return True, outcome
-    try:
-        return view.read_root(root.seq + 1)[0].prev == checksum(data), outcome
-    except FileNotFoundError:
-        return False, outcome
+    # The next link alone would not do: it may be of another who was as late as this one. Behind too many links it may
+    # have been part of the chain all the same, which whoever goes round sees from what the newest root says.
+    newest = max(numbers)
+    is_near = newest - root.seq <= LINKS_MAX
+    return is_near and _follow(view, checksum(data), range(root.seq + 1, newest + 1)), outcome
+
+
+def _follow(view: RemoteView, identity: bytes, numbers: range) -> bool:
+    """Whether roots with these numbers follow one with this hash, each the one before."""
+    for number in numbers:
+        try:
+            root, data = view.read_root(number)
+        except FileNotFoundError:
+            return False
+        if root.prev != identity:
+            return False
+        identity = checksum(data)
+    return True
 
 
 def _text(problem: Exception | str) -> str:

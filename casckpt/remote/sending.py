@@ -2,8 +2,8 @@
 
     items -> data pack, metadata pack -> full: upload by a worker -> noted in the journal of the push -> segment
 
-A key has a nonce of its own, so that an upload whose outcome is unknown is sent again without harm. What was uploaded
-is nothing yet: only a root makes it part of the remote.
+Every upload has a key of its own, by a nonce in it, also one that is tried again. What was uploaded is nothing yet:
+only a root makes it part of the remote.
 """
 
 from __future__ import annotations
@@ -21,16 +21,19 @@ from casckpt.errors import FormatError, IntegrityError, RemoteUnavailable, Remot
 from casckpt.format import pack as p
 from casckpt.format.codec import Codec
 from casckpt.format.ids import Kind, object_id
-from casckpt.format.remote import NONCE_BYTES, SegmentRef, segment_key
+from casckpt.format.remote import NONCE_BYTES, SegmentRef, pack_key, segment_key
 from casckpt.format.remote_index import Row, Segment, SegmentPack
 from casckpt.odb.workers import Workers
 from casckpt.plan.transfer import METADATA_PACK_BYTES, PACK_BYTES, SEGMENT_ROWS
-from casckpt.remote.supply import Item
+from casckpt.remote.supply import Item, Room
 from casckpt.storage.objects import Buffer, Objects, Outcome
+from casckpt.storage.pages import pages
 
 CONCURRENCY = 4
 TRIES = 6
 _FIRST_PAUSE_S = 0.02
+_SPARE_BYTES = 2 << 20
+"""How much longer than a full pack buffers are, for the last object and the tables; untouched it costs nothing."""
 Advance = Callable[[int], None]
 
 
@@ -42,19 +45,37 @@ class Sent(NamedTuple):
 
 
 class OutgoingPack:
-    """A pack that grows in memory."""
+    """A pack that grows in memory.
 
-    def __init__(self) -> None:
-        self.data = bytearray(p.BLOCK)
+    Args:
+        buffer: for the pack to lie in, whatever is in it; where it gets too short, a longer one takes its place.
+    """
+
+    def __init__(self, buffer: memoryview) -> None:
+        self.buffer = buffer
+        self.nbytes = p.BLOCK
         self.records: list[p.Record] = []
         self._extent: list[p.Record] = []
         self._last_table = 0
 
-    def add(self, record: p.Record, stored: Buffer) -> None:
-        """Append a record; its offset is set here."""
-        self._align(p.BLOCK if record.codec == Codec.RAW and len(stored) >= p.ALIGNED_FROM else p.UNIT)
-        placed = record._replace(offset=len(self.data))
-        self.data += stored
+    @property
+    def data(self) -> memoryview:
+        """The pack so far."""
+        return self.buffer[: self.nbytes]
+
+    def room(self, record: p.Record) -> memoryview:
+        """Where the stored bytes of a record lie if it is the next one."""
+        start = self.nbytes + p.pad(self.nbytes, _unit(record))
+        self._reach(start + record.stored)
+        return self.buffer[start : start + record.stored]
+
+    def add(self, record: p.Record, stored: Buffer | None) -> None:
+        """Append a record; its offset is set here. None stands for stored bytes that are in its room."""
+        if stored is not None:
+            self.room(record)[:] = stored
+        self._align(_unit(record))
+        placed = record._replace(offset=self.nbytes)
+        self.nbytes += record.stored
         self.records.append(placed)
         self._extent.append(placed)
         if len(self._extent) >= p.EXTENT_RECORDS:
@@ -65,21 +86,75 @@ class OutgoingPack:
         self._close_extent()
         self._align(p.BLOCK)
         header = p.encode_header(p.HAS_DELTAS if any(record.base_1 for record in self.records) else 0)
-        self.data[: p.BLOCK] = header
-        identity, end = p.encode_end(header, self.records, {"push": push_id}, len(self.data))
-        self.data += end
-        return SegmentPack(identity, os.urandom(NONCE_BYTES), len(self.data))
+        self.buffer[: p.BLOCK] = header
+        identity, end = p.encode_end(header, self.records, {"push": push_id}, self.nbytes)
+        self._append(end)
+        return SegmentPack(identity, os.urandom(NONCE_BYTES), self.nbytes)
 
     def _close_extent(self) -> None:
         if self._extent:
             self._align(p.BLOCK)
             table = p.encode_extent(self._extent, self._extent[0].offset, self._last_table)
-            self._last_table = len(self.data)
-            self.data += table
+            self._last_table = self.nbytes
+            self._append(table)
             self._extent = []
 
     def _align(self, unit: int) -> None:
-        self.data += bytes(p.pad(len(self.data), unit))
+        self._append(bytes(p.pad(self.nbytes, unit)))
+
+    def _append(self, data: bytes) -> None:
+        self._reach(self.nbytes + len(data))
+        self.buffer[self.nbytes : self.nbytes + len(data)] = data
+        self.nbytes += len(data)
+
+    def _reach(self, nbytes: int) -> None:
+        if nbytes > len(self.buffer):
+            longer = memoryview(pages(max(2 * nbytes, PACK_BYTES + _SPARE_BYTES)))
+            longer[: self.nbytes] = self.data
+            self.buffer = longer
+
+
+def _unit(record: p.Record) -> int:
+    return p.BLOCK if record.codec == Codec.RAW and record.stored >= p.ALIGNED_FROM else p.UNIT
+
+
+class Packing:
+    """Sorts items into packs of data and packs of metadata, in buffers that are used again and again."""
+
+    def __init__(self) -> None:
+        self._spare: list[memoryview] = []
+        self._mutex = threading.Lock()
+        self._data, self._metadata = self._fresh(), self._fresh()
+
+    def room(self, record: p.Record) -> memoryview:
+        """Where the stored bytes of a record lie if it is the next item."""
+        return (self._data if record.kind == Kind.CHUNK else self._metadata).room(record)
+
+    def packs(self, items: Iterable[Item]) -> Iterator[OutgoingPack]:
+        """Packs, each when it is full; whoever is done with one gives its buffer back by `release`."""
+        for record, stored, ends_unit in items:
+            if record.kind == Kind.CHUNK:
+                self._data.add(record, stored)
+                if ends_unit and self._data.nbytes >= PACK_BYTES:
+                    yield self._data
+                    self._data = self._fresh()
+            else:
+                self._metadata.add(record, stored)
+                if self._metadata.nbytes >= METADATA_PACK_BYTES:
+                    yield self._metadata
+                    self._metadata = self._fresh()
+        for pack in (self._data, self._metadata):
+            if pack.records:
+                yield pack
+
+    def release(self, pack: OutgoingPack) -> None:
+        """Take a pack's buffer for another pack. Thread-safe."""
+        with self._mutex:
+            self._spare.append(pack.buffer)
+
+    def _fresh(self) -> OutgoingPack:
+        with self._mutex:
+            return OutgoingPack(self._spare.pop() if self._spare else memoryview(pages(PACK_BYTES + _SPARE_BYTES)))
 
 
 class Sender:
@@ -108,8 +183,11 @@ class Sender:
         self._advance = advance
         self._mutex = threading.Lock()
 
-    def send(self, items: Iterable[Item]) -> list[Sent]:
+    def send(self, items: Callable[[Room], Iterable[Item]]) -> list[Sent]:
         """Upload objects; what they lie in then.
+
+        Args:
+            items: called with the room that stored bytes may be read to.
 
         Raises:
             RemoteUnavailable, RemoteDenied: an upload failed for good; what arrived before was noted.
@@ -118,12 +196,12 @@ class Sender:
         """
         sent: list[Sent] = []
         running: deque[Future[Sent]] = deque()
+        packing = Packing()
         with Workers[Sent](self._concurrency, "casckpt-push") as workers:
-            for pack in _packs(items):
+            for pack in packing.packs(items(packing.room)):
                 while len(running) >= self._concurrency:
                     sent.append(self._arrived(running.popleft()))
-                running.append(workers.submit(partial(self._upload, pack)))
-                del pack  # the worker's now
+                running.append(workers.submit(partial(self._upload, pack, packing)))
             while running:
                 sent.append(self._arrived(running.popleft()))
         return sent
@@ -133,8 +211,7 @@ class Sender:
         found: list[tuple[SegmentRef, bytes]] = []
         for segment in _segments(sent):
             data = segment.encode()
-            key = segment_key(data, os.urandom(NONCE_BYTES))
-            create(self._objects, key, data)
+            key = segment_key(data, store(self._objects, partial(segment_key, data), data))
             found.append((SegmentRef(key, len(segment.packs), len(segment), len(data)), data))
         return found
 
@@ -153,10 +230,11 @@ class Sender:
             while running:
                 running.popleft().result()
 
-    def _upload(self, pack: OutgoingPack) -> Sent:
+    def _upload(self, pack: OutgoingPack, packing: Packing) -> Sent:
         place = pack.finish(self._push_id)
-        create(self._objects, place.key, pack.data)
-        sent = Sent(place, pack.records)
+        nonce = store(self._objects, partial(pack_key, place.id), pack.data)
+        packing.release(pack)
+        sent = Sent(place._replace(nonce=nonce), pack.records)
         with self._mutex:
             self._note(sent)
         return sent
@@ -167,41 +245,27 @@ class Sender:
         return sent
 
 
-def create(objects: Objects, key: str, data: Buffer) -> None:
-    """Store an object under a key that is nobody else's.
+def store(objects: Objects, key_of: Callable[[bytes], str], data: Buffer) -> bytes:
+    """Store an object under a key that is nobody else's; the nonce in it.
+
+    A key is tried once. Where its upload was not answered and it is not there, it may come later: nobody will know of
+    it then, and the next try has another key. To send it again would not do: it may have come at once, and a collector
+    have condemned and removed it since, who may remove what has that name once more, however late.
+
+    Args:
+        key_of: the key with a nonce.
 
     Raises:
-        RemoteUnavailable: nobody knows whether it arrived, or something else has the key.
+        RemoteUnavailable: no try was answered.
         RemoteDenied: the credentials do not allow it.
     """
     for number in range(TRIES):
-        outcome = objects.create(key, data)
-        if outcome is Outcome.CREATED:
-            return
-        # The nonce is ours alone, so what is there came with an earlier try; and where nothing is, two tries met.
-        if outcome is Outcome.EXISTS and objects.size(key) == len(data):
-            return
+        nonce = os.urandom(NONCE_BYTES)
+        key = key_of(nonce)
+        if objects.create(key, data) is Outcome.CREATED or objects.size(key) == len(data):
+            return nonce
         time.sleep(min(_FIRST_PAUSE_S * 2**number, 1.0))
     raise RemoteUnavailable(remote=objects.url, operation=f"take {key}", problem="no answer told whether it arrived")
-
-
-def _packs(items: Iterable[Item]) -> Iterator[OutgoingPack]:
-    """Packs of data and packs of metadata, each when it is full."""
-    data, metadata = OutgoingPack(), OutgoingPack()
-    for record, stored, ends_unit in items:
-        if record.kind == Kind.CHUNK:
-            data.add(record, stored)
-            if ends_unit and len(data.data) >= PACK_BYTES:
-                yield data
-                data = OutgoingPack()
-        else:
-            metadata.add(record, stored)
-            if len(metadata.data) >= METADATA_PACK_BYTES:
-                yield metadata
-                metadata = OutgoingPack()
-    for pack in (data, metadata):
-        if pack.records:
-            yield pack
 
 
 def _segments(sent: Iterable[Sent]) -> Iterator[Segment]:

@@ -9,7 +9,7 @@ again, since it may have moved.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from casckpt.errors import DamagedObject, FormatError, IntegrityError, StorageError
@@ -22,16 +22,23 @@ from casckpt.odb import tables as t
 from casckpt.odb.database import Database
 from casckpt.odb.pack_writer import pack_name
 from casckpt.plan.rewriting import copies
-from casckpt.storage.base import ReadFile, read_exact
+from casckpt.storage.base import ReadFile
 
 _Data = bytes | bytearray | memoryview
 
 
+Room = Callable[[p.Record], memoryview]
+"""Where the stored bytes of a record lie if it is the next one that is sent."""
+
+
 class Item(NamedTuple):
-    """An object to be sent: bases, if any, count back from it among the items of one unit, which stay together."""
+    """An object to be sent: bases, if any, count back from it among the items of one unit, which stay together.
+
+    `stored` is None if the stored bytes were read to their room.
+    """
 
     record: p.Record
-    stored: _Data
+    stored: _Data | None
     ends_unit: bool
 
 
@@ -57,8 +64,11 @@ class Supply:
                 others += row.stored
         return chunks, others
 
-    def items(self, ids: bytes) -> Iterator[Item]:
+    def items(self, ids: bytes, room: Room) -> Iterator[Item]:
         """The objects with these ids, 32 bytes each, every one once.
+
+        Args:
+            room: asked right before an item is given.
 
         Raises:
             DamagedObject: one is damaged or not there.
@@ -72,7 +82,7 @@ class Supply:
             places.setdefault(pack, set()).add(identity)
         for pack, wanted in places.items():
             if pack is not None:
-                yield from self._of_pack(pack, wanted)
+                yield from self._of_pack(pack, wanted, room)
             for identity in sorted(wanted):  # in the journal, or in no pack where it was said to be
                 yield self._anew(identity)
 
@@ -86,7 +96,7 @@ class Supply:
             raise DamagedObject(kind="object", id=short, problem="no pack of the store lists it", location="index")
         return row
 
-    def _of_pack(self, pack: PackRef, wanted: set[ObjectId]) -> Iterator[Item]:
+    def _of_pack(self, pack: PackRef, wanted: set[ObjectId], room: Room) -> Iterator[Item]:
         """What can be had of a pack; that is taken out of `wanted`."""
         packs = self._database.packs
         try:
@@ -103,15 +113,15 @@ class Supply:
             record = records[copy.number]
             place += record.kind == Kind.CHUNK  # others go into other packs, and have no bases
             bases = [copy.number - base for base in (record.base_1, record.base_2) if base]
-            stored = None if copy.decoded or any(base not in places for base in bases) else _read(file, record)
-            if stored is None:
+            is_copied = not copy.decoded and all(base in places for base in bases)
+            if not is_copied or not _is_read(file, record, room(record)):
                 found = self._anew(record.id)
                 yield found._replace(ends_unit=ends_unit)
             else:
                 distances = [place - places[base] for base in bases] + [0, 0]
                 places[copy.number] = place
                 fresh = record._replace(offset=0, base_1=distances[0], base_2=distances[1])
-                yield Item(fresh, stored, ends_unit)
+                yield Item(fresh, None, ends_unit)
             wanted.discard(record.id)
 
     def _anew(self, identity: ObjectId) -> Item:
@@ -131,17 +141,16 @@ def each(ids: bytes) -> Iterator[ObjectId]:
     return (ObjectId(ids[at : at + 32]) for at in range(0, len(ids), 32))
 
 
-def _read(file: ReadFile, record: p.Record) -> bytes | None:
-    """The stored bytes of a record, None if they are not those that were written."""
+def _is_read(file: ReadFile, record: p.Record, room: memoryview) -> bool:
+    """Whether the stored bytes of a record were read, and are those that were written."""
     try:
-        stored = read_exact(file, record.offset, record.stored)
+        if file.read_into(room, record.offset) != record.stored:
+            return False
     except StorageError:
-        return None
-    if len(stored) != record.stored:
-        return None
+        return False
     if record.codec == Codec.RAW and record.kind == Kind.CHUNK:  # whose check is that of the id
-        return stored if object_id(Kind.CHUNK, stored) == record.id else None
-    return stored if checksum(stored)[:8] == record.check else None
+        return object_id(Kind.CHUNK, room) == record.id
+    return checksum(room)[:8] == record.check
 
 
 def _ends(numbers: list[int], decoded: list[bool], records: list[p.Record]) -> list[bool]:

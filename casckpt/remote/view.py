@@ -52,6 +52,9 @@ class RemoteView:
         self.folder = RemoteFolder(MemoryStorage(), "memory") if folder is None else folder
         self.root: RemoteRoot | None = None
         self.root_hash: bytes | None = None
+        self.breaks = 0
+        """How often a root was taken in without proof that the one before leads to it: those between had been removed.
+        What was true of the one before, by its epoch say, is then not known of the new one."""
         self._root_bytes = 0
         self._about: RemoteAbout | None = None
         self._segments: dict[str, Segment] = {}
@@ -71,6 +74,7 @@ class RemoteView:
 
         Cost: one listing, and one request for each newer root; one more for a root that was not kept.
         """
+        is_alarmed = False
         for _ in range(_TRIES):
             seen = None if accept_rollback else self._seen()
             listed = self.numbers(0 if seen is None else seen[0] - 1)
@@ -86,6 +90,11 @@ class RemoteView:
                 return self.root
             except FileNotFoundError:  # removed since it was listed, which happens only where there is a newer one
                 continue
+            except RolledBack:
+                # A folder is not listed in one moment: the old may be gone before the new is seen. Then look again.
+                if is_alarmed:
+                    raise
+                is_alarmed = True
         raise self._untrusted(root_key(max(listed)), "it is listed, and cannot be read")
 
     def adopt(self, root: RemoteRoot, data: bytes, *, accept_rollback: bool = False) -> None:
@@ -130,6 +139,7 @@ class RemoteView:
         if seen is not None and (self.root is None or self.root.seq < seen[0]):
             data = _kept(self.folder, seen)
             if data is not None:
+                self.breaks += self.root is not None  # another process has seen it follow, and perhaps not by links
                 self.root = self._checked("the root that was kept", lambda: RemoteRoot.decode(data))
                 self.root_hash, self._root_bytes = seen[1], len(data)
         if self.root is not None and self.root_hash is not None and (seen is None or seen[0] < self.root.seq):
@@ -144,6 +154,7 @@ class RemoteView:
         if newest == seq:
             self._stay(seq, identity, listed[seq])
             return
+        links: dict[int, tuple[bytes | None, bytes]] = {}
         follows = range(seq + 1, newest) if newest - seq <= LINKS_MAX else ()
         for number in [*(number for number in follows if number in listed), newest]:
             try:
@@ -152,9 +163,15 @@ class RemoteView:
                 if number == newest:
                     raise
                 continue  # removed meanwhile, with those before it
-            if number == seq + 1 and root.prev != identity:
-                raise self._rolled_back(f"its root {number} does not follow the root {seq} that it had")
-            seq, identity = number, checksum(data)
+            links[number] = root.prev, checksum(data)
+        number = newest
+        # From the newest back: where a link breaks is a number that was used and removed before, and that somebody who
+        # had slept created once more. It is no part of the chain, and the real one is gone as if it were not listed.
+        while number - 1 in links and links[number][0] == links[number - 1][1]:
+            number -= 1
+        if number == seq + 1 and links[number][0] != identity:
+            raise self._rolled_back(f"its root {number} does not follow the root {seq} that it had")
+        self.breaks += number != seq + 1 or identity != self.root_hash
         self.adopt(root, data)
 
     def _stay(self, seq: int, identity: bytes, nbytes: int) -> None:

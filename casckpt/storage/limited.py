@@ -1,4 +1,4 @@
-"""A share of the line: so many bytes a second on average, up and down each, over all threads that use it.
+"""A share of the line: so many bytes a second on average, up and down together, over all threads that use it.
 
 A token bucket that may run into debt: who comes takes what he needs at once and waits until the debt of those before
 him is paid. So a request larger than a second's share is not cut, and none waits for ever behind smaller ones.
@@ -50,32 +50,27 @@ class Bucket:
 
 
 class Limited(Around):
-    """Bytes of objects pass at most at a rate; uploads and downloads do not take from each other.
+    """Bytes of objects pass at most at the rate of a bucket.
 
-    Args:
-        objects: what is asked.
-        up: the bucket of uploads.
-        down: the bucket of downloads. Their bytes are counted as asked for; where an object's end is not known, as
-            they came.
+    Those that come down are counted as asked for; where an object's end is not known, as they came.
     """
 
-    def __init__(self, objects: Objects, up: Bucket, down: Bucket) -> None:
+    def __init__(self, objects: Objects, bucket: Bucket) -> None:
         super().__init__(objects)
-        self._up = up
-        self._down = down
+        self._bucket = bucket
 
     def get(self, key: str, start: int = 0, stop: int | None = None, *, limit: int) -> bytes:
         known = 0 if stop is None else max(0, stop - start)
-        self._down.take(known)
+        self._bucket.take(known)
         data = self.objects.get(key, start, stop, limit=limit)
         if len(data) > known:
-            self._down.take(len(data) - known)
+            self._bucket.take(len(data) - known)
         return data
 
     def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        self._down.take(sum(stop - start for start, stop in ranges))
+        self._bucket.take(sum(stop - start for start, stop in ranges))
         return self.objects.get_ranges(key, ranges)
 
     def create(self, key: str, data: Buffer) -> Outcome:
-        self._up.take(memoryview(data).nbytes)
+        self._bucket.take(memoryview(data).nbytes)
         return self.objects.create(key, data)

@@ -31,7 +31,7 @@ def open_objects(address: Address, access: Access, *, limit_rate: int = 0, tries
     Args:
         address: where.
         access: how a service is reached; means nothing for a folder.
-        limit_rate: most bytes a second, up and down each; 0 for no limit.
+        limit_rate: most bytes a second, up and down together; 0 for no limit.
         tries: how often a request is made before it has failed.
 
     Raises:
@@ -42,7 +42,7 @@ def open_objects(address: Address, access: Access, *, limit_rate: int = 0, tries
     metered = Metered(open_bare(address, access))
     inner: Objects = metered
     if limit_rate:
-        inner = Limited(inner, Bucket(limit_rate), Bucket(limit_rate))
+        inner = Limited(inner, Bucket(limit_rate))
     return Opened(Retrying(inner, tries), metered.traffic)
 
 

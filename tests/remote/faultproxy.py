@@ -20,7 +20,8 @@ Kinds of faults:
     throttle      bodies pass at `rate` bytes a second, in both directions
     rewrite       `change(request head, answer head, body) -> (answer head, body)`
     hold          nothing passes until `release` is set: the test decides what happens meanwhile
-    kill          `pid` is killed before the request is forwarded, or with `late` after its answer came
+    kill          `pid` is killed and the request forgotten, or with `late` it is killed once the answer came; the
+                  proxy waits until `pid` is set
 
 HTTP/1.1, one thread, standard library. Signatures survive, since the host that the client names stays.
 """
@@ -133,6 +134,7 @@ class FaultProxy:
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._stop = asyncio.Event()
+        self._tasks: set[asyncio.Task[None] | None] = set()
         self._thread = threading.Thread(target=self._run, daemon=True, name="fault-proxy")
 
     def add(self, kind: str, **facts: object) -> Fault:
@@ -182,6 +184,8 @@ class FaultProxy:
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        # Nothing else holds the task of a client that has gone while the server was at work.
+        self._tasks.add(task := asyncio.current_task())
         try:
             while True:
                 exchange = await self._next(reader, writer)
@@ -196,6 +200,7 @@ class FaultProxy:
         except _ERRORS:
             pass
         finally:
+            self._tasks.discard(task)
             for one in (writer, server[1] if server else None):
                 if one is not None:
                     with contextlib.suppress(Exception):
@@ -215,7 +220,8 @@ class FaultProxy:
         elif fault.kind == "hold":
             await asyncio.get_running_loop().run_in_executor(None, fault.release.wait, 60)
         elif fault.kind == "kill" and not fault.late:
-            os.kill(fault.pid, signal.SIGKILL)
+            await _kill(fault)
+            raise ConnectionResetError
         if headers.get("expect", "").lower() == "100-continue":
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             await writer.drain()
@@ -311,9 +317,9 @@ async def _answer(exchange: _Exchange, server: asyncio.StreamReader, _: asyncio.
     body = _body(server, headers, is_answer=True, is_empty=_is_empty(request.method, request.status))
     if exchange.kind in ("lost", "rewrite", "kill"):
         whole = b"".join([piece async for piece in body])
-        if exchange.kind == "kill" and fault.late:
-            os.kill(fault.pid, signal.SIGKILL)
-        if exchange.kind == "lost":
+        if exchange.kind == "kill":
+            await _kill(fault)
+        if exchange.kind in ("lost", "kill"):
             _abort(writer)
             return False
         if fault.change is not None:
@@ -339,6 +345,12 @@ async def _answer(exchange: _Exchange, server: asyncio.StreamReader, _: asyncio.
         await writer.drain()
     await writer.drain()
     return headers.get("connection", "").lower() != "close"
+
+
+async def _kill(fault: Fault) -> None:
+    while not fault.pid:  # the process may be quicker than whoever tells its number
+        await asyncio.sleep(0.001)
+    os.kill(fault.pid, signal.SIGKILL)
 
 
 async def _head(reader: asyncio.StreamReader) -> tuple[bytes, str, dict[str, str]]:

@@ -32,7 +32,7 @@ class Rule(Enum):
 
     EPOCH = "a push looks again at what it relies on if keys were condemned since"
     ASK = "it asks for the packs it uploaded before, since a root that condemned them may be gone"
-    CHAIN = "a root counts only if it is the newest, or if the next one names it"
+    CHAIN = "a root counts only if it is the newest, or if that leads back to it"
     NONCE = "no upload has the name of another"
     CONDEMN = "what is deleted was condemned by a root before"
     RESTART = "a collection whose root came too late looks at everything again"
@@ -165,16 +165,20 @@ class World:
                 if live is not None:
                     return root, live
 
-    def upload(self, key: str, content: Chunks | Packs) -> Steps[bool]:
-        """Create a file; its name is nobody else's, so sending it again is always right."""
+    def upload(self, folder: str, content: Chunks | Packs) -> Steps[str | None]:
+        """Create a file under a name of its own; the name. One that was not answered, and is not there, is given up."""
         for _ in range(_TRIES):
+            name = str(self.number()) if self.keeps(Rule.NONCE) else f"of {sorted(content)}"
+            key = f"{folder}/{name}"
             yield
             try:
-                self.send(lambda: self.create_file(key, content))
+                self.send(partial(self.create_file, key, content))
             except Lost:
-                continue
-            return True
-        return False
+                yield
+                if key not in self.files:
+                    continue
+            return key
+        return None
 
     def upload_packs(self, chunks: Chunks) -> Steps[Packs | None]:
         """New packs with these chunks; None if it does not work out."""
@@ -182,16 +186,15 @@ class World:
         rest = sorted(chunks)
         for start in range(0, len(rest), _CHUNKS_OF_A_PACK):
             part = rest[start : start + _CHUNKS_OF_A_PACK]
-            key = f"packs/{self.number()}" if self.keeps(Rule.NONCE) else f"packs/of {part}"
-            if not (yield from self.upload(key, frozenset(part))):
+            key = yield from self.upload("packs", frozenset(part))
+            if key is None:
                 return None
             packs[key] = frozenset(part)
         return packs
 
     def upload_segment(self, packs: Packs) -> Steps[str | None]:
         """A new segment that lists packs, by its key."""
-        key = f"index/{self.number()}"
-        return key if (yield from self.upload(key, dict(packs))) else None
+        return (yield from self.upload("index", dict(packs)))
 
     def settle(self, root: Root) -> Steps[bool | None]:
         """Whether a root became the next one; None if that cannot be told."""
@@ -214,10 +217,19 @@ class World:
             if newest == root.number:
                 return True
             # A number may have been used, and taken away as old, before a writer that was left standing used it again.
-            yield
-            after = self.roots.get(root.number + 1)
-            return after is not None and after.prev == root.id
+            return (yield from self._leads_to(root, newest))
         return None
+
+    def _leads_to(self, root: Root, newest: int) -> Steps[bool]:
+        """Whether the newest root leads back to one, link by link."""
+        identity = root.id
+        for number in range(root.number + 1, newest + 1):
+            yield
+            after = self.roots.get(number)
+            if after is None or after.prev != identity:
+                return False
+            identity = after.id
+        return True
 
 
 def pusher(world: World, ref: str, *, newest_wins: bool) -> Steps[None]:

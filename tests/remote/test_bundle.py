@@ -25,12 +25,14 @@ from casckpt.errors import (
     Diverged,
     IntegrityError,
     NotFoundError,
+    NotOnRemote,
     RemoteUntrusted,
     RevisionNotFound,
     StorageError,
     TargetExists,
     UsageError,
 )
+from casckpt.format.bundle import BundleHead
 from casckpt.ops import bundle as bundles
 from casckpt.ops.bundle import bundle_apply, bundle_create, bundle_list
 from casckpt.ops.bundle_reports import BundleReport
@@ -457,6 +459,25 @@ def test_a_pack_of_another_bundle_is_not_taken_for_ones_own(
     with pytest.raises(RemoteUntrusted):
         apply(other, tmp_path / "b")
     assert not refs(other)
+
+
+def test_a_head_that_hides_what_the_bundle_needs_brings_nothing(
+    store: casckpt.Store, other: casckpt.Store, file: Path
+) -> None:
+    base = np.random.default_rng(1).bytes(300_000)
+    first = store.commit({"frozen": base, "step": 0}, run="gpt").id
+    store.commit({"frozen": base, "step": 1}, run="gpt")
+    create(store, file, "gpt", since=[first])
+
+    def change(members: dict[str, bytes]) -> None:
+        head = BundleHead.decode(members["bundle"])
+        members["bundle"] = BundleHead(head.time_ns, head.by).encode()
+
+    file.write_bytes(rewritten(file.read_bytes(), file.parent, change))
+    with pytest.raises(NotOnRemote):
+        apply(other, file)
+    assert not refs(other)
+    assert not list(other.log(limit=None))
 
 
 def test_a_missing_bundle_is_said_to_be_missing(other: casckpt.Store, file: Path) -> None:

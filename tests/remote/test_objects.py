@@ -116,4 +116,4 @@ class TestWrapped(ServiceContract):
         return [objects, *(self.wrapped(place.objects()) for _ in range(3))]
 
     def wrapped(self, objects: ServiceObjects) -> Objects:
-        return Retrying(Limited(Metered(objects), Rate(1e9), Rate(1e9)))
+        return Retrying(Limited(Metered(objects), Rate(1e9)))

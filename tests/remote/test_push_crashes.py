@@ -201,6 +201,28 @@ def test_a_push_of_somebody_else_at_any_request_is_no_hindrance(name: str) -> No
         store_of(objects)
 
 
+def test_a_record_of_what_is_not_here_never_covers_what_somebody_else_pushed_meanwhile() -> None:
+    whole = casckpt.memory()
+    states = list(training(3))
+    for number, state in enumerate(states):
+        whole.commit(state, run="a", step=number)
+    files = whole._repository.storage.snapshot()  # type: ignore[attr-defined]
+    partial = casckpt.Store(Repository(MemoryStorage(files)))
+    partial.drop("a~1")
+    counting = Counting(MemoryObjects())
+    push(partial._repository, counting, "count", ["a"])
+    (root,) = (number for number, request in enumerate(counting.requests) if request.startswith("create root/"))
+    for number in range(root + 1):
+        objects, other = MemoryObjects(), casckpt.Store(Repository(MemoryStorage(files)))
+
+        def meet(objects: Objects = objects, other: casckpt.Store = other) -> None:
+            push(other._repository, objects, "origin", ["a"])
+
+        push(partial._repository, Meeting(objects, number, meet), f"at{number}", ["a"])
+        assert newest(objects).drops == ()
+        assert same(store_of(objects).checkout("a~1"), states[1])
+
+
 def test_lost_and_double_answers_at_any_request() -> None:
     class Losing(Wrapping):
         def __init__(self, inner: Objects, at: int, kind: str) -> None:

@@ -14,7 +14,7 @@ from casckpt.odb.session import FRAME_OBJECT_BYTES, Session
 from casckpt.storage.memory import MemoryStorage
 from tests.crash.faults import FaultyStorage, never, on
 from tests.support.build import noise
-from tests.unit.odb.support import NOW, content, new_repository
+from tests.unit.odb.support import NOW, content, new_repository, raw
 
 
 @pytest.fixture
@@ -278,3 +278,48 @@ def test_objects_a_reader_would_refuse_are_refused_before_they_are_written(repos
     with repository.session() as session, pytest.raises(TooLarge):
         publish(session, riding=[(identity, Kind.COMMIT, bytes((1 << 20) + 1))])
     put(repository, b"fine")
+
+
+# ---- objects from elsewhere
+
+
+def test_what_is_kept_stays_without_a_step_and_is_known_from_then_on(repository: Repository) -> None:
+    first, second = noise("first", 200_000), noise("second", 200_000)
+    with contextlib.suppress(KeyError), repository.session() as session:
+        session.take(*raw(first))
+        session.keep()
+        assert session.knows(object_id(Kind.CHUNK, first), Kind.CHUNK)
+        session.take(*raw(second))
+        raise KeyError
+    assert read(repository, first) == first
+    assert repository.database.row(object_id(Kind.CHUNK, second)) is None
+    assert len(packs(repository)) == 1
+    with repository.session() as session:
+        assert not session.knows(object_id(Kind.CHUNK, second), Kind.CHUNK)
+        assert not session.knows(object_id(Kind.CHUNK, first), Kind.TREE)
+
+
+def test_little_is_kept_only_if_that_is_asked_for(repository: Repository) -> None:
+    with repository.session() as session:
+        session.take(*raw(b"little"))
+        session.keep()
+        assert not packs(repository)
+        session.keep(least=1)
+    assert read(repository, b"little") == b"little"
+
+
+def test_after_something_was_kept_a_small_step_rides_in_its_frame_again(repository: Repository) -> None:
+    with repository.session() as session:
+        session.take(*raw(noise("large", 200_000)))
+        session.keep()
+        session.take(*raw(b"little"))
+        publish(session)
+    assert len(packs(repository)) == 1
+    assert read(repository, b"little") == b"little"
+
+
+def test_an_object_is_taken_once(repository: Repository) -> None:
+    with repository.session() as session:
+        for _ in range(3):
+            session.take(*raw(noise("one", 200_000)))
+        assert session.added == 200_000

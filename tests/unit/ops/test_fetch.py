@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import casckpt
-from casckpt.errors import CommitDropped, CommitThinned, NotOnRemote, RemoteUnavailable, UsageError
+from casckpt.errors import NotFetched, NotOnRemote, PartNotFetched, RemoteUnavailable, UsageError
 from casckpt.format.entry import Drop
 from casckpt.format.ids import CommitId, ObjectId
 from casckpt.odb.repository import Repository
@@ -208,7 +208,7 @@ def test_depth_brings_names_of_all_and_content_of_the_newest(
     assert rules(target) == dict.fromkeys(range(4), (None, ABSENT))
     ids = commits(source)
     assert same(target.checkout(ids[4]), state(4))
-    with pytest.raises(CommitDropped, match=ABSENT):
+    with pytest.raises(NotFetched, match="casckpt fetch REMOTE"):
         target.checkout(ids[3])
     assert fetched(target, remote, refs=["gpt/last"]).operation is None
     assert fetched(target, remote, refs=["gpt/last"], depth=3).whole == 1
@@ -228,7 +228,7 @@ def test_only_some_components_come_and_the_others_later(
     last = commits(source)[5]
     assert rules(target)[5] == (("optimizer", "rng"), ABSENT)
     assert same(target.checkout(last, select="model/**"), {"model": state(5)["model"]})
-    with pytest.raises(CommitThinned):
+    with pytest.raises(PartNotFetched):
         target.checkout(last)
     assert fetched(target, remote, revisions=[last], only=["rng"]).partial == 1
     assert rules(target)[5] == (("optimizer",), ABSENT)

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 import casckpt
-from casckpt.errors import CommitDropped, CommitThinned, RemoteUnavailable
+from casckpt.errors import CommitDropped, CommitThinned, NotFetched, RemoteUnavailable
 from casckpt.ops.on_demand import OnDemand, Place
 from casckpt.plan.transfer import ABSENT
+from casckpt.storage.local_objects import FolderObjects
 from casckpt.storage.memory_objects import MemoryObjects
 from casckpt.storage.objects import Objects
 from tests.support.remote_content import Watched, failing_at
@@ -57,7 +58,7 @@ def last(store: casckpt.Store) -> str:
 
 
 def test_what_was_never_fetched_comes_when_it_is_checked_out(names: casckpt.Store, remote: MemoryObjects) -> None:
-    with pytest.raises(CommitDropped, match=ABSENT):
+    with pytest.raises(NotFetched, match="casckpt fetch REMOTE"):
         names.checkout(last(names))
     assert same(asking(names, remote).checkout(last(names)), state(3))
     assert rules(names) == dict.fromkeys(range(4), (None, ABSENT))
@@ -144,7 +145,7 @@ def test_a_remote_that_does_not_answer_is_an_error_only_where_no_other_has_it(
 
 
 def test_what_no_remote_has_is_refused_as_ever(source: casckpt.Store, names: casckpt.Store) -> None:
-    with pytest.raises(CommitDropped, match=ABSENT):
+    with pytest.raises(NotFetched, match="casckpt fetch REMOTE"):
         asking(names, MemoryObjects()).checkout(last(names))
 
 
@@ -191,3 +192,30 @@ def test_a_fetch_after_all_needs_no_chunk_again(names: casckpt.Store, remote: Me
     assert watched.down < MIB
     assert pulled(names, remote).moves
     assert same(names.checkout("gpt"), state(3))
+
+
+def test_a_shallow_clone_asks_where_it_came_from_unless_a_setting_says_no(
+    source: casckpt.Store, tmp_path: Path
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    pushed(source, FolderObjects(shared))
+    with casckpt.clone(shared.as_uri(), tmp_path / "clone", depth=1) as store:
+        assert rules(store) == dict.fromkeys(range(2), (None, ABSENT))
+        assert same(store.checkout("gpt~3"), state(0))
+    alone = casckpt.StoreSettings(fetch_on_demand=False)
+    with casckpt.open(tmp_path / "clone", settings=alone) as store, pytest.raises(NotFetched):
+        store.checkout("gpt~2")
+    with casckpt.open(tmp_path / "clone") as store:
+        assert same(store.checkout("gpt~2"), state(1))
+        assert store.fetch(whole=True).whole == 2
+        assert rules(store) == {}
+
+
+def test_a_store_that_is_only_read_refuses_as_ever(source: casckpt.Store, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    pushed(source, FolderObjects(shared))
+    casckpt.clone(shared.as_uri(), tmp_path / "clone", depth=1).close()
+    with casckpt.open(tmp_path / "clone", read_only=True) as store, pytest.raises(NotFetched):
+        store.checkout("gpt~3")

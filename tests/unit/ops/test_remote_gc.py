@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 import casckpt
-from casckpt.errors import NotOnRemote
+from casckpt.errors import InvalidSetting, NotOnRemote
 from casckpt.format.ids import ObjectId
 from casckpt.format.remote import RemoteRoot, root_key
 from casckpt.odb.repository import Repository, initialize
@@ -226,6 +227,23 @@ def test_a_policy_that_thins_takes_components(bucket: Bucket) -> None:
     assert [(commit.id, commit.parts) for commit in report.plan.commits] == [(first, ("optimizer",))]
     assert before - sum(listed.nbytes for listed in bucket.list("packs/")) > 2.9 * SIZE
     assert collect(bucket, policy=policy, now=True).condemned == 0
+
+
+def test_the_policy_that_is_kept_for_a_remote_is_applied(tmp_path: Path) -> None:
+    (tmp_path / "remote").mkdir()
+    with casckpt.init(tmp_path / "store") as store:
+        store.add_remote("origin", str(tmp_path / "remote"))
+        with (tmp_path / "store/config.toml").open("a") as file:
+            file.write('[remote.origin.retention]\nkeep_last = 1\ngrace = "0s"\n')
+        assert store.remotes()[0].retention == Retention(keep_last=1, grace="0s")
+        for step in range(3):
+            store.commit({"a": noise(f"{step}", SIZE)}, run="gpt", step=step)
+            store.push("origin", "gpt")
+        assert [one.rule for one in store.gc_remote("origin", now=True).plan.commits] == ["unwanted", "unwanted"]
+        with pytest.raises(InvalidSetting, match="keep_lost"):
+            store.set_remote("origin", "retention", "{keep_lost = 1}")
+        assert store.set_remote("origin", "retention", "{keep_last = 2}").retention == Retention(keep_last=2)
+        assert store.set_remote("origin", "retention", None).retention is None
 
 
 def test_a_dry_run_changes_nothing(store: casckpt.Store, bucket: Bucket) -> None:

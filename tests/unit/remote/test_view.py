@@ -258,3 +258,39 @@ def test_segments_that_no_root_names_any_more_are_forgotten() -> None:
     append_root(view, lambda root: replace(root, segments=()), new_push_id())
     assert view.segments() == []
     assert storage.list("remotes/origin/index") == []
+
+
+def test_a_number_that_somebody_used_too_late_is_no_alarm() -> None:
+    """A writer that slept creates a number that had been used and removed: beside the chain, not a part of it."""
+    objects = MemoryObjects()
+    mine, other = RemoteView(objects), RemoteView(objects)
+    late = append(mine, "runs/a/last")
+    stale = replace(late, seq=2, prev=mine.root_hash).encode()
+    for number in range(6):
+        append(other, f"runs/{number}/last")
+    for ghost in (2, 3, 4):
+        fresh = MemoryObjects()
+        for listed in objects.list("root/"):
+            if listed.key > root_key(ghost):
+                fresh.create(listed.key, objects.get(listed.key, limit=1 << 20))
+        fresh.create(root_key(2), stale)
+        mine.objects = fresh
+        view = RemoteView(fresh)
+        view.adopt(late, late.encode())
+        assert view.refresh() == other.root
+
+
+def test_a_folder_that_is_listed_while_it_changes_is_looked_at_again_before_any_alarm() -> None:
+    class Changing(Counting):
+        is_torn = False
+
+        def list(self, prefix: str, after: str = ""):
+            found = [] if self.is_torn else list(super().list(prefix, after))
+            self.is_torn = False
+            return iter(found)
+
+    objects = Changing(MemoryObjects())
+    view = RemoteView(objects)
+    made = append(view, "runs/a/last")
+    objects.is_torn = True
+    assert view.refresh() == made
