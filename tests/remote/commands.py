@@ -151,7 +151,7 @@ class Scene:
         return store
 
     def _check_commits(self, store: casckpt.Store, name: str) -> None:
-        """Assert that a store is sound, and that a commit of run `a` and all before it have the states that they had."""
+        """Assert that a store is sound, and that a commit of run `a` and all before it are what they were."""
         report = store.fsck("full")
         assert report.ok, report
         last = store.show(name).step
