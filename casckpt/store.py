@@ -338,14 +338,11 @@ def open(
     storage = LocalStorage(path, read_only=read_only)
     settings = store_settings(storage) if settings is None else settings
     threads = settings.threads if threads is None else threads
-    gate = settings.health_gate
-    return Store(Repository(storage, threads=threads, run=settings.run, health_gate=gate), settings)
+    return Store(Repository(storage, threads=threads, run=settings.run, health_gate=settings.health_gate), settings)
 
 
 def clone(url: str, path: str | os.PathLike[str], *names: str, **words: Any) -> Store:
-    """Make the folder `path` (absent or empty) a store with what a remote has, and open it.
-
-    It knows the remote from then on. A clone that was interrupted goes on.
+    """Make the folder `path` (absent, empty, or what an interrupt left) a store that follows a remote, and open it.
 
     Args:
         url: as of `Store.add_remote`. names: of runs and tags there; none for all.
@@ -356,8 +353,7 @@ def clone(url: str, path: str | os.PathLike[str], *names: str, **words: Any) -> 
         StoreExists: there is a store that has runs of its own. FolderNotEmpty: the folder holds other files.
         RemoteNotFound, RemoteUnavailable, RemoteDenied, RemoteUntrusted: the remote cannot be read.
     """
-    repository, _ = clone_remote(url, path, *names, **words)
-    return Store(repository)
+    return Store(clone_remote(url, path, *names, **words)[0])
 
 
 def memory() -> Store:
