@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from casckpt.errors import BusyError, DamagedObject, ReadOnlyStore
+from casckpt.errors import BusyError, DamagedObject, ReadOnlyStore, RemoteUntrusted
 from casckpt.format.entry import Entry, RefMove
 from casckpt.format.ids import CommitId
 from casckpt.format.remote import RemoteRef, RemoteRoot, SegmentRef
@@ -35,7 +35,7 @@ from casckpt.remote.locks import RemoteLock
 from casckpt.remote.meter import Metered
 from casckpt.remote.push_journal import PushJournal
 from casckpt.remote.roots import append_root, empty_root, new_push_id, pusher
-from casckpt.remote.sending import CONCURRENCY, Sender, Sent, segment_of
+from casckpt.remote.sending import CONCURRENCY, Sender, Sent, segment_of, verify
 from casckpt.remote.supply import Supply
 from casckpt.remote.view import RemoteView
 from casckpt.storage.objects import Objects
@@ -276,14 +276,22 @@ class _Push:
         era = self._view.breaks, root.epoch
         if self._mine and self._era != era:
             condemned = set(root.condemned)
-            size = self._view.objects.size
-            self._mine = [
-                one for one in self._mine if one.pack.key not in condemned and size(one.pack.key) == one.pack.nbytes
-            ]
+            self._mine = [one for one in self._mine if one.pack.key not in condemned and self._is_there(one)]
             self._listed, self._segments = [], []
             if self._era is None:
                 self.resumed = len(self._mine)
         self._era = era
+
+    def _is_there(self, sent: Sent) -> bool:
+        if self._view.objects.size(sent.pack.key) != sent.pack.nbytes:
+            return False
+        try:
+            # Whoever sent it may not have read it back.
+            if self._verify:
+                verify(self._view.objects, sent)
+        except RemoteUntrusted:
+            return False
+        return True
 
     def _send_lacking(self, root: RemoteRoot) -> None:
         lacking = self._lacking(root)
@@ -292,8 +300,6 @@ class _Push:
         self._begin()
         total = sum(self._supply.stored_bytes(lacking))
         sent = self._sender(counted(self._progress, total)).send(partial(self._supply.items, lacking))
-        if self._verify:
-            self._sender().verify(sent)
         self._mine += sent
         self.packs += len(sent)
         self.nbytes += sum(one.pack.nbytes for one in sent)
@@ -317,7 +323,14 @@ class _Push:
 
     def _sender(self, advance: Callable[[int], None] = lambda count: None) -> Sender:
         note = (lambda sent: None) if self._journal is None else self._journal.add
-        return Sender(self._view.objects, self.push_id, concurrency=self._concurrency, note=note, advance=advance)
+        return Sender(
+            self._view.objects,
+            self.push_id,
+            concurrency=self._concurrency,
+            verify=self._verify,
+            note=note,
+            advance=advance,
+        )
 
 
 def _track(repository: Repository, remote: str, root: RemoteRoot | None) -> None:

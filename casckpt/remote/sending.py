@@ -163,6 +163,7 @@ class Sender:
     Args:
         push_id: the hint in every pack.
         concurrency: uploads at a time; each holds one pack in memory.
+        verify: read back each pack that was sent, one at a time, before it is noted.
         note: called with each pack that arrived, by the thread that sent it, one at a time.
         advance: called with the stored bytes of each object when the pack that holds it has arrived.
     """
@@ -173,15 +174,17 @@ class Sender:
         push_id: bytes,
         *,
         concurrency: int = CONCURRENCY,
+        verify: bool = False,
         note: Callable[[Sent], None] = lambda sent: None,
         advance: Advance = lambda count: None,
     ) -> None:
         self._objects = objects
         self._push_id = push_id
         self._concurrency = concurrency
+        self._verify = verify
         self._note = note
         self._advance = advance
-        self._mutex = threading.Lock()
+        self._mutex, self._reading = threading.Lock(), threading.Lock()
 
     def send(self, items: Callable[[Room], Iterable[Item]]) -> list[Sent]:
         """Upload objects; what they lie in then.
@@ -191,8 +194,9 @@ class Sender:
 
         Raises:
             RemoteUnavailable, RemoteDenied: an upload failed for good; what arrived before was noted.
+            RemoteUntrusted: a pack reads otherwise than it was sent; it was not noted.
 
-        Memory: a pack of 32 MiB for each upload, and one that is being filled.
+        Memory: a pack of 32 MiB for each upload, one that is being filled, and one that is read back.
         """
         sent: list[Sent] = []
         running: deque[Future[Sent]] = deque()
@@ -215,26 +219,14 @@ class Sender:
             found.append((SegmentRef(key, len(segment.packs), len(segment), len(data)), data))
         return found
 
-    def verify(self, sent: Iterable[Sent]) -> None:
-        """Read packs back and compare every object with what was sent.
-
-        Raises:
-            RemoteUntrusted: one is not there, or differs; names the key.
-        """
-        running: deque[Future[None]] = deque()
-        with Workers[None](self._concurrency, "casckpt-push") as workers:
-            for one in sent:
-                while len(running) >= self._concurrency:
-                    running.popleft().result()
-                running.append(workers.submit(partial(_verify, self._objects, one)))
-            while running:
-                running.popleft().result()
-
     def _upload(self, pack: OutgoingPack, packing: Packing) -> Sent:
         place = pack.finish(self._push_id)
         nonce = store(self._objects, partial(pack_key, place.id), pack.data)
         packing.release(pack)
         sent = Sent(place._replace(nonce=nonce), pack.records)
+        if self._verify:
+            with self._reading:
+                verify(self._objects, sent)
         with self._mutex:
             self._note(sent)
         return sent
@@ -296,7 +288,12 @@ def row_of(record: p.Record, pack: int) -> Row:
     )  # fmt: skip
 
 
-def _verify(objects: Objects, sent: Sent) -> None:
+def verify(objects: Objects, sent: Sent) -> None:
+    """Read a pack back and compare every object with what was sent.
+
+    Raises:
+        RemoteUntrusted: it is not there, or differs; names the key.
+    """
     key = sent.pack.key
     try:
         problem = _problem(objects.get(key, limit=sent.pack.nbytes), sent)

@@ -26,7 +26,7 @@ from tests.remote.faultproxy import Fault
 from tests.remote.servers import KEY, REGION, SECRET
 from tests.support.buckets import live_packs, newest
 from tests.support.histories import State, same, training
-from tests.support.nursery import Nursery, nursery
+from tests.support.nursery import Child, Nursery, nursery
 
 PACK_BYTES, METADATA_PACK_BYTES = 128 << 10, 8 << 10
 _LONGEST_S = 120
@@ -69,8 +69,9 @@ class Ended:
 class Commands:
     """Runs commands on stores whose remote `origin` is a bucket behind an endpoint."""
 
-    def __init__(self, processes: Nursery) -> None:
-        self.processes = processes
+    def __init__(self, processes: Nursery, before: str = "") -> None:
+        self._processes = processes
+        self._program = before + _COMMAND
 
     def run(self, store: Path, bucket: Bucket, endpoint: str, *words: object, kill: Fault | None = None) -> Ended:
         """Run a command to its end.
@@ -80,20 +81,35 @@ class Commands:
         """
         at = {"url": bucket.url, "endpoint": endpoint, "region": REGION}
         places = [word for key, value in at.items() for word in ("-c", f"remote.origin.{key}={value}")]
-        child = self.processes.start(_COMMAND, "-C", store, "--json", *places, *words)
+        child = self._processes.start(self._program, "-C", store, "--json", *places, *words)
         if kill is not None:
             kill.pid = child.pid
-        output, errors = child.communicate(_LONGEST_S)
-        assert child.returncode is not None
-        assert child.returncode == -9 or not errors, errors
-        return Ended(child.returncode, json.loads(output) if output else {})
+        return _ended(child)
+
+    def clone(self, folder: Path, bucket: Bucket, endpoint: str) -> Ended:
+        """Run `casckpt clone` to its end."""
+        words = ("clone", bucket.url, folder, "--endpoint", endpoint, "--region", REGION, "--json")
+        return _ended(self._processes.start(self._program, *words))
+
+
+def _ended(child: Child) -> Ended:
+    """What a command said, once it is over."""
+    output, errors = child.communicate(_LONGEST_S)
+    assert child.returncode is not None
+    assert child.returncode == -9 or not errors, errors
+    return Ended(child.returncode, json.loads(output) if output else {})
 
 
 @contextmanager
-def commands(*, small: bool = True) -> Iterator[Commands]:
-    """A nursery of commands; with packs of the usual size if they are not to be small."""
+def commands(*, small: bool = True, before: str = "") -> Iterator[Commands]:
+    """A nursery of commands.
+
+    Args:
+        small: let packs be small.
+        before: a program that each process runs before its command.
+    """
     with nursery(_PRELUDE + _SMALL * small) as processes:
-        yield Commands(processes)
+        yield Commands(processes, before)
 
 
 def filled(contents: Mapping[str, bytes]) -> MemoryObjects:
@@ -151,7 +167,7 @@ class Scene:
         return store
 
     def _check_commits(self, store: casckpt.Store, name: str) -> None:
-        """Assert that a store is sound, and that a commit of run `a` and all before it have their states."""
+        """Assert that a store is sound, and that a commit of run `a` and all before it are what they were."""
         report = store.fsck("full")
         assert report.ok, report
         last = store.show(name).step

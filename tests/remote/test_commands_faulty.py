@@ -161,7 +161,8 @@ def test_a_flipped_bit_that_a_service_stored_is_found_by_verify_and_its_pack_nev
     scene, bucket = scenes["push"], place(moto)
     path = scene.lay(bucket, tmp_path / "store")
     proxy.add("corrupt_up", method="PUT", path=PACKS, after=9000)
-    ended = casckpt_commands.run(path, bucket, proxy.endpoint, *scene.words, "--verify")
+    one_by_one = ("-c", "remote.origin.concurrency=1")  # the first pack is full
+    ended = casckpt_commands.run(path, bucket, proxy.endpoint, *scene.words, "--verify", *one_by_one)
     assert (ended.error, ended.code) == ("remote.untrusted", 4), ended
     scene.check_readers(bucket)
     again = casckpt_commands.run(path, bucket, proxy.endpoint, *scene.words)

@@ -27,7 +27,7 @@ from casckpt.storage.memory_objects import MemoryObjects
 from casckpt.storage.objects import Objects
 from tests.support.buckets import all_ids, all_records, chain, newest, store_of
 from tests.support.histories import same, training
-from tests.support.remotes import Counting
+from tests.support.remotes import Counting, Crash, Wrapping
 
 
 def sent(store: casckpt.Store, objects: Objects, *names: str, remote: str = "origin", **options: Any) -> PushReport:
@@ -429,6 +429,29 @@ def test_verify_reads_back_what_was_sent_before_anything_names_it() -> None:
     with pytest.raises(RemoteUntrusted, match="reads otherwise"):
         sent(store, objects, "a", verify=True)
     assert len(chain(objects)) == 1
+    objects.is_rotten = False
+    sent(store, objects, "a")
+    store_of(objects)
+
+
+def test_verify_also_reads_back_what_an_interrupted_push_sent() -> None:
+    class Rotting(Wrapping):
+        is_rotten = True
+
+        def create(self, key: str, data: Any) -> Any:
+            if self.is_rotten and key.startswith("index/"):
+                raise Crash
+            if self.is_rotten and key.startswith("packs/"):
+                data = bytes(data[:5000]) + bytes([data[5000] ^ 1]) + bytes(data[5001:])
+            return super().create(key, data)
+
+    store, objects = casckpt.memory(), Rotting(MemoryObjects())
+    store.commit(noise(1), run="a")
+    with pytest.raises(Crash):
+        sent(store, objects, "a")
+    objects.is_rotten = False
+    sent(store, objects, "a", verify=True)
+    store_of(objects)
 
 
 def test_tracking_refs_say_where_the_remote_is_and_nothing_else_moves() -> None:
