@@ -16,7 +16,7 @@ from casckpt.format.remote_index import Segment
 from casckpt.remote import sending
 from casckpt.remote.folder import RemoteFolder
 from casckpt.remote.push_journal import PushJournal
-from casckpt.remote.sending import OutgoingPack, Sender, Sent
+from casckpt.remote.sending import OutgoingPack, Sender, Sent, verify
 from casckpt.remote.supply import Item
 from casckpt.storage.memory import MemoryStorage
 from casckpt.storage.memory_objects import MemoryObjects
@@ -148,15 +148,14 @@ def test_many_objects_make_several_segments(monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_reads_back_otherwise_is_named() -> None:
     objects = MemoryObjects()
     (sent,) = Sender(objects, PUSH).send(lambda _: [item(os.urandom(5000)), item(b"z" * 3000)])
-    sender = Sender(objects, PUSH)
-    sender.verify([sent])
+    verify(objects, sent)
     data = objects.get(sent.pack.key, limit=1 << 20)
     for bad in (data[:5000] + b"?" + data[5001:], data[:-1], data[: -p.BLOCK], data + bytes(p.BLOCK), None):
         damaged = MemoryObjects()
         if bad is not None:
             damaged.create(sent.pack.key, bad)
         with pytest.raises(RemoteUntrusted, match=sent.pack.key):
-            Sender(damaged, PUSH).verify([sent])
+            verify(damaged, sent)
 
 
 def test_a_journal_tells_the_packs_that_arrived_up_to_where_it_is_torn() -> None:
