@@ -14,6 +14,7 @@ from casckpt.ops.remotes import Remote
 from casckpt.plan.remote_settings import rate_of
 from casckpt.remote.folder import RemoteFolder
 from casckpt.remote.view import RemoteView
+from casckpt.storage import metered
 from casckpt.storage.addresses import Access, parse
 from casckpt.storage.fitness import Fitness, probe
 from casckpt.storage.metered import PRICES, Traffic
@@ -21,11 +22,6 @@ from casckpt.storage.opening import open_objects
 
 if TYPE_CHECKING:
     from casckpt.storage.objects import Objects
-
-_CLASSES = {"create": "put", "get": "get", "list": "list", "size": "head", "delete": "delete"}
-"""Requests as reports call them, by what the meter calls them."""
-_PRICED_BY = {"put": "put", "list": "put", "get": "get", "head": "get"}
-
 
 R = TypeVar("R")
 P = TypeVar("P", bound=OverTheLine)
@@ -45,8 +41,8 @@ class Connection:
 
         The cost is None where nobody knows a price.
         """
-        asked = {_CLASSES[kind]: count for kind, count in sorted(self.traffic.requests.items())}
-        up, down = self.traffic.bytes_up, self.traffic.bytes_down
+        asked = dict(sorted(self.traffic.requests.items()))
+        up, down = self.traffic.up, self.traffic.down
         return {"requests": asked, "up": up, "down": down, "cost": cost(self.remote, asked, down)}
 
     def counted(self, report: R) -> R:
@@ -118,8 +114,7 @@ def cost(remote: Remote, requests: Mapping[str, int], down: int) -> float | None
     prices = _prices(remote)
     if not prices:
         return None
-    asked = sum(count * prices.get(_PRICED_BY.get(kind, ""), 0.0) for kind, count in requests.items())
-    return round(asked / 1000 + down / 1e9 * prices.get("egress", 0.0), 9)
+    return round(metered.cost(requests, down, prices), 9)
 
 
 def _prices(remote: Remote) -> dict[str, float]:

@@ -24,10 +24,10 @@ from casckpt.ops.line import line
 from casckpt.ops.remote_contents import Checked, RemoteContents, commit_ids
 from casckpt.ops.values import Progress
 from casckpt.remote.folder import RemoteFolder
-from casckpt.remote.meter import Metered
 from casckpt.remote.reading import CONCURRENCY, RemoteReader
 from casckpt.remote.salvage import UNREADABLE, readable
 from casckpt.remote.view import RemoteView
+from casckpt.storage.metered import Metered
 from casckpt.storage.objects import Objects
 from casckpt.units import rfc3339
 
@@ -185,8 +185,8 @@ def drill(
         seed=seed,
         whole=whole,
         commits=tuple(done),
-        requests=dict(metered.requests),
-        down=metered.down,
+        requests=dict(metered.traffic.requests),
+        down=metered.traffic.down,
         seconds=time.monotonic() - started,
     )
 

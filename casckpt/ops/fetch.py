@@ -31,10 +31,10 @@ from casckpt.ops.values import Progress
 from casckpt.plan.names import run_of
 from casckpt.plan.transfer import ABSENT
 from casckpt.remote.folder import RemoteFolder
-from casckpt.remote.meter import Metered
 from casckpt.remote.reading import CONCURRENCY, RemoteReader
 from casckpt.remote.view import RemoteView
 from casckpt.state.select import may_reach
+from casckpt.storage.metered import Metered
 from casckpt.storage.objects import Objects
 
 TRACKING = "remotes"
@@ -141,9 +141,9 @@ def fetch_all(
         remote=objects.url if name is None else name,
         url=objects.url,
         root=0 if root is None else root.seq,
-        requests=dict(metered.requests),
-        up=metered.up,
-        down=metered.down,
+        requests=dict(metered.traffic.requests),
+        up=metered.traffic.up,
+        down=metered.traffic.down,
         seconds=time.monotonic() - start,
         dry_run=dry_run,
         **facts,

@@ -32,12 +32,12 @@ from casckpt.plan.transfer import ABSENT, METADATA_PACK_BYTES, SEGMENT_ROWS, mer
 from casckpt.remote.folder import RemoteFolder
 from casckpt.remote.holding import Holding
 from casckpt.remote.locks import RemoteLock
-from casckpt.remote.meter import Metered
 from casckpt.remote.push_journal import PushJournal
 from casckpt.remote.roots import append_root, empty_root, new_push_id, pusher
 from casckpt.remote.sending import CONCURRENCY, Sender, Sent, segment_of, verify
 from casckpt.remote.supply import Supply
 from casckpt.remote.view import RemoteView
+from casckpt.storage.metered import Metered
 from casckpt.storage.objects import Objects
 
 _TRIES = 3
@@ -103,13 +103,13 @@ def push(
             append_root(view, work.change, work.push_id, note=note)
             work.finish()
             _track(repository, name, view.root)
-            work.requests = dict(metered.requests)
+            work.requests = dict(metered.traffic.requests)
     return work.report(
         remote=name,
         url=objects.url,
         root=0 if view.root is None else view.root.seq,
-        up=metered.up,
-        down=metered.down,
+        up=metered.traffic.up,
+        down=metered.traffic.down,
         seconds=time.monotonic() - start,
         dry_run=dry_run,
     )

@@ -20,7 +20,7 @@ PRICES: Mapping[str, Mapping[str, float]] = {
 }
 """List prices of the usual class in one region, by kind of address, in US dollars: of 1000 uploads or listings (`put`),
 of 1000 other questions (`get`), of one GB down (`egress`). Deleting is free. Every service has prices of its own."""
-_PRICED = {"create": "put", "list": "put", "get": "get", "size": "get"}
+_PRICED = {"put": "put", "list": "put", "get": "get", "head": "get"}
 
 
 @dataclass
@@ -28,18 +28,19 @@ class Traffic:
     """What went over the line.
 
     Attributes:
-        requests: by class: `get`, `create`, `list`, `size`, `delete`.
-        bytes_up, bytes_down: of objects; what frames them is not counted.
+        requests: by class: `put`, `get`, `list`, `head`, `delete`.
+        up, down: bytes of objects; what frames them is not counted.
     """
 
     requests: Counter[str] = field(default_factory=Counter)
-    bytes_up: int = 0
-    bytes_down: int = 0
+    up: int = 0
+    down: int = 0
 
-    def cost(self, prices: Mapping[str, float]) -> float:
-        """About what it costs in US dollars by a table like those of `PRICES`; what it does not name is free."""
-        asked = sum(count * prices.get(_PRICED.get(name, ""), 0.0) for name, count in self.requests.items())
-        return asked / 1000 + self.bytes_down / 1e9 * prices.get("egress", 0.0)
+
+def cost(requests: Mapping[str, int], down: int, prices: Mapping[str, float]) -> float:
+    """About what requests and bytes cost in US dollars by a table like `PRICES`; what that does not name is free."""
+    asked = sum(count * prices.get(_PRICED.get(kind, ""), 0.0) for kind, count in requests.items())
+    return asked / 1000 + down / 1e9 * prices.get("egress", 0.0)
 
 
 class Metered(Around):
@@ -63,7 +64,7 @@ class Metered(Around):
         return pieces
 
     def create(self, key: str, data: Buffer) -> Outcome:
-        self._count("create")
+        self._count("put")
         self._moved(up=memoryview(data).nbytes)
         return self.objects.create(key, data)
 
@@ -79,7 +80,7 @@ class Metered(Around):
         self.objects.delete(keys)
 
     def size(self, key: str) -> int | None:
-        self._count("size")
+        self._count("head")
         return self.objects.size(key)
 
     def _count(self, name: str, count: int = 1) -> None:
@@ -88,5 +89,5 @@ class Metered(Around):
 
     def _moved(self, up: int = 0, down: int = 0) -> None:
         with self._mutex:
-            self.traffic.bytes_up += up
-            self.traffic.bytes_down += down
+            self.traffic.up += up
+            self.traffic.down += down

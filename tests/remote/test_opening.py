@@ -24,8 +24,8 @@ def test_a_folder_is_opened_by_its_path_and_counted(tmp_path: Path) -> None:
     objects, traffic = open_objects(parse(str(tmp_path)), Access())
     assert objects.create("root/1", b"abc") is Outcome.CREATED
     assert objects.get("root/1", limit=3) == b"abc"
-    assert traffic.requests == {"create": 1, "get": 1}
-    assert (traffic.bytes_up, traffic.bytes_down) == (3, 3)
+    assert traffic.requests == {"put": 1, "get": 1}
+    assert (traffic.up, traffic.down) == (3, 3)
     with pytest.raises(RemoteNotFound):
         open_objects(parse(f"{tmp_path}/missing"), Access())
 
@@ -43,7 +43,7 @@ def test_every_try_is_counted(moto_bucket: Bucket, proxy: FaultProxy, monkeypatc
     objects, traffic = open_objects(parse(moto_bucket.url), moto_bucket.access(proxy.endpoint))
     proxy.add("status", method="PUT")
     assert objects.create("root/1", b"abc") is Outcome.CREATED
-    assert traffic.requests["create"] == len(proxy.requests("PUT")) == 2
+    assert traffic.requests["put"] == len(proxy.requests("PUT")) == 2
 
 
 def test_a_limit_stands_inside_the_retries() -> None:
@@ -59,7 +59,7 @@ def test_a_service_that_is_not_there_is_told_after_the_last_try(monkeypatch: pyt
     for ask in (lambda: objects.get("root/1", limit=1), lambda: objects.create("root/1", b"")):
         with pytest.raises(RemoteUnavailable, match="no connection"):
             ask()
-    assert traffic.requests == {"get": 2, "create": 2}
+    assert traffic.requests == {"get": 2, "put": 2}
 
 
 def test_without_obstore_services_are_refused_and_folders_go_on(

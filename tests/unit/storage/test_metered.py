@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from casckpt.storage.memory_objects import MemoryObjects
-from casckpt.storage.metered import PRICES, Metered, Traffic
+from casckpt.storage.metered import PRICES, Metered, Traffic, cost
 
 
 def test_requests_and_bytes_are_counted() -> None:
@@ -19,8 +19,8 @@ def test_requests_and_bytes_are_counted() -> None:
     list(objects.list("packs/"))
     objects.delete(["packs/a", "packs/b"])
     traffic = objects.traffic
-    assert traffic.requests == {"create": 2, "get": 4, "size": 1, "list": 1, "delete": 1}
-    assert (traffic.bytes_up, traffic.bytes_down) == (18, 18)
+    assert traffic.requests == {"put": 2, "get": 4, "head": 1, "list": 1, "delete": 1}
+    assert (traffic.up, traffic.down) == (18, 18)
 
 
 def test_what_failed_is_counted_too() -> None:
@@ -43,8 +43,8 @@ def test_each_page_of_a_listing_and_of_a_deletion_is_a_request() -> None:
 
 def test_the_cost_is_that_of_the_table() -> None:
     traffic = Traffic()
-    traffic.requests.update({"create": 2000, "list": 1000, "get": 5000, "size": 5000, "delete": 10**6})
-    traffic.bytes_down = 10**10
-    assert traffic.cost(PRICES["s3"]) == pytest.approx(3 * 0.005 + 10 * 0.0004 + 10 * 0.09)
-    assert traffic.cost({}) == 0
-    assert traffic.cost({"egress": 0.01}) == pytest.approx(0.1)
+    traffic.requests.update({"put": 2000, "list": 1000, "get": 5000, "head": 5000, "delete": 10**6})
+    traffic.down = 10**10
+    assert cost(traffic.requests, traffic.down, PRICES["s3"]) == pytest.approx(3 * 0.005 + 10 * 0.0004 + 10 * 0.09)
+    assert cost(traffic.requests, traffic.down, {}) == 0
+    assert cost(traffic.requests, traffic.down, {"egress": 0.01}) == pytest.approx(0.1)
