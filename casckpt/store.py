@@ -21,7 +21,6 @@ from casckpt.naming import Naming
 from casckpt.odb.repository import Repository, initialize, writer_name
 from casckpt.ops.background import Background
 from casckpt.ops.maintain import Maintainer
-from casckpt.ops.mirroring import Mirroring
 from casckpt.ops.on_demand import OnDemand
 from casckpt.ops.pending import PendingCommit
 from casckpt.ops.resolve import resolve
@@ -94,8 +93,7 @@ class Store(Exchange, Syncing, Bundling, Browse, Comparing, Naming, Lifetime, Up
         self._repository = repository
         self._settings = settings or StoreSettings()
         self._background = Background(repository.threads)
-        self._maintainer = Maintainer(repository, wanted=self._settings.upkeep)
-        self._mirroring = Mirroring(repository, self._settings.remotes)
+        self._maintainer = Maintainer(repository, self._settings.remotes, wanted=self._settings.upkeep)
         if self._settings.fetch_on_demand and repository.database.elsewhere is None:
             repository.ask(OnDemand(repository, self._places))
 
@@ -130,7 +128,6 @@ class Store(Exchange, Syncing, Bundling, Browse, Comparing, Naming, Lifetime, Up
             self._background.close()
         finally:
             try:
-                self._mirroring.close()
                 self._maintainer.close()
             finally:
                 self._repository.close()
@@ -235,8 +232,7 @@ class Store(Exchange, Syncing, Bundling, Browse, Comparing, Naming, Lifetime, Up
 
     def _looked_after(self, done: _Done, run: str) -> _Done:
         """What a commit returned; upkeep may begin behind it, and pushes."""
-        self._maintainer.after_commit()
-        self._mirroring.after_commit(run)
+        self._maintainer.after_commit(run)
         return done
 
     def checkout(

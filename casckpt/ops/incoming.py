@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 
 from casckpt.errors import RemoteUntrusted
 from casckpt.format.ids import CommitId, Kind, ObjectId, short_id
@@ -87,11 +88,12 @@ class Incoming:
             else:
                 missing.append(identity)
         wanted = set(missing)
-        for one in self._reader.read(self._with_neighbours(missing)):
-            if one.record.id in wanted:
-                found[one.record.id] = self._plain(one, kind)
-            else:
-                self._keep(one)
+        with closing(self._reader.read(self._with_neighbours(missing))) as coming:
+            for one in coming:
+                if one.record.id in wanted:
+                    found[one.record.id] = self._plain(one, kind)
+                else:
+                    self._keep(one)
         return found
 
     def bring(self, ids: Iterable[ObjectId], kind: Kind) -> None:
@@ -101,12 +103,13 @@ class Incoming:
             cost = self._reader.cost(missing)
             self._count(cost.objects, cost.nbytes)
             return
-        for one in self._reader.read(missing, self._planned):
-            self._check_kind(one, kind)
-            self._take(one)
-            self._done += one.record.length
-            if self._progress is not None:
-                self._progress(self._done, self._total)
+        with closing(self._reader.read(missing, self._planned)) as coming:
+            for one in coming:
+                self._check_kind(one, kind)
+                self._take(one)
+                self._done += one.record.length
+                if self._progress is not None:
+                    self._progress(self._done, self._total)
 
     def take_neighbours(self) -> None:
         """Store what came along with metadata that was asked for, for who asks for it later."""

@@ -13,15 +13,20 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from casckpt.errors import CasckptError
 from casckpt.odb.notices import warn
 from casckpt.odb.repository import Repository
 from casckpt.odb.temporary import create_temporary
+from casckpt.ops.mirroring import Mirroring
 from casckpt.storage.base import Storage, read_exact, write_all
 from casckpt.units import SECOND
+
+if TYPE_CHECKING:
+    from casckpt.plan.settings import Value
 
 PAUSE_S = 60.0
 SHARE = 20
@@ -39,14 +44,16 @@ class _Over(Exception):
 
 
 class Maintainer:
-    """The turns of one open store, each in a thread of its own.
+    """The turns of one open store, each in a thread of its own; and the pushes behind it, see `mirroring`.
 
     Args:
-        wanted: whether there are to be any.
+        said: settings of remotes from stronger places than the store's file.
+        wanted: whether there are to be any turns.
     """
 
-    def __init__(self, repository: Repository, *, wanted: bool) -> None:
+    def __init__(self, repository: Repository, said: Mapping[str, Value], *, wanted: bool) -> None:
         self._repository = repository
+        self._mirroring = Mirroring(repository, said)
         self._wanted = wanted and not repository.storage.read_only
         self._has_commits = False
         self._next_s = time.monotonic() + PAUSE_S
@@ -56,8 +63,9 @@ class Maintainer:
         self._packs = 0
         """How many packs there were after the last turn."""
 
-    def after_commit(self) -> None:
-        """Begin a turn if it is time for one. Cost: a look at the clock."""
+    def after_commit(self, run: str) -> None:
+        """Begin a turn if it is time for one, and let a run be pushed. Cost: a look at the clock."""
+        self._mirroring.after_commit(run)
         self._has_commits = True
         if not self._wanted or time.monotonic() < self._next_s or self._is_busy():
             return
@@ -67,7 +75,8 @@ class Maintainer:
             self._thread.start()
 
     def close(self) -> None:
-        """End a turn that is under way; or take one that is due for the store, if this process has committed to it."""
+        """Push what is left; end a turn that is under way, or take one that is due, if this process has committed."""
+        self._mirroring.close()
         if self._is_busy() and self._thread is not None:
             self._closing.set()
             self._thread.join()

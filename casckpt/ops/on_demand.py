@@ -6,6 +6,7 @@ that no commit needs, until a collection frees it; the records of what was lost 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -74,16 +75,33 @@ class OnDemand:
             return parts
         with self._mutex:
             self._make_room()
-            left = parts
-            for known in self._asked():
-                if known.view.find(commit.tree) is not None:
-                    there = known.drops.get(identity)
-                    lost = () if there is None else there.parts
-                    if lost is not None:
-                        left = lost if left is None else tuple(part for part in left if part in lost)
+            left = self._left(identity, commit, parts)
+            if left == parts and self._has_moved_on():
+                left = self._left(identity, commit, parts)
             if left == parts and self._failed is not None:
                 raise self._failed
             return left
+
+    def _left(self, identity: CommitId, commit: Commit, parts: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        left = parts
+        for known in self._asked():
+            if known.view.find(commit.tree) is not None:
+                there = known.drops.get(identity)
+                lost = () if there is None else there.parts
+                if lost is not None:
+                    left = lost if left is None else tuple(part for part in left if part in lost)
+        return left
+
+    def _has_moved_on(self) -> bool:
+        """Whether a remote has changed since it was looked at, which may be long ago."""
+        moved = False
+        for known in self._asked():
+            before = known.view.root
+            with contextlib.suppress(CasckptError):  # what was known of it still holds
+                if known.view.refresh() is not before:
+                    known.drops = _drops_of(known.view)
+                    moved = True
+        return moved
 
     def need(self, ids: Sequence[ObjectId], kind: Kind) -> None:
         """Make objects part of the store that are not, as far as a remote has them.
@@ -131,10 +149,13 @@ class OnDemand:
             for place in self._places():
                 try:
                     view = RemoteView(place.connect(), RemoteFolder(self._repository.storage, place.name))
-                    root = view.refresh()
+                    view.refresh()
                 except CasckptError as error:
                     self._failed = self._failed or error
                     continue
-                drops = {} if root is None else {drop.commit: drop for drop in root.drops}
-                self._known.append(_Known(place, view, drops))
+                self._known.append(_Known(place, view, _drops_of(view)))
         yield from self._known
+
+
+def _drops_of(view: RemoteView) -> dict[CommitId, Drop]:
+    return {} if view.root is None else {drop.commit: drop for drop in view.root.drops}

@@ -24,7 +24,7 @@ from casckpt.odb.database import Database
 from casckpt.odb.repository import Repository, writer_name
 from casckpt.ops.gathering import Gathering, new_commits
 from casckpt.ops.publishing import publish
-from casckpt.ops.push_refs import Lease, Policy, RefPlan, chosen_refs, expected_refs, sent_settings
+from casckpt.ops.push_refs import Lease, Policy, RefPlan, chosen_refs, expected_refs, sent_settings, stranded
 from casckpt.ops.push_reports import PushReport, RemoteMove
 from casckpt.ops.values import Progress, counted
 from casckpt.plan.names import tracking_ref
@@ -70,9 +70,9 @@ def push(
         mirror: everything, and runs and tags of the remote that are not here go; its old roots still name them.
         policy: for a ref that has moved there, see `plan.ref_policy`. `lease`: see `expected_refs`.
         dry_run: say what it would take, and send nothing. `verify`: read back what was sent, before it is named.
-        lock: of the remote, which must still be held when the refs move.
+        lock: of the remote, which must still be held when the refs move. `concurrency`: uploads at a time.
         accept_rollback: take the remote as it is, even if it is older than it was. `note`: goes into the root.
-        progress: called with the stored bytes sent, and in all. `concurrency`: uploads at a time.
+        progress: called with the stored bytes sent, and in all.
 
     Raises:
         RevisionNotFound: nothing has one of the names.
@@ -82,18 +82,18 @@ def push(
         RemoteUnavailable, RemoteDenied: nothing was changed; what arrived is not sent again.
         RolledBack, RemoteUntrusted: the remote is not what it was, or not what a remote can be.
 
-    Memory: 32 MiB for each upload and one more, and 60 bytes for each object of the remote and of what is pushed.
+    Memory: 32 MiB for each upload and one more; 60 bytes for each object of the remote, 300 for each that is sent.
     """
     start = time.monotonic()
     if objects.read_only:
         raise ReadOnlyStore(path=objects.url, problem="this remote can only be read")
     database = repository.database
     database.refresh()
-    ours = chosen_refs(database, names, everything=everything or mirror)
+    named = chosen_refs(database, names, everything=everything or mirror)
     metered = Metered(objects)
     view = RemoteView(metered, RemoteFolder(repository.storage, name))
-    expected = expected_refs(database, name, ours, lease) if policy == "lease" else {}
-    plan = RefPlan(database, view, ours, policy, expected, mirror, lock)
+    expected = expected_refs(database, name, named, lease) if policy == "lease" else {}
+    plan = RefPlan(database, view, {**named, **stranded(database, named)}, policy, expected, mirror, lock)
     before = view.refresh(accept_rollback=accept_rollback)
     with _journal(view.folder, name, wanted=not dry_run) as journal:
         work = _Push(database, view, plan, journal, progress, concurrency, verify)

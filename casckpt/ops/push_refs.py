@@ -24,6 +24,8 @@ Policy = Literal["ff", "lease", "newest"]
 Lease = str | Mapping[str, str | None] | None
 OWN = ("runs/", "tags/")
 """What the refs begin with that are this store's own."""
+KEPT = "kept/"
+"""What the refs of a remote begin with that hold what a forgotten commit has cut off."""
 
 
 def chosen_refs(database: Database, names: Sequence[str], *, everything: bool) -> dict[str, CommitId]:
@@ -55,6 +57,21 @@ def chosen_refs(database: Database, names: Sequence[str], *, everything: bool) -
         refs = [ref] if head is None else [head_ref(head[0], one) for one in HEADS]
         found |= {ref: commit for ref in refs if (commit := database.ref(ref)) is not None}
     return found
+
+
+def stranded(database: Database, ours: Mapping[str, CommitId]) -> dict[str, CommitId]:
+    """Refs for the commits that ours lead to only over forgotten ones.
+
+    A commit names its parents for good, so whoever has not forgotten the same finds no way on where one is missing; a
+    collector of the remote would take what is behind it.
+    """
+    tips = set(ours.values())
+    parents = {parent for one in database.forgotten().values() for parent in one.parents if database.has_commit(parent)}
+    return {
+        f"{KEPT}{parent.hex()[:12]}": parent
+        for parent in sorted(parents)
+        if any(graph.leads(parent, tip, database.commit) for tip in tips)
+    }
 
 
 @dataclass

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
 from itertools import islice
@@ -76,8 +76,10 @@ class RemoteReader:
         self._concurrency = concurrency
         self._local = threading.local()
 
-    def read(self, ids: Iterable[ObjectId], planned: Callable[[int], object] = int) -> Iterator[Fetched]:
+    def read(self, ids: Iterable[ObjectId], planned: Callable[[int], object] = int) -> Generator[Fetched, None, None]:
         """The objects with these ids, each once, in the order in which they lie on the remote.
+
+        Who stops before the end closes the generator: then no request is left on its way.
 
         Args:
             planned: called with the plain bytes of objects before they are read, some ten thousand at a time.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from casckpt.errors import CasckptError, FormatError, IntegrityError, NotOnRemote
+from casckpt.errors import CasckptError, FormatError, IntegrityError, NotOnRemote, RolledBack
 from casckpt.format.ids import ObjectId
 from casckpt.remote.reading import Fetched, RemoteReader
 
@@ -23,6 +23,7 @@ def readable(
 
     Raises:
         RemoteUnavailable, RemoteDenied: the remote could not be read.
+        RolledBack: it was set back meanwhile, which is no matter of single objects.
 
     Cost: as `RemoteReader.read`; where something is wrong, what was asked for with it is asked for again by halves,
     so the bytes at most twice for each such place.
@@ -35,6 +36,8 @@ def readable(
             for found in reader.read(part):
                 del left[found.record.id]
                 yield found
+        except RolledBack:
+            raise
         except UNREADABLE as error:
             rest = list(left)
             if len(rest) == 1:

@@ -118,7 +118,9 @@ class Normal:
 
     def _json(self, value: Any, key: str = "") -> Any:
         if isinstance(value, dict):
-            return {name: self._json(item, name) for name, item in value.items()}
+            # A bundle says by which process and when it was made, and its length is that of the words.
+            own = {"bytes": 0} if str(value.get("path")).endswith(".bundle") else {}
+            return {name: own.get(name, self._json(item, name)) for name, item in value.items()}
         if isinstance(value, list):
             return [self._json(item, key) for item in value]
         if key in ("elapsed_s", "interval_s", "seconds", "up", "down") or (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 
 import casckpt
 from casckpt.cli.table import COMMANDS
+from casckpt.format.ids import checksum
+from casckpt.format.remote import Push, RemoteRef, RemoteRoot, root_key
 from tests.cli import scenes
 from tests.cli.runner import run
 
@@ -32,7 +35,8 @@ LOOKS = [
     *(["du", "--by", by] for by in ("run", "commit", "component", "dtype")), ["du", "--drop", "@"],
     ["forget", "@~1", "--force", "-n"], ["forget", "main", "-n"],
     ["remote", "list"], ["remote", "log"], ["remote", "conflicts"], ["remote", "probe", "-n"], ["remote", "gc", "-n"],
-    ["push", "-n"], ["fetch", "-n"], ["pull", "-n"], ["fetch", "nothing"], ["drill"], ["bundle", "list", "x.bundle"],
+    ["push", "-n"], ["fetch", "-n"], ["pull", "-n"], ["fetch", "nothing"], ["drill"],
+    ["bundle", "list", "FOLDER/x.bundle"],
 ]  # fmt: skip
 HARMFUL = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
@@ -55,7 +59,9 @@ def test_every_command_that_looks_prints_harmless_text(words: list[str], state: 
                     step=number, metrics={words[3]: float(number)}, message=words[4], author=words[5],
                     config={words[6]: words[7]}, best=f"{words[3]}:min" if number == 1 else None,
                 )  # fmt: skip
+            remote(store, Path(folder), words)
         for command in LOOKS:
+            command = [word.replace("FOLDER", folder) for word in command]
             for more in ([], ["--ascii"], ["--tsv", "id"]):
                 done = run(*command, *more, "-C", path, environ={"COLUMNS": "60"})
                 assert done.code in (0, 2, 3), (command, done.err)
@@ -64,6 +70,22 @@ def test_every_command_that_looks_prints_harmless_text(words: list[str], state: 
         with contextlib.suppress(UnicodeEncodeError):
             done = run("show", words[0].lstrip("-") or "x", "-C", path)
             assert not harmful(done.out + done.err)
+
+
+def remote(store: casckpt.Store, folder: Path, words: list[str]) -> None:
+    """Make the store one with a remote on which somebody else has written these texts, and a bundle beside it."""
+    (folder / "nas").mkdir()
+    store.add_remote("nas", str(folder / "nas"))
+    store.push("nas")
+    store.bundle_create(folder / "x.bundle")
+    data = (folder / "nas" / root_key(1)).read_bytes()
+    root = RemoteRoot.decode(data)
+    refs = {name: ref._replace(by=words[0]) for name, ref in root.refs.items()}
+    lost = f"conflicts/runs/main/last/{'0' * 12}"
+    push = Push(bytes(16), words[1], words[2], words[3], root.push.time_ns, words[4])
+    refs |= {lost: RemoteRef(next(iter(refs.values())).commit, 1, words[5])}
+    theirs = replace(root, seq=2, prev=checksum(data), push=push, refs=dict(sorted(refs.items())))
+    (folder / "nas" / root_key(2)).write_bytes(theirs.encode())
 
 
 def test_the_commands_above_are_those_that_look() -> None:

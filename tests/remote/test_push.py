@@ -493,3 +493,30 @@ def test_a_push_goes_on_while_the_store_is_collected_and_repacked(change: str) -
         if number != 3:
             assert same(copy.checkout(identity), state)
     assert same(copy.checkout(other), noise(2))
+
+
+def test_what_lies_behind_a_forgotten_commit_is_held_by_a_ref_of_its_own() -> None:
+    store, objects = casckpt.memory(), MemoryObjects()
+    ids = trained(store, "a", 5)
+    store.forget(ids[2])
+    sent(store, objects, "a")
+    refs = {name: ref.commit.hex() for name, ref in newest(objects).refs.items()}
+    assert refs[f"kept/{ids[1][:12]}"] == ids[1]
+    copy = store_of(objects, forgotten=[ids[2]])
+    reached = {one.id for name in refs for one in copy.log(refs[name])}
+    assert reached == {*ids[:2], *ids[3:]}
+    assert same(copy.checkout(ids[0]), next(training(1)))
+    store.commit(noise(1), run="a")
+    sent(store, objects, "a")
+    assert sent(store, objects, mirror=True).moves == ()
+
+
+def test_a_run_that_was_renamed_brings_its_former_name_along() -> None:
+    store, objects = casckpt.memory(), MemoryObjects()
+    ids = trained(store, "old", 2)
+    store.rename_run("old", "new")
+    trained(store, "other", 1)
+    sent(store, objects, "new")
+    assert newest(objects).runs.keys() == {"old", "new"}
+    copy = store_of(objects)
+    assert [(one.id, one.run) for one in copy.log("new")] == [(identity, "new") for identity in reversed(ids)]

@@ -1,5 +1,6 @@
 """What a fetch brings, what it leaves out, and what it says of either."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -337,3 +338,14 @@ def test_the_journal_tells_of_a_fetch(remote: HandMade, target: casckpt.Store) -
     fetched(target, remote)
     newest = next(iter(target.operations()))
     assert (newest.op, newest.note) == ("fetch", "from origin")
+
+
+def test_whatever_ends_a_fetch_no_thread_is_left(remote: HandMade, target: casckpt.Store) -> None:
+    def stop(done: int, total: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        fetch(repository_of(target), remote.objects, "origin", progress=stop)
+    assert threading.active_count() == before

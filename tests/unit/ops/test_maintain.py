@@ -113,7 +113,7 @@ def test_what_upkeep_stumbles_over_is_logged_and_no_error_of_the_commit(
 def test_processes_that_live_for_a_moment_look_after_the_store_when_they_end(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maintain.Maintainer, "after_commit", lambda self: setattr(self, "_has_commits", True))
+    monkeypatch.setattr(maintain.Maintainer, "after_commit", lambda self, run: setattr(self, "_has_commits", True))
     monkeypatch.setattr(maintain, "WORTH_PACKS", 4)
     # The fourth finds that the store is worth it, and the fifth that it is time.
     for step in range(5):

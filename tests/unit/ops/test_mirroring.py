@@ -151,7 +151,7 @@ def test_a_child_of_fork_pushes_with_a_thread_of_its_own(folder: Path) -> None:
             code = 1
             try:
                 store.commit({"x": 2}, run="child")
-                store._mirroring.close()
+                store._maintainer.close()
                 code = 0
             finally:
                 os._exit(code)

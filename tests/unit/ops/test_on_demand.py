@@ -167,6 +167,16 @@ def test_a_failure_on_the_way_leaves_a_live_state_as_it_was(names: casckpt.Store
     assert same(live, state(0))
 
 
+def test_what_was_pushed_after_the_first_question_is_found(
+    source: casckpt.Store, names: casckpt.Store, remote: MemoryObjects
+) -> None:
+    asking(names, remote).checkout(last(names))
+    committed(source, 9)
+    pushed(source, remote)
+    fetched(names, remote, depth=0)
+    assert same(names.checkout(last(names)), state(9))
+
+
 def test_a_collection_frees_what_came_and_it_comes_again(names: casckpt.Store, remote: MemoryObjects) -> None:
     asking(names, remote).checkout(last(names))
     held = sum(pack.nbytes for pack in repository_of(names).database.pack_set())

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from casckpt.errors import CasckptError, RemoteUnavailable
+from casckpt.errors import CasckptError, RemoteUnavailable, RolledBack
 from casckpt.format.ids import ObjectId
 from casckpt.remote.reading import RemoteReader
 from casckpt.remote.salvage import readable
@@ -51,3 +51,11 @@ def test_a_remote_that_cannot_be_reached_is_another_matter() -> None:
     with pytest.raises(RemoteUnavailable):
         list(readable(RemoteReader(view, concurrency=1), ids, lambda one, _: failed.append(one)))
     assert not failed
+
+
+def test_a_remote_that_was_set_back_is_another_matter_too() -> None:
+    remote, ids = remote_with(set())
+    view = remote.view()
+    remote.objects.delete([one.key for room in ("packs/", "root/") for one in remote.objects.list(room)])
+    with pytest.raises(RolledBack):
+        list(readable(RemoteReader(view), ids, lambda *_: None))

@@ -46,7 +46,7 @@ def test_what_is_sent_reads_back_as_packs_of_data_and_of_metadata_with_the_push_
     objects = Counting(MemoryObjects())
     items = [item(os.urandom(100 + number)) for number in range(200)]
     items[50:50] = [item(b"tree", Kind.TREE), item(b"commit", Kind.COMMIT)]
-    sent = Sender(objects, PUSH).send(items)
+    sent = Sender(objects, PUSH).send(lambda _: items)
     assert len(sent) == 2
     for one in sent:
         data = objects.get(one.pack.key, limit=one.pack.nbytes)
@@ -73,7 +73,7 @@ def test_a_pack_ends_where_it_is_full_but_never_between_a_delta_and_its_base(mon
     monkeypatch.setattr(sending, "PACK_BYTES", 10_000)
     objects = MemoryObjects()
     items = [item(os.urandom(6000), ends=number % 4 == 3, base=min(number % 4, 1)) for number in range(20)]
-    sent = Sender(objects, PUSH, concurrency=1).send(items)
+    sent = Sender(objects, PUSH, concurrency=1).send(lambda _: items)
     assert [len(one.records) for one in sent] == [4] * 5
     for one in sent:
         header = objects.get(one.pack.key, 0, p.BLOCK, limit=p.BLOCK)
@@ -96,34 +96,39 @@ def test_at_most_as_many_uploads_as_allowed_are_under_way(monkeypatch: pytest.Mo
 
     done: list[int] = []
     sender = Sender(Watching(MemoryObjects()), PUSH, concurrency=3, advance=done.append)
-    sent = sender.send(item(os.urandom(900)) for _ in range(30))
+    sent = sender.send(lambda _: (item(os.urandom(900)) for _ in range(30)))
     assert 1 <= most[0] <= 3
     assert sum(done) == 30 * 900
     assert sum(len(one.records) for one in sent) == 30
 
 
-def test_an_upload_of_unknown_outcome_is_sent_again_and_a_false_answer_is_looked_into() -> None:
+def test_an_upload_that_was_not_answered_is_looked_for_and_has_another_key_if_it_is_not_there() -> None:
     class Odd(Wrapping):
-        script = "unfu"
+        script = "lnfo"
 
         def create(self, key: str, data: Buffer) -> Outcome:
             word, self.script = self.script[:1], self.script[1:]
-            if word in ("u", "n"):
-                return Outcome.UNKNOWN
-            return Outcome.EXISTS if word == "f" else self.inner.create(key, data)
+            if word in ("n", "f"):  # it never came through, or met another one of itself
+                return Outcome.UNKNOWN if word == "n" else Outcome.EXISTS
+            outcome = self.inner.create(key, data)
+            return Outcome.UNKNOWN if word == "l" else outcome
+
+    def key_of(nonce: bytes) -> str:
+        return f"packs/{nonce.hex()}"
 
     objects = Odd(MemoryObjects())
-    sending.create(objects, "packs/x", b"data")
-    assert objects.inner.get("packs/x", limit=10) == b"data"
-    sending.create(objects, "packs/x", b"data")
+    first = sending.store(objects, key_of, b"first")
+    second = sending.store(objects, key_of, b"second")
+    assert {listed.key for listed in objects.list("packs/")} == {key_of(first), key_of(second)}
+    objects.script = "n" * 100
     with pytest.raises(RemoteUnavailable):
-        sending.create(objects, "packs/x", b"other data")
+        sending.store(objects, key_of, b"third")
 
 
 def test_an_object_that_several_packs_hold_has_one_row() -> None:
     objects = MemoryObjects()
     same, other = item(b"same"), item(b"other")
-    sent = [*Sender(objects, PUSH).send([same]), *Sender(objects, PUSH).send([same, other])]
+    sent = [*Sender(objects, PUSH).send(lambda _: [same]), *Sender(objects, PUSH).send(lambda _: [same, other])]
     ((ref, data),) = Sender(objects, PUSH).segments(sent)
     segment = Segment.decode(data)
     assert (len(segment), len(segment.packs)) == (2, 2)
@@ -135,14 +140,14 @@ def test_many_objects_make_several_segments(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(sending, "SEGMENT_ROWS", 10)
     objects = MemoryObjects()
     sender = Sender(objects, PUSH)
-    found = sender.segments(sender.send(item(os.urandom(300)) for _ in range(40)))
+    found = sender.segments(sender.send(lambda _: (item(os.urandom(300)) for _ in range(40))))
     assert sum(ref.rows for ref, _ in found) == 40
     assert all(ref.rows <= 10 for ref, _ in found)
 
 
 def test_what_reads_back_otherwise_is_named() -> None:
     objects = MemoryObjects()
-    (sent,) = Sender(objects, PUSH).send([item(os.urandom(5000)), item(b"z" * 3000)])
+    (sent,) = Sender(objects, PUSH).send(lambda _: [item(os.urandom(5000)), item(b"z" * 3000)])
     verify(objects, sent)
     data = objects.get(sent.pack.key, limit=1 << 20)
     for bad in (data[:5000] + b"?" + data[5001:], data[:-1], data[: -p.BLOCK], data + bytes(p.BLOCK), None):
@@ -160,7 +165,7 @@ def test_a_journal_tells_the_packs_that_arrived_up_to_where_it_is_torn() -> None
     assert PushJournal(folder).resume() is None
     journal = PushJournal(folder)
     journal.begin(PUSH)
-    packs = [Sender(objects, PUSH, note=journal.add).send([item(os.urandom(50))])[0] for _ in range(3)]
+    packs = [Sender(objects, PUSH, note=journal.add).send(lambda _: [item(os.urandom(50))])[0] for _ in range(3)]
     packs = [Sent(one.pack, list(one.records)) for one in packs]
     assert PushJournal(folder).resume() == (PUSH, packs)
     size = storage.size("remotes/origin/push")
@@ -176,7 +181,10 @@ def test_a_journal_tells_the_packs_that_arrived_up_to_where_it_is_torn() -> None
 
 
 def test_a_pack_of_one_small_object_is_two_blocks_and_its_end() -> None:
-    pack = OutgoingPack()
+    pack = OutgoingPack(memoryview(bytearray(b"what was there before" * 250)))
     one = item(b"x")
     pack.add(one.record, one.stored)
-    assert pack.finish(PUSH).nbytes == 4 * p.BLOCK
+    assert pack.finish(PUSH).nbytes == len(pack.data) == 4 * p.BLOCK
+    assert pack_contents(bytes(pack.data)).records == pack.records
+    data = bytes(pack.data)
+    assert data.count(0) > len(data) - 1000, "nothing is left of what was in the buffer before"
