@@ -374,7 +374,7 @@ def test_a_word_with_two_meanings_warns_once_and_names_each(store: casckpt.Store
 
 def test_names_of_remotes_are_reserved(store: casckpt.Store) -> None:
     losses(store, [1])
-    assert "this store follows none" in why(store, "remotes/lab/main")
+    assert "not a run, tag, ref or commit id here" in why(store, "remotes/lab/main")
 
 
 def test_heads_and_calls_of_a_run_with_dots(store: casckpt.Store) -> None:
