@@ -24,7 +24,7 @@ from casckpt.storage.memory_objects import MemoryObjects
 from tests.remote.buckets import Bucket
 from tests.remote.faultproxy import Fault
 from tests.remote.servers import KEY, REGION, SECRET
-from tests.support.buckets import live_packs, newest
+from tests.support.buckets import chain, live_packs
 from tests.support.histories import State, same, training
 from tests.support.nursery import Child, Nursery, nursery
 
@@ -178,10 +178,11 @@ class Scene:
     def remote_state(self, bucket: Bucket) -> dict[str, Any]:
         """What a remote is, all of it read and checked; what was left behind and nobody sees does not count."""
         objects = filled(bucket.contents())
-        root = newest(objects)
+        roots = chain(objects)
+        root = roots[-1]
         database = self._new_machine(objects)._repository.database
         return {
-            "root": root.seq,
+            "pushes": sum(not one.push.note.startswith("gc:") for one in roots),
             "refs": {name: ref.commit.hex() for name, ref in root.refs.items()},
             "commits": {one.hex() for one in database.commit_ids()},
             "drops": {one.commit.hex() for one in root.drops},
