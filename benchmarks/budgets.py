@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmarks import asynchronous, checkout, codecs, commit, diff, gc, history, memory, small, trainings
+from benchmarks import asynchronous, checkout, codecs, commit, diff, gc, history, memory, remotes, small, trainings
 from benchmarks.workbench.results import Results
 
 
@@ -167,6 +167,36 @@ def _collections() -> Iterator[Budget]:
     yield Budget("gc", "plan_gc, the largest", highest("peak_mb"), 1000, at_least=False, unit="MB")
 
 
+def _remotes() -> Iterator[Budget]:
+    """Against a server on the same machine."""
+    for question, name in ((remotes.PUSH, "push"), (remotes.FETCH, "fetch")):
+        more = _ratio(question, remotes.OURS, remotes.BARE, "cpu_s")
+        yield Budget("remotes", f"{name} / the bare client, CPU", more, 1.2, at_least=False)
+    asked = _counted(remotes.NOTHING)
+    yield Budget("remotes", "push of nothing", asked, 2, at_least=False, unit="requests")
+    beside = _counted(remotes.CHANGED, besides="packs")
+    yield Budget("remotes", "push of one commit, besides its packs", beside, 4, at_least=False, unit="requests")
+    highest = _peak_of((remotes.PUSH, remotes.FETCH), remotes.OURS)
+    yield Budget("remotes", "peak beyond the start", highest, remotes.MEMORY_MB, at_least=False, unit="MB")
+
+
+def _counted(question: str, besides: str = "") -> Callable[[Results], float | None]:
+    def count(results: Results) -> float | None:
+        requests = results.median(question, remotes.OURS, "requests")
+        others = results.median(question, remotes.OURS, besides) if besides else 0.0
+        return None if requests is None or others is None else requests - others
+
+    return count
+
+
+def _peak_of(questions: Sequence[str], case: str) -> Callable[[Results], float | None]:
+    def highest(results: Results) -> float | None:
+        found = [results.median(question, case, "peak_mb") for question in questions]
+        return max((one for one in found if one is not None), default=None)
+
+    return highest
+
+
 def whole_trainings(names: Sequence[str] = tuple(trainings.TRAININGS)) -> Iterator[Budget]:
     """Of trainings stored whole, not of small ones: what holds for all of these, so the figure is the worst of them."""
     default, most = trainings.REPACKED, trainings.MAX
@@ -211,5 +241,6 @@ def _slowest(case: str, quantity: str, names: Sequence[str]) -> Callable[[Result
 
 BUDGETS = (
     *(*_commits(), *_checkouts(), *_others(), *_diffs(), *_histories(), *_collections()),
+    *_remotes(),
     *whole_trainings(),
 )

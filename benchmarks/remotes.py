@@ -40,6 +40,8 @@ QUESTIONS = (PUSH, FETCH, CHANGED, NOTHING)
 READING = "Medians; x = this case / obstore: above 1 it is slower."
 PIECE = 32 << 20
 THREADS = 4
+MEMORY_MB = (THREADS * PIECE + 64_000_000) / 1e6
+"""What a push or a fetch may take beyond the level at the call."""
 Prepare = Callable[[], Callable[[], Any]]
 
 
@@ -147,8 +149,9 @@ def take(objects: Objects, keys: list[str], folder: Path) -> None:
 
 def figures(report: Any) -> dict[str, float]:
     """What a report of casckpt says of its requests."""
-    requests = getattr(report, "requests", None)
-    return {} if requests is None else {"requests": float(sum(requests.values()))}
+    if not hasattr(report, "requests"):
+        return {}
+    return {"requests": float(sum(report.requests.values())), "packs": float(getattr(report, "packs", 0))}
 
 
 def measure(bench: Bench, results: Results, repeats: int) -> None:

@@ -26,7 +26,7 @@ COUNTED = ("history", "gc", "trainings")
 FULL_MB = 1000
 BENCHMARKS = (
     *("commit", "checkout", "small", "asynchronous", "memory", "stores", "codecs", "diff", "history", "gc"),
-    "trainings",
+    *("remotes", "trainings"),
 )
 
 

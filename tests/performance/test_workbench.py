@@ -185,6 +185,7 @@ def processes() -> Iterator[Nursery]:
         ("diff", "--mb", "2"),
         ("history", "--commits", "1000"),
         ("gc", "--commits", "100", "--chunks", "100"),
+        ("remotes", "--mb", "2"),
     ],
     ids=lambda command: command[0],
 )
