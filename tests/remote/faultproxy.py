@@ -269,13 +269,16 @@ class FaultProxy:
 
     async def _send(self, exchange: _Exchange, wire: bytes) -> tuple[int, bytes]:
         reader, writer = await self._connect()
-        writer.write(wire)
-        await writer.drain()
-        answer, line, headers = await _head(reader)
-        status = int(line.split()[1])
-        async for piece in _body(reader, headers, is_answer=True, is_empty=_is_empty(exchange.request.method, status)):
-            answer += piece
-        writer.close()
+        try:
+            writer.write(wire)
+            await writer.drain()
+            answer, line, headers = await _head(reader)
+            status = int(line.split()[1])
+            is_empty = _is_empty(exchange.request.method, status)
+            async for piece in _body(reader, headers, is_answer=True, is_empty=is_empty):
+                answer += piece
+        finally:
+            writer.close()
         return status, answer
 
 
