@@ -32,6 +32,8 @@ from casckpt.storage.pages import pages
 CONCURRENCY = 4
 TRIES = 6
 _FIRST_PAUSE_S = 0.02
+_READ_BACK_BYTES = 4 << 20
+"""Read back at a time: a whole pack for every upload would take as much memory again as the uploads."""
 _SPARE_BYTES = 2 << 20
 """How much longer than a full pack buffers are, for the last object and the tables; untouched it costs nothing."""
 Advance = Callable[[int], None]
@@ -296,24 +298,52 @@ def verify(objects: Objects, sent: Sent) -> None:
     """
     key = sent.pack.key
     try:
-        problem = _problem(objects.get(key, limit=sent.pack.nbytes), sent)
+        problem = _problem(objects, sent)
     except FileNotFoundError:
         problem = "it is not there"
-    except (IntegrityError, FormatError) as error:
+    except (IntegrityError, FormatError, RemoteUntrusted) as error:
         problem = str(error)
     if problem:
         raise RemoteUntrusted(remote=objects.url, problem=f"{key} was sent, and reads otherwise: {problem}")
 
 
-def _problem(data: bytes, sent: Sent) -> str:
+def _problem(objects: Objects, sent: Sent) -> str:
     """How the file of a pack differs from what was sent, empty if it does not."""
-    identity, offset, size = p.decode_trailer(data[-p.TRAILER_BYTES :], len(data))
-    if p.decode_footer(data[: p.BLOCK], data[offset : offset + size], offset, identity).records != list(sent.records):
+    key, nbytes = sent.pack.key, sent.pack.nbytes
+    start = max(nbytes - _READ_BACK_BYTES, 0)
+    header = objects.get(key, 0, p.BLOCK, limit=p.BLOCK)
+    tail = objects.get(key, start, nbytes + 1, limit=nbytes + 1 - start)
+    if start + len(tail) != nbytes:
+        return "it has another length"
+    identity, offset, size = p.decode_trailer(tail[-p.TRAILER_BYTES :], nbytes)
+    if offset < start:
+        tail, start = objects.get_ranges(key, [(offset, nbytes)])[0], offset
+    footer = tail[offset - start : offset - start + size]
+    if p.decode_footer(header, footer, offset, identity).records != list(sent.records):
         return "its footer lists other objects"
-    view = memoryview(data)
-    for record in sent.records:
-        stored = view[record.offset : record.offset + record.stored]
-        raw = record.codec == Codec.RAW and record.kind == Kind.CHUNK
-        if object_id(Kind.CHUNK, stored) != record.id if raw else p.check_of(1, record.id, 0, stored) != record.check:
-            return f"object {record.id.hex()[:12]} differs"
+    del tail, footer
+    for records in _read_back(sent.records):
+        start = records[0].offset
+        found = memoryview(objects.get_ranges(key, [(start, records[-1].offset + records[-1].stored)])[0])
+        for record in records:
+            stored = found[record.offset - start : record.offset - start + record.stored]
+            raw = record.codec == Codec.RAW and record.kind == Kind.CHUNK
+            if (
+                object_id(Kind.CHUNK, stored) != record.id
+                if raw
+                else p.check_of(1, record.id, 0, stored) != record.check
+            ):
+                return f"object {record.id.hex()[:12]} differs"
     return "" if identity == sent.pack.id else "its trailer names another pack"
+
+
+def _read_back(records: Sequence[p.Record]) -> Iterator[list[p.Record]]:
+    """Neighbouring records that are read at a time."""
+    group: list[p.Record] = []
+    for record in records:
+        if group and record.offset + record.stored - group[0].offset > _READ_BACK_BYTES:
+            yield group
+            group = []
+        group.append(record)
+    if group:
+        yield group
