@@ -32,7 +32,7 @@ from casckpt.storage.pages import pages
 CONCURRENCY = 4
 TRIES = 6
 _FIRST_PAUSE_S = 0.02
-_READ_BACK_BYTES = 4 << 20
+_READ_BACK_BYTES = 2 << 20
 """Read back at a time: a whole pack for every upload would take as much memory again as the uploads."""
 _SPARE_BYTES = 2 << 20
 """How much longer than a full pack buffers are, for the last object and the tables; untouched it costs nothing."""
