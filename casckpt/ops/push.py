@@ -82,7 +82,8 @@ def push(
         RemoteUnavailable, RemoteDenied: nothing was changed; what arrived is not sent again.
         RolledBack, RemoteUntrusted: the remote is not what it was, or not what a remote can be.
 
-    Memory: 32 MiB for each upload and one more; 60 bytes for each object of the remote, 300 for each that is sent.
+    Memory: 32 MiB for each upload and one more, some 5 MB more for each with `verify`; 60 bytes for each object of the
+    remote, 300 for each that is sent.
     """
     start = time.monotonic()
     if objects.read_only:
