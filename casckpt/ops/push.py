@@ -82,7 +82,7 @@ def push(
         RemoteUnavailable, RemoteDenied: nothing was changed; what arrived is not sent again.
         RolledBack, RemoteUntrusted: the remote is not what it was, or not what a remote can be.
 
-    Memory: 32 MiB for each upload and one more, 5 MB each to `verify`, 60 bytes for each object there, 300 for each sent.
+    Memory: 32 MiB for each upload and one more, 5 MB each to `verify`, 60 bytes for each object there, 300 each sent.
     """
     start = time.monotonic()
     if objects.read_only:
