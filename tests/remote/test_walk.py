@@ -17,6 +17,13 @@ import casckpt
 ROOT = Path(__file__).resolve().parents[2]
 
 
+_COMMAND = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that started the tests may ignore interrupts
+runpy.run_module("casckpt.cli", run_name="__main__", alter_sys=True)
+"""
+
+
 class Machine:
     """A folder in which `casckpt` is called, one process a call."""
 
@@ -40,7 +47,7 @@ class Machine:
 
     def started(self, *words: str) -> subprocess.Popen[str]:
         environ = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(self.folder)}
-        command = [sys.executable, "-m", "casckpt.cli", *words]
+        command = [sys.executable, "-c", _COMMAND, *words]
         return subprocess.Popen(
             command, cwd=self.folder, env=environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
