@@ -46,11 +46,11 @@ class Mirroring:
     def __init__(self, repository: Repository, said: Mapping[str, Value]) -> None:
         self._repository = repository
         self._said = said
+        self._pid = os.getpid()
         self._mutex = threading.Lock()
         self._begin()
 
     def _begin(self) -> None:
-        self._pid = os.getpid()
         self._remotes: list[Remote] | None = None
         self._runs: set[str] = set()
         """All that this process has committed to."""
@@ -62,9 +62,11 @@ class Mirroring:
 
     def after_commit(self, run: str) -> None:
         """See that a run is pushed. Cost: nothing without a remote that is set so."""
+        if self._pid != os.getpid():
+            # A child of fork has no thread, whatever its copy says, and what held the mutex may not be there either.
+            self._pid, self._mutex = os.getpid(), threading.Lock()
+            self._begin()
         with self._mutex:
-            if self._pid != os.getpid():  # a child of fork has no thread, whatever its copy says
-                self._begin()
             if not self._mirrors():
                 return
             self._runs.add(run)
@@ -73,8 +75,10 @@ class Mirroring:
 
     def close(self) -> None:
         """Push what is left, for at most half a minute."""
+        if self._pid != os.getpid():
+            return
         with self._mutex:
-            if self._pid != os.getpid() or not self._runs:
+            if not self._runs:
                 return
             # Also what was handed over and is committed only now.
             self._waiting = True

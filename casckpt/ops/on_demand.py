@@ -7,6 +7,7 @@ that no commit needs, until a collection frees it; the records of what was lost 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -61,9 +62,21 @@ class OnDemand:
         self._repository = repository
         self._places = places
         self._make_room = make_room
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
         self._mutex = threading.Lock()
         self._known: list[_Known] | None = None
         self._failed: CasckptError | None = None
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One thread at a time; a child of fork begins anew, since no connection and no lock can be trusted there."""
+        if self._pid != os.getpid():
+            self._begin()
+        with self._mutex:
+            yield
 
     def lacking(self, identity: CommitId, commit: Commit, parts: tuple[str, ...] | None) -> tuple[str, ...] | None:
         """What of a commit no remote has either.
@@ -73,7 +86,7 @@ class OnDemand:
         """
         if self._repository.storage.read_only:
             return parts
-        with self._mutex:
+        with self._turn():
             self._make_room()
             left = self._left(identity, commit, parts)
             if left == parts and self._has_moved_on():
@@ -109,7 +122,7 @@ class OnDemand:
         Raises:
             RemoteUntrusted, RemoteUnavailable, RemoteDenied: one has them, and they could not be read.
         """
-        with self._mutex:
+        with self._turn():
             database = self._repository.database
             database.refresh()
             for known in self._asked():

@@ -14,6 +14,7 @@ What obstore does otherwise than a remote needs, and what is done about it here:
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -37,6 +38,10 @@ _KEY_MAX_BYTES = 1024
 _T = TypeVar("_T")
 
 
+_asked_by: list[int] = []
+"""The process that made the first request: obstore's threads are its own, and a child of fork would wait for ever."""
+
+
 class _Refused(Exception):
     """What a service answered instead of doing it."""
 
@@ -46,7 +51,7 @@ class _Refused(Exception):
 
 
 class ServiceObjects:
-    """Objects of a service. Not usable in a forked child: obstore's threads stay behind.
+    """Objects of a service. A child of fork is refused if its parent has made a request before.
 
     Args:
         address: of a service.
@@ -228,6 +233,11 @@ class ServiceObjects:
             seconds: what it may take, beside the time that every request has.
         """
         seconds += self._access.timeout_s
+        if not _asked_by:
+            _asked_by.append(os.getpid())
+        if _asked_by[0] != os.getpid():
+            problem = "this process was forked from one that has used remotes, and their threads stayed behind"
+            raise UsageError(problem=f"{problem}; start it by spawn")
         store = self._store(writes, seconds)
         try:
             return self._asked(ask, store)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -77,3 +78,25 @@ def test_a_folder_loads_no_client_of_any_service(tmp_path: Path) -> None:
         "open_objects(parse(sys.argv[1]), Access()); assert not {'obstore', 'botocore', 'boto3'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_child_of_fork_is_told_that_it_cannot_ask_and_does_not_wait_for_ever(
+    moto_bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_keys(monkeypatch)
+    objects = moto_bucket.objects()
+    assert objects.size("root/1") is None
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            objects.size("root/1")
+        except UsageError as error:
+            os.write(writer, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as said:
+        assert b"forked from one that has used remotes" in said.read()
+    os.waitpid(pid, 0)

@@ -1,5 +1,6 @@
 """What a commit lost here and a remote still holds comes when it is read, and no more than that."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 import casckpt
 from casckpt.errors import CommitDropped, CommitThinned, NotFetched, RemoteUnavailable
+from casckpt.format.ids import Kind
 from casckpt.ops.on_demand import OnDemand, Place
 from casckpt.plan.transfer import ABSENT
 from casckpt.storage.local_objects import FolderObjects
@@ -229,3 +231,25 @@ def test_a_store_that_is_only_read_refuses_as_ever(source: casckpt.Store, tmp_pa
     casckpt.clone(shared.as_uri(), tmp_path / "clone", depth=1).close()
     with casckpt.open(tmp_path / "clone", read_only=True) as store, pytest.raises(NotFetched):
         store.checkout("gpt~3")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_child_of_fork_asks_with_a_lock_and_connections_of_its_own(
+    names: casckpt.Store, remote: MemoryObjects
+) -> None:
+    connected: list[int] = []
+
+    def connect() -> Objects:
+        connected.append(os.getpid())
+        return remote
+
+    repository = repository_of(names)
+    demand = OnDemand(repository, lambda: [Place("r", connect, 4)])
+    repository.ask(demand)
+    names.checkout(last(names))
+    with demand._mutex:  # as another thread of the parent may at the moment of the fork
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0 if demand.need([], Kind.CHUNK) is None and connected[-1] == os.getpid() else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert connected == [os.getpid()]
