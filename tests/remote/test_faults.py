@@ -276,18 +276,18 @@ def listing(*keys: str) -> bytes:
 
 
 def test_a_listing_that_lies_is_refused(objects: ServiceObjects, proxy: FaultProxy, moto_bucket: Bucket) -> None:
-    below = f"{moto_bucket.prefix}/root/"
+    below = f"{moto_bucket.prefix}/index/"
     for keys in (
         [f"{below}2", f"{below}1"],
         [f"{below}1", f"{below}1"],
-        ["elsewhere/root/1"],
+        ["elsewhere/index/1"],
         [f"{below}{'x' * 2000}"],
     ):
         body = listing(*keys)
         length = b"Content-Length: %d" % len(body)
         proxy.add("rewrite", method="GET", change=rewriting(rb"(?i)content-length: \d+", length, body))
         with pytest.raises(RemoteUntrusted):
-            list(objects.list("root/"))
+            list(objects.list("index/"))
 
 
 def test_each_question_is_one_request(objects: ServiceObjects, proxy: FaultProxy) -> None:

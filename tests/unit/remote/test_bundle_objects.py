@@ -199,7 +199,7 @@ HEAD_MEMBER = {"bundle": HEAD.encode()}
     "name",
     [
         "../../etc/passwd",
-        "/root/00000000000000000001",
+        "/" + root_key(1),
         "root/1",
         "root/0000000000000000000\u0661",
         "root/00000000000000000001/",
