@@ -53,17 +53,8 @@ def clone(
     configure(storage)
     repository = Repository(storage, threads=threads)
     try:
-        fetched = fetch_all(
-            repository,
-            objects,
-            name,
-            Selection(names=names, depth=depth, only=only),
-            dry_run=False,
-            concurrency=concurrency,
-            accept_rollback=False,
-            progress=progress,
-        )
-        return repository, move_refs(repository, fetched, policy="ff")
+        selection = Selection(names=names, depth=depth, only=only)
+        return repository, _pulled(repository, objects, name, selection, concurrency=concurrency, progress=progress)
     except BaseException:
         repository.close()
         raise
@@ -84,19 +75,27 @@ def rehearse(
     initialize(nowhere, time_ns=time.time_ns(), by=writer_name())
     repository = Repository(nowhere)
     try:
-        fetched = fetch_all(
-            repository,
-            objects,
-            name,
-            Selection(names=names, depth=depth, only=only),
-            dry_run=True,
-            concurrency=CONCURRENCY,
-            accept_rollback=False,
-            progress=None,
-        )
-        return move_refs(repository, fetched, policy="ff")
+        return _pulled(repository, objects, name, Selection(names=names, depth=depth, only=only), dry_run=True)
     finally:
         repository.close()
+
+
+def _pulled(
+    repository: Repository,
+    objects: Objects,
+    name: str,
+    selection: Selection,
+    *,
+    dry_run: bool = False,
+    concurrency: int = CONCURRENCY,
+    progress: Progress | None = None,
+) -> PullReport:
+    """Everything that is asked for, and the refs that lead to it."""
+    fetched = fetch_all(
+        repository, objects, name, selection,
+        dry_run=dry_run, concurrency=concurrency, accept_rollback=False, progress=progress,
+    )  # fmt: skip
+    return move_refs(repository, fetched, policy="ff")
 
 
 def check_place(storage: Storage) -> bool:

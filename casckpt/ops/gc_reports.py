@@ -41,6 +41,14 @@ class GcCommit:
     together: int
     """Stored bytes that nothing needs once it and those before it in the list are gone."""
 
+    def explain(self) -> str:
+        """The commit in a line of plain text."""
+        lost = "" if self.parts is None else f", loses {', '.join(self.parts)}"
+        until = f" until {rfc3339(self.final_ns)}" if self.outcome == WAITS else ""
+        freed = f"alone {format_bytes(self.alone)}, with those before {format_bytes(self.together)}"
+        where = f"{self.id[:12]} {self.run} step {self.step}"
+        return f"{self.outcome}{until} {where}: {self.rule}{lost}; {freed}"
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "id": self.id,
@@ -98,12 +106,7 @@ class GcPlan:
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
-        for commit in self.commits:
-            lost = "" if commit.parts is None else f", loses {', '.join(commit.parts)}"
-            until = f" until {rfc3339(commit.final_ns)}" if commit.outcome == WAITS else ""
-            freed = f"alone {format_bytes(commit.alone)}, with those before {format_bytes(commit.together)}"
-            where = f"{commit.id[:12]} {commit.run} step {commit.step}"
-            yield f"{commit.outcome}{until} {where}: {commit.rule}{lost}; {freed}"
+        yield from (commit.explain() for commit in self.commits)
         yield f"{self.packs} packs go: {format_bytes(self.pack_bytes)}"
         yield f"{self.orphans} files left by interrupted commands go: {format_bytes(self.orphan_bytes)}"
         yield f"{format_bytes(self.dead_bytes)} more in packs that stay"

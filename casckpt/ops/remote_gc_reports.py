@@ -9,7 +9,7 @@ from typing import Any
 from casckpt.ops.gc_reports import WAITS, GcCommit
 from casckpt.ops.line import line
 from casckpt.plan.decision import Plan
-from casckpt.units import format_bytes, rfc3339
+from casckpt.units import format_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +55,7 @@ class RemoteGcPlan:
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
-        for commit in self.commits:
-            lost = "" if commit.parts is None else f", loses {', '.join(commit.parts)}"
-            until = f" until {rfc3339(commit.final_ns)}" if commit.outcome == WAITS else ""
-            freed = f"alone {format_bytes(commit.alone)}, with those before {format_bytes(commit.together)}"
-            where = f"{commit.id[:12]} {commit.run} step {commit.step}"
-            yield f"{commit.outcome}{until} {where}: {commit.rule}{lost}; {freed}"
+        yield from (commit.explain() for commit in self.commits)
         yield f"{self.packs} packs go: {format_bytes(self.pack_bytes)}"
         yield f"{self.rewrites} packs are written again: {format_bytes(self.rewrite_bytes)} to upload"
         yield f"{self.orphans} files left by interrupted pushes go: {format_bytes(self.orphan_bytes)}"

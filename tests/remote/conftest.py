@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.crash.folders import ram_folder
 from tests.remote.buckets import Bucket
+from tests.remote.commands import Commands, Scene, build_scenes, commands
 from tests.remote.faultproxy import FaultProxy
 from tests.remote.servers import COMMON, DEAD, Server, running
 
@@ -73,3 +76,24 @@ def weed_proxy(weed: Server) -> Iterator[FaultProxy]:
     """A proxy in front of SeaweedFS, which checks signatures and checksums."""
     with FaultProxy(weed.port) as proxy:
         yield proxy
+
+
+@pytest.fixture(scope="module")
+def casckpt_commands() -> Iterator[Commands]:
+    """Real commands, in processes of their own."""
+    with commands() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def scenes() -> Iterator[dict[str, Scene]]:
+    """Stores and remotes as commands find them."""
+    with ram_folder() as folder:
+        yield build_scenes(folder)
+
+
+@pytest.fixture
+def ram_path() -> Iterator[Path]:
+    """A folder in RAM, where what a power loss takes is not asked."""
+    with ram_folder() as folder:
+        yield folder

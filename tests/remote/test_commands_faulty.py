@@ -6,7 +6,6 @@ Whichever it is, nobody sees anything wrong meanwhile: who reads the remote find
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 
 from tests.crash.folders import ram_folder
 from tests.remote.buckets import Bucket
-from tests.remote.commands import Commands, Scene, build_scenes, commands
+from tests.remote.commands import Commands, Scene
 from tests.remote.faultproxy import FaultProxy
 from tests.remote.servers import COMMON, Server
 
@@ -69,25 +68,6 @@ CASES = [("push", name) for name in PUSHES] + [("pull", name) for name in PULLS]
 
 
 @pytest.fixture(scope="module")
-def casckpt_commands() -> Iterator[Commands]:
-    with commands() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def scenes() -> Iterator[dict[str, Scene]]:
-    with ram_folder() as folder:
-        yield build_scenes(folder)
-
-
-@pytest.fixture
-def tmp_path() -> Iterator[Path]:
-    """In RAM: what a power loss takes is not asked here."""
-    with ram_folder() as folder:
-        yield folder
-
-
-@pytest.fixture(scope="module")
 def wanted(scenes: dict[str, Scene], casckpt_commands: Commands, moto: Server) -> dict[str, Any]:
     """What a remote and a store are after a command that nothing disturbed, by its name."""
     found = {}
@@ -113,10 +93,10 @@ def test_a_command_over_a_bad_line_ends_well_or_says_why_and_the_next_one_does(
     casckpt_commands: Commands,
     proxy: FaultProxy,
     moto: Server,
-    tmp_path: Path,
+    ram_path: Path,
 ) -> None:
     scene, bucket = scenes[name], place(moto)
-    path = scene.lay(bucket, tmp_path / "store")
+    path = scene.lay(bucket, ram_path / "store")
     faults, error, code = (PUSHES if name == "push" else PULLS)[case]
     added = [proxy.add(**fault) for fault in faults]
     ended = casckpt_commands.run(path, bucket, proxy.endpoint, *scene.words)
@@ -139,10 +119,10 @@ def test_a_flipped_bit_of_an_upload_is_refused_by_a_service_that_checks_and_sent
     casckpt_commands: Commands,
     weed_proxy: FaultProxy,
     bucket: Bucket,
-    tmp_path: Path,
+    ram_path: Path,
 ) -> None:
     scene = scenes["push"]
-    path = scene.lay(bucket, tmp_path / "store")
+    path = scene.lay(bucket, ram_path / "store")
     fault = weed_proxy.add("corrupt_up", method="PUT", path=flipped, after=90)
     ended = casckpt_commands.run(path, bucket, weed_proxy.endpoint, *scene.words)
     assert ended.code == 0, ended
@@ -156,10 +136,10 @@ def test_a_flipped_bit_that_a_service_stored_is_found_by_verify_and_its_pack_nev
     casckpt_commands: Commands,
     proxy: FaultProxy,
     moto: Server,
-    tmp_path: Path,
+    ram_path: Path,
 ) -> None:
     scene, bucket = scenes["push"], place(moto)
-    path = scene.lay(bucket, tmp_path / "store")
+    path = scene.lay(bucket, ram_path / "store")
     proxy.add("corrupt_up", method="PUT", path=PACKS, after=9000)
     one_by_one = ("-c", "remote.origin.concurrency=1")  # the first pack is full
     ended = casckpt_commands.run(path, bucket, proxy.endpoint, *scene.words, "--verify", *one_by_one)

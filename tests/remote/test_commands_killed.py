@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.crash.folders import ram_folder
 from tests.remote.buckets import Bucket
-from tests.remote.commands import Commands, Scene, build_scenes, commands
+from tests.remote.commands import Commands, Scene
 from tests.remote.faultproxy import FaultProxy
 from tests.remote.servers import COMMON, Server
 
 REQUESTS = {"push": 4 + 3, "pull": 2 + 1 + 2, "gc": 13}
 """Those of an undisturbed command: a push of three packs, a pull of a segment and two ranges."""
 _numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def casckpt_commands() -> Iterator[Commands]:
-    with commands() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def scenes() -> Iterator[dict[str, Scene]]:
-    with ram_folder() as folder:
-        yield build_scenes(folder)
-
-
-@pytest.fixture
-def tmp_path() -> Iterator[Path]:
-    """In RAM: what a power loss takes is not asked here."""
-    with ram_folder() as folder:
-        yield folder
 
 
 def place(server: Server) -> Bucket:
@@ -51,18 +30,18 @@ def test_a_command_that_is_killed_at_any_request_leaves_what_the_next_one_finish
     casckpt_commands: Commands,
     proxy: FaultProxy,
     moto: Server,
-    tmp_path: Path,
+    ram_path: Path,
 ) -> None:
     scene, run = scenes[name], casckpt_commands.run
     bucket = place(moto)
-    path = scene.lay(bucket, tmp_path / "undisturbed")
+    path = scene.lay(bucket, ram_path / "undisturbed")
     assert run(path, bucket, proxy.endpoint, *scene.words).code == 0
     count = len(proxy.log)
     wanted = scene.remote_state(bucket), scene.local_state(path)
     assert count == REQUESTS[name]
     for number in range(count):
         bucket = place(moto)
-        path = scene.lay(bucket, tmp_path / str(number))
+        path = scene.lay(bucket, ram_path / str(number))
         proxy.clear()
         fault = proxy.add("kill", skip=number, late=late)
         assert run(path, bucket, proxy.endpoint, *scene.words, kill=fault).code == -9

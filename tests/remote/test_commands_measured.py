@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 import casckpt
-from tests.crash.folders import ram_folder
 from tests.remote.buckets import Bucket
 from tests.remote.commands import Commands, commands
 from tests.remote.faultproxy import FaultProxy
@@ -51,13 +50,6 @@ def casckpt_commands() -> Iterator[Commands]:
         yield found
 
 
-@pytest.fixture
-def tmp_path() -> Iterator[Path]:
-    """In RAM: what a power loss takes is not asked here."""
-    with ram_folder() as folder:
-        yield folder
-
-
 def taken(proxy: FaultProxy) -> Counter[str]:
     """Requests of the log by what they are about; forgets the log."""
     found: Counter[str] = Counter()
@@ -69,11 +61,11 @@ def taken(proxy: FaultProxy) -> Counter[str]:
 
 
 def test_a_push_and_a_clone_take_no_more_requests_than_they_may(
-    casckpt_commands: Commands, proxy: FaultProxy, moto: Server, tmp_path: Path
+    casckpt_commands: Commands, proxy: FaultProxy, moto: Server, ram_path: Path
 ) -> None:
     bucket = Bucket(moto, COMMON, f"measured-{next(_numbers)}/remote")
     noise = np.random.default_rng(0)
-    path = tmp_path / "store"
+    path = ram_path / "store"
 
     def run(where: Path, *words: object) -> Counter[str]:
         ended = casckpt_commands.run(where, bucket, proxy.endpoint, *words)
@@ -90,16 +82,16 @@ def test_a_push_and_a_clone_take_no_more_requests_than_they_may(
         store.commit({"x": noise.standard_normal(1_000_000)}, run="a")
     found = run(path, "push")
     assert found == {"LIST": 2, "PUT packs": 2, "PUT index": 1, "PUT root": 1}
-    assert casckpt_commands.clone(tmp_path / "clone", bucket, proxy.endpoint).code == 0
+    assert casckpt_commands.clone(ram_path / "clone", bucket, proxy.endpoint).code == 0
     assert taken(proxy) == {"LIST": 1, "GET root": 1, "GET other": 1, "GET index": 2, "GET packs": 4}
-    with casckpt.open(path) as store, casckpt.open(tmp_path / "clone") as copy:
+    with casckpt.open(path) as store, casckpt.open(ram_path / "clone") as copy:
         assert copy.show("a").id == store.show("a").id
 
 
 def test_a_push_and_a_clone_take_memory_for_what_is_on_its_way_and_not_for_the_state(
-    bucket: Bucket, tmp_path: Path
+    bucket: Bucket, ram_path: Path
 ) -> None:
-    path, endpoint, peak = tmp_path / "store", bucket.server.endpoint, tmp_path / "peak"
+    path, endpoint, peak = ram_path / "store", bucket.server.endpoint, ram_path / "peak"
     noise = np.random.default_rng(0)
     with casckpt.init(path) as store:
         store.add_remote("origin", bucket.url, probe=False)
@@ -109,9 +101,9 @@ def test_a_push_and_a_clone_take_memory_for_what_is_on_its_way_and_not_for_the_s
         ended = found.run(path, bucket, endpoint, "push")
         assert ended.said["data"]["up"] > STATE_BYTES
         pushed = int(peak.read_text())
-        assert found.clone(tmp_path / "clone", bucket, endpoint).code == 0
+        assert found.clone(ram_path / "clone", bucket, endpoint).code == 0
         cloned = int(peak.read_text())
     assert pushed <= ALLOWED_BYTES
     assert cloned <= ALLOWED_BYTES
-    with casckpt.open(tmp_path / "clone") as copy:
+    with casckpt.open(ram_path / "clone") as copy:
         assert copy.fsck("full").ok
