@@ -262,15 +262,9 @@ class RemoteLive:
             drop = drops.get(identity)
             lost = () if drop is None else drop.parts
             parts = self._reach.tree(identity, commit).parts if thins and lost is not None else ()
-            yield CommitFacts(
-                id=identity,
-                run=commit.run,
-                time_ns=commit.time_ns,
-                step=commit.step,
-                epoch=commit.epoch,
-                kind=commit.kind,
-                status=commit.status,
-                metrics=commit.metrics,
+            yield CommitFacts.of(
+                identity,
+                commit,
                 heads=tuple(head for head in HEADS if head in heads.get(identity, ())),
                 tags=tuple(tags.get(identity, ())),
                 dropped_ns=drop.time_ns if drop is not None and drop.parts is None else None,

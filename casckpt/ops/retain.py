@@ -162,15 +162,9 @@ def _facts(
         if run is not None and commit.run != run:
             continue
         drop = drops.get(identity)
-        yield CommitFacts(
-            id=identity,
-            run=commit.run,
-            time_ns=commit.time_ns,
-            step=commit.step,
-            epoch=commit.epoch,
-            kind=commit.kind,
-            status=commit.status,
-            metrics=commit.metrics,
+        yield CommitFacts.of(
+            identity,
+            commit,
             heads=tuple(head for head in HEADS if head in heads.get(identity, ())),
             tags=tuple(tags.get(identity, ())),
             damaged=identity in damaged,

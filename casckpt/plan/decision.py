@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from casckpt.format.commit import Commit
 from casckpt.format.ids import CommitId
 from casckpt.plan.policy import BUCKETS, KEEPS
 from casckpt.units import json_number, rfc3339
@@ -60,6 +61,21 @@ class CommitFacts:
     """When it was dropped; None if it was not."""
     components: tuple[str, ...] = ()
     """Names of the components it still has; needed for policies that thin. The root component has no name."""
+
+    @classmethod
+    def of(cls, identity: CommitId, commit: Commit, **others: Any) -> CommitFacts:
+        """What a commit says of itself, and `others` what is known of it."""
+        return cls(
+            id=identity,
+            run=commit.run,
+            time_ns=commit.time_ns,
+            step=commit.step,
+            epoch=commit.epoch,
+            kind=commit.kind,
+            status=commit.status,
+            metrics=commit.metrics,
+            **others,
+        )
 
     @property
     def unsound(self) -> str:
