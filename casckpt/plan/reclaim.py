@@ -103,7 +103,7 @@ def _ranks(holders: Sequence[Holder], ids: Ids) -> tuple[_Ranks, _Ranks]:
         part = holders[start:end]
         counts = [len(holder.ids) for holder in part]
         at = places.find(np.concatenate([holder.ids for holder in part]))
-        here = at >= 0
+        here = at < len(ids)
         at = at[here]
         np.minimum.at(first, at, np.repeat(np.array([holder.first for holder in part], np.uint32), counts)[here])
         np.maximum.at(last, at, np.repeat(np.array([holder.last for holder in part], np.uint32), counts)[here])
@@ -199,7 +199,6 @@ class Located:
         places = Places(ids)
         for first, end in batches(counts):
             at = places.find(np.concatenate([pack.ids for pack in packs[first:end]]))
-            at[at < 0] = self.count
             self.at[self.ends[first] : self.ends[end]] = at
 
     def stored_bytes(self) -> Bytes:

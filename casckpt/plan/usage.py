@@ -71,6 +71,7 @@ class Catalog:
             _joined([getattr(file, name) for file in files], np.uint8) for name in ("kind", "codec", "element")
         )
         sizes = np.array([pack.pack.nbytes for pack in packs], np.int64)
+        # Of every id the number of its record, and behind these -1 for all others.
         self.ids, self._numbers = self._chosen(_joined([pack.ids for pack in packs], np.uint64), sizes)
         self._places: Places | None = None
         self.bases = self._linked(packs)
@@ -96,7 +97,7 @@ class Catalog:
             own = order[at]
             file = sizes[np.searchsorted(self._ends, own, side="right") - 1]
             order[at] = own[np.lexsort((own, -file, self.stored[own], ids[at]))]
-        return ids[first], order[first]
+        return ids[first], np.append(order[first], np.int32(-1))
 
     def _linked(self, packs: Sequence[PackRecords]) -> tuple[Numbers, ...]:
         if all(pack.columns is None for pack in packs):
@@ -112,11 +113,7 @@ class Catalog:
     def find(self, ids: Ids) -> Numbers:
         """The record of each id, -1 where there is none."""
         self._places = self._places or Places(self.ids)
-        at = self._places.find(ids)
-        found = np.full(len(ids), -1, np.int32)
-        here = at >= 0
-        found[here] = self._numbers[at[here]]
-        return found
+        return self._numbers.take(self._places.find(ids))
 
     def bases_of(self, records: Numbers) -> Numbers:
         """What records are decoded from directly, each once, ascending."""
