@@ -10,6 +10,7 @@ what is looked up, so that a binary search is fast too, costs three times as muc
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from casckpt.format.pack_columns import Ids
 Flags = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.int64]
 Positions = npt.NDArray[np.uint32]
+_Column = TypeVar("_Column", bound=npt.NDArray[Any])
 
 _BLOCK = 1 << 16
 """Ids that are looked up at once: their temporary columns fit a cache."""
@@ -28,11 +30,33 @@ _STEPS = 32
 
 def union(parts: Sequence[Ids]) -> Ids:
     """All ids of some columns, each once, ascending. Cost: O(n log n), about 0.03 s for a million."""
-    ids = np.concatenate(parts) if parts else np.empty(0, np.uint64)
-    ids.sort()
-    is_first = np.ones(len(ids), np.bool_)
-    np.not_equal(ids[1:], ids[:-1], out=is_first[1:])
-    return ids if is_first.all() else ids[is_first]
+    return distinct(np.concatenate(parts) if parts else np.empty(0, np.uint64))
+
+
+def distinct(column: _Column) -> _Column:
+    """What is in a column, each once, ascending; the column itself is sorted."""
+    column.sort()
+    is_first = np.ones(len(column), np.bool_)
+    np.not_equal(column[1:], column[:-1], out=is_first[1:])
+    return column if is_first.all() else column[is_first]
+
+
+def nearly_ordered(ids: Ids) -> tuple[Positions, Flags]:
+    """Places of ids in the order of their leading bits, and which of them share these with a neighbour.
+
+    Leading bits and place fit one number, and numbers are sorted in a sixth of the time that it takes to sort places
+    by ids. Of ids that nobody made up few share them: with ten million, 40 bits are left, and about a hundred do.
+    """
+    low = np.uint64((1 << len(ids).bit_length()) - 1)
+    keys = ids & ~low
+    for block in blocks(len(ids)):
+        keys[block] |= np.arange(block.start, block.stop, dtype=np.uint64)
+    keys.sort()
+    crowded = np.zeros(len(ids), np.bool_)
+    np.less_equal(keys[1:] ^ keys[:-1], low, out=crowded[1:])
+    crowded[:-1] |= crowded[1:]
+    keys &= low
+    return keys.astype(np.uint32), crowded
 
 
 def among(ids: Ids, ascending: Ids) -> Flags:
