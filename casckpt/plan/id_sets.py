@@ -10,7 +10,7 @@ what is looked up, so that a binary search is fast too, costs three times as muc
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from casckpt.format.pack_columns import Ids
 Flags = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.int64]
 Positions = npt.NDArray[np.uint32]
-_Column = TypeVar("_Column", bound=npt.NDArray[Any])
+_Number = TypeVar("_Number", bound=np.generic)
 
 _BLOCK = 1 << 16
 """Ids that are looked up at once: their temporary columns fit a cache."""
@@ -33,7 +33,7 @@ def union(parts: Sequence[Ids]) -> Ids:
     return distinct(np.concatenate(parts) if parts else np.empty(0, np.uint64))
 
 
-def distinct(column: _Column) -> _Column:
+def distinct(column: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
     """What is in a column, each once, ascending; the column itself is sorted."""
     column.sort()
     is_first = np.ones(len(column), np.bool_)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from casckpt.format.entry import PackRef
 from casckpt.format.ids import PackId
 from casckpt.format.pack_columns import Columns, Ids
-from casckpt.plan.id_sets import Places, batches, distinct, nearly_ordered
+from casckpt.plan.id_sets import Places, batches, blocks, distinct, nearly_ordered
 from casckpt.plan.reclaim import Freed, Located, PackRecords, Reached, freed, reclaim
 
 NOBODY = (1 << 32) - 1
@@ -230,9 +230,11 @@ def tally(catalog: Catalog, groups: Iterable[Sequence[Numbers]]) -> Tally:
                 total += int(catalog.stored[front].sum(dtype=np.int64))
                 front = catalog.bases_of(front)
         reached.append(total)
-    alone = ~several & (owner != NOBODY)
-    unique = np.bincount(owner[alone], catalog.stored[alone], len(reached))
-    return Tally(owner, several, tuple(reached), tuple(map(int, unique)), catalog.nbytes(several))
+    unique = np.zeros(len(reached), np.int64)
+    for block in blocks(len(owner)):  # of all at once the sums would take 16 bytes for each record
+        alone = ~several[block] & (owner[block] != NOBODY)
+        unique += np.bincount(owner[block][alone], catalog.stored[block][alone], len(reached)).astype(np.int64)
+    return Tally(owner, several, tuple(reached), tuple(unique.tolist()), catalog.nbytes(several))
 
 
 class Coded(NamedTuple):
