@@ -361,7 +361,7 @@ class BusyError(CasckptError, TimeoutError):
 class LockHeld(BusyError):
     code = "lock.held"
     what = "the lock {lock} of {remote} is held by {holder}"
-    why = "it was not free within {wait_s:g} s; {ttl_s} s after its last renewal who waits takes it over"
+    why = "who waits may take it over {ttl_s} s after its last renewal"
     hint = "wait for it (--wait), or take it away: casckpt remote unlock --break"
 
 

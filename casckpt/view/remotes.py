@@ -44,12 +44,14 @@ def locks_lines(locks: Sequence[HeldLock], look: Look) -> Iterator[str]:
     yield from t.columns(rows, look)
 
 
-def unlocked_line(lock: HeldLock, remote: str, *, dry_run: bool) -> str:
-    """What became, or would become, of a lock."""
-    name = f"lock {safe(lock.name)} of {safe(remote)}"
-    if lock.is_kept:
+def unlocked_line(lock: str, remote: str, found: HeldLock | None, *, dry_run: bool) -> str:
+    """What became, or would become, of a lock; `found` is what it was."""
+    name = f"lock {safe(lock)} of {safe(remote)}"
+    if found is None:
+        return f"nobody holds {name}"
+    if found.is_kept:
         return f"{'would let' if dry_run else 'let'} go of {name}"
-    return f"{'would take' if dry_run else 'took'} {name} from {safe(lock.owner)}"
+    return f"{'would take' if dry_run else 'took'} {name} from {safe(found.owner)}"
 
 
 def _special(remote: Remote) -> str:

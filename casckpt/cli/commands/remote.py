@@ -234,11 +234,9 @@ def unlock_command(call: Call, remote: str, lock: str, force: bool, yes: bool, d
     call.outcome = "casckpt remote locks tells whether it is held"
     if not dry_run:
         found = store.unlock_remote(remote, lock, force=force)
-    if found is None:
-        call.note(f"nobody holds lock {t.safe(lock)} of {t.safe(remote)}")
     return Answer(
         lambda: {"action": "unlock", "lock": None if found is None else found.to_dict(), "dry_run": dry_run},
-        lambda _: [] if found is None else [unlocked_line(found, remote, dry_run=dry_run)],
+        lambda _: [unlocked_line(lock, remote, found, dry_run=dry_run)],
         confirms=not dry_run,
     )
 
