@@ -19,7 +19,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-from casckpt.errors import CasckptError, LockHeld, LockLost, OutcomeUnknown, StorageError
+from casckpt.errors import CasckptError, LockHeld, LockLost, OutcomeUnknown
 from casckpt.format.remote import Lock, RemoteRoot
 from casckpt.odb.notices import warn
 from casckpt.remote.lock_notes import LockNotes
@@ -76,7 +76,7 @@ class RemoteLock:
             return
         try:
             self.release()
-        except StorageError as problem:
+        except CasckptError as problem:
             # What was done under it is done, or has failed for a reason of its own.
             warn("the lock %s stays for up to %s s: %s", self.name, self.ttl_s, problem)
 

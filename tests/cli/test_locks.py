@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-import casckpt
 from casckpt.errors import RemoteUnavailable
 from casckpt.ops import commit as committing
 from casckpt.remote.locks import lock_remote

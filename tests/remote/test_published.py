@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 import casckpt
-
 from casckpt.errors import ReadOnlyStore, RemoteDenied, RemoteNotFound, RemoteUntrusted
 from casckpt.storage.addresses import Access, parse
 from casckpt.storage.local_objects import FolderObjects

@@ -17,6 +17,7 @@ from casckpt.errors import (
     LockLost,
     OutcomeUnknown,
     ReadOnlyStore,
+    RemoteDenied,
     RemoteUnavailable,
     UsageError,
 )
@@ -236,6 +237,64 @@ def test_an_interrupt_while_it_is_taken_leaves_no_lock(one: casckpt.Store, monke
         one.lock_remote("origin", "gpt", keep=True)
     assert newest(objects_of(one)).locks == {}
     assert not one.lock_remote("origin", "gpt").is_kept
+
+
+def test_a_lock_that_could_not_be_taken_is_not_noted_as_one_that_was_lost(
+    pair: tuple[casckpt.Store, casckpt.Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = pair
+
+    class First(Wrapping):
+        """Lets somebody else be first, and then allows nothing."""
+
+        is_first = True
+
+        def before(self, request: str) -> None:
+            if request.startswith("create root/"):
+                if not self.is_first:
+                    raise RemoteDenied(remote=self.url, operation=request, problem="not yours")
+                self.is_first = False
+                two.lock_remote("origin", "gpt")
+
+    with monkeypatch.context() as patch:
+        through(patch, one, First)
+        with pytest.raises(LockHeld):
+            one.lock_remote("origin", "gpt", keep=True)
+        two.unlock_remote("origin", "gpt", force=True)
+        with pytest.raises(RemoteDenied):
+            one.lock_remote("origin", "gpt", keep=True)
+    assert not one.lock_remote("origin", "gpt").is_kept
+
+
+def test_the_time_of_a_lock_is_counted_from_before_others_can_see_it(one: casckpt.Store) -> None:
+    clock = Clock()
+
+    class Slow(Wrapping):
+        def after(self, request: str) -> None:
+            clock.now += 61 if request.startswith("create root/") else 0
+
+    held = lock_remote(RemoteView(Slow(objects_of(one))), "gpt", ttl_s=60, clock=clock)
+    for _ in range(2):
+        with pytest.raises(LockLost, match="run out"):
+            held.check_time()
+        held.renew()
+
+
+def test_a_push_that_takes_longer_than_the_lock_lives_renews_it_on_its_way(
+    pair: tuple[casckpt.Store, casckpt.Store],
+) -> None:
+    one, _ = pair
+    clock = Clock()
+    one.commit({"x": bytes(range(256)) * (1 << 12)}, run="gpt")
+    held = lock_remote(RemoteView(objects_of(one)), "gpt", ttl_s=60, clock=clock)
+    first = newest(objects_of(one)).locks["gpt"].token
+
+    def progress(done: int, total: int) -> None:
+        clock.now += 31
+
+    assert one.push("origin", "gpt", lock=held, progress=progress).moves
+    assert newest(objects_of(one)).locks["gpt"].token != first
+    assert newest(objects_of(one)).refs
 
 
 def test_an_end_by_an_error_lets_go_of_it(one: casckpt.Store) -> None:
