@@ -60,6 +60,7 @@ def test_another_machine_is_refused_and_nothing_of_it_is_changed(shared: Path) -
         [*COMMIT, "-n"],
         ["push", "origin", "gpt", "--lock", "gpt"],
         ["remote", "lock", "origin", "gpt"],
+        ["remote", "lock", "origin", "gpt", "-n"],
     ):
         done = run(*words, *OTHER)
         assert (done.code, done.out) == (6, "")

@@ -139,13 +139,14 @@ def test_a_commit_looks_once_and_renews_only_when_half_of_the_time_is_over(one: 
 def test_a_commit_that_takes_longer_than_the_lock_lives_renews_it_on_its_way(one: casckpt.Store) -> None:
     clock = Clock()
     held = lock_remote(RemoteView(objects_of(one)), "gpt", ttl_s=60, clock=clock)
-    first = newest(objects_of(one)).locks["gpt"].token
+    tokens = []
 
     def progress(done: int, total: int) -> None:
         clock.now += 31
+        tokens.append(newest(objects_of(one)).locks["gpt"].token)
 
-    one.commit({"x": bytes(3 << 20)}, run="gpt", lock=held, progress=progress)
-    assert newest(objects_of(one)).locks["gpt"].token != first
+    one.commit({str(leaf): bytes([leaf]) * (1 << 21) for leaf in range(4)}, run="gpt", lock=held, progress=progress)
+    assert len({*tokens}) == len(tokens) >= 2
 
 
 def test_a_holder_who_stood_still_behind_the_last_look_makes_no_commit(
@@ -260,6 +261,8 @@ def test_a_lock_that_could_not_be_taken_is_not_noted_as_one_that_was_lost(
         through(patch, one, First)
         with pytest.raises(LockHeld):
             one.lock_remote("origin", "gpt", keep=True)
+        with pytest.raises(LockHeld):
+            one.lock_remote("origin", "gpt")
         two.unlock_remote("origin", "gpt", force=True)
         with pytest.raises(RemoteDenied):
             one.lock_remote("origin", "gpt", keep=True)
@@ -343,6 +346,9 @@ def test_who_lost_a_kept_lock_is_told_until_he_takes_it_again(pair: tuple[casckp
     theirs.release()
     one.lock_remote("origin", "gpt", ttl_s=5, keep=True)
     assert one.lock_remote("origin", "gpt").ttl_s == 5
+    two.unlock_remote("origin", "gpt", force=True)
+    assert one.unlock_remote("origin", "gpt") is None
+    assert not one.lock_remote("origin", "gpt").is_kept
 
 
 def test_the_file_of_tokens_is_for_the_owner_alone(one: casckpt.Store) -> None:
@@ -401,7 +407,9 @@ def test_a_lock_that_only_others_tokens_open_is_not_taken_for_ours(one: casckpt.
 
 def test_a_dry_run_takes_nothing_and_needs_nothing(one: casckpt.Store, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    held = one.lock_remote("origin", "gpt")
+    clock = Clock()
+    held = lock_remote(RemoteView(objects_of(one)), "gpt", ttl_s=60, clock=clock)
+    clock.now += 61
     root = newest(objects_of(one)).seq
     one.commit_path(tmp_path / "file", run="gpt", lock=held, dry_run=True)
     one.commit({"x": 1}, run="gpt")
