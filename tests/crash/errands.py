@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 
 from casckpt.errors import DamagedLeaf, DamagedObject, RolledBack, StoreExists, StoreNotFound
+from casckpt.format.commit import Commit
+from casckpt.format.ids import CommitId
 from casckpt.format.remote import root_key, root_seq
 from casckpt.odb import session as sessions
 from casckpt.odb.repository import Repository
@@ -38,15 +40,17 @@ from casckpt.storage.memory import MemoryStorage
 from casckpt.storage.memory_objects import MemoryObjects
 from casckpt.storage.objects import Buffer, Objects, Outcome
 from casckpt.store import Store
+from tests.crash.calls import RecordedCalls
 from tests.crash.faults import Action, FaultyStorage, Killed, at
 from tests.crash.faultsweeps import check_error
 from tests.crash.powerfail import CrashState, crash_states
 from tests.crash.promises import Moment, look, make, same, settled_world, state_of
 from tests.crash.recorder import RecordingStorage, Snapshot
-from tests.support.buckets import live_packs, newest
+from tests.support.buckets import chain, live_packs, newest
 from tests.support.remotes import Crash, Crashing, Wrapping
 
 DONE = "done"
+TRACKED = "remotes/origin/"
 NEXT_STEP = 91
 FRAME_BYTES = 200
 """New bytes from here on take a pack, so that a small state does."""
@@ -225,6 +229,8 @@ class Course:
     recording: RecordingStorage
     taken: Contents
     moments: list[Moment]
+    commits: Collection[tuple[CommitId, Commit]] = ()
+    """All that are known at the end."""
     end: tuple[Any, ...] = ()
     checked: set[int] = field(default_factory=set)
     """Marks of what was checked: files without those that are remembered of remotes, and keys of remotes."""
@@ -252,6 +258,7 @@ class Course:
         moments = [_moment(MemoryStorage(one)) for one in files]
         made = cls(errand, recording, objects.taken, [one for one, _ in itertools.groupby(moments)])
         assert len(made.moments) == errand.moments, made.moments
+        made.commits = tuple(Repository(inner).database.commits())
         made.end = made.ended(inner, objects.inner)
         return made
 
@@ -280,6 +287,7 @@ class Course:
         now = self._check_store(storage, is_done=is_done, thorough=local not in self.checked)
         self.checked.add(local)
         self._check_remote(objects)
+        self._check_tracking(objects, now)
         self._check_alarm(files, objects, now)
         self.errand.do(storage, objects)
         assert self.ended(storage, objects) == self.end, "done again, it ends elsewhere"
@@ -308,6 +316,14 @@ class Course:
         assert same(Store(Repository(copy)).checkout("next"), state_of(NEXT_STEP))
         assert copy.list("tmp") == [], "a new session left an unfinished file"
         return now
+
+    def _check_tracking(self, objects: MemoryObjects, now: Moment | None) -> None:
+        """Where a store believes refs of the remote to be they are, or were."""
+        refs = dict(() if now is None else now.refs)
+        tracked = {name.removeprefix(TRACKED): step for name, step in refs.items() if name.startswith(TRACKED)}
+        steps = {identity: commit.step for identity, commit in self.commits}
+        were = [{name: steps.get(ref.commit) for name, ref in root.refs.items()} for root in chain(objects)]
+        assert not tracked or tracked in were, f"{tracked} was never what the remote has"
 
     def _check_alarm(self, files: Snapshot, objects: MemoryObjects, now: Moment | None) -> None:
         """What the store acted on it remembers: a remote that was set back before it is told from one that was not."""
@@ -349,12 +365,12 @@ def check_commits(repository: Repository, *, is_damaged: bool = False) -> None:
             assert same(found, state_of(commit.step or 0)), f"step {commit.step} is not what it was"
 
 
-def losses(recording: RecordingStorage, *, start: int = 0) -> Iterator[CrashState]:
+def losses(recording: RecordingStorage | RecordedCalls) -> Iterator[CrashState]:
     """What a power loss may leave of a store in either model, each state once."""
     seen: set[int] = set()
     for model in ("strict", "ordered"):
         for state in crash_states(
-            recording.base, recording.operations, model=model, random_subsets=1, positions=POSITIONS, start=start
+            recording.base, recording.operations, model=model, random_subsets=1, positions=POSITIONS
         ):
             key = hash((state.acked, *state.files.items()))
             if key not in seen:
@@ -426,3 +442,29 @@ def faults(course: Course, action: Action) -> tuple[int, list[str]]:
         except Exception as error:
             found.append(f"{type(error).__name__}: {error} [{action} at call {number}, {call}]")
     return len(storage.calls), found
+
+
+def bundle_power_failures(files: Snapshot, folder: Path, *, old: bytes | None) -> tuple[int, list[str]]:
+    """Cut the power while a bundle is made; how many states there were, and in which it is neither whole nor `old`.
+
+    Args:
+        files: of the store.
+        folder: an empty place for the bundle.
+        old: what had its name before.
+    """
+    place = folder / "place"
+    place.mkdir()
+    if old is not None:
+        (place / "bundle").write_bytes(old)
+    calls = RecordedCalls(place)
+    with calls.watched():
+        bundle_create(Repository(MemoryStorage(files)), place / "bundle", everything=True, replace=old is not None)
+    calls.mark(DONE)
+    new = (place / "bundle").read_bytes()
+    states = list(losses(calls))
+    found = [
+        state.description
+        for state in states
+        if state.files.get("bundle") not in ((new,) if DONE in state.acked else (old, new))
+    ]
+    return len(states), found

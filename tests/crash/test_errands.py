@@ -7,10 +7,19 @@ there, `bundle apply` or `fsck --repair --from` must be is in `errands`.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.crash.errands import Course, Errand, errands, faults, power_failures, second_power_failures
+from tests.crash.errands import (
+    Course,
+    Errand,
+    bundle_power_failures,
+    errands,
+    faults,
+    power_failures,
+    second_power_failures,
+)
 from tests.crash.faults import Action
 from tests.crash.faultsweeps import cases
 from tests.crash.folders import ram_folder
@@ -42,6 +51,15 @@ def test_a_second_power_loss_while_an_errand_is_done_again_keeps_every_promise(
     print(f"{name}, twice: {count // parts} of {count} distinct states")
     assert broken == []
     assert count // parts >= 20
+
+
+@pytest.mark.parametrize("old", [None, b"an old bundle"])
+def test_a_power_loss_while_a_bundle_is_made_leaves_the_whole_old_or_the_whole_new(
+    found: dict[str, Errand], tmp_path: Path, old: bytes | None
+) -> None:
+    count, broken = bundle_power_failures(found["push"].files, tmp_path, old=old)
+    assert broken == []
+    assert count >= 3
 
 
 @pytest.mark.parametrize(("name", "action"), cases(["push", "pull", "clone"], ["kill-mid-write", "eio", "enospc"]))
