@@ -287,8 +287,9 @@ class Course:
         now = self._check_store(storage, is_done=is_done, thorough=local not in self.checked)
         self.checked.add(local)
         self._check_remote(objects)
-        self._check_tracking(objects, now)
-        self._check_alarm(files, objects, now)
+        if self.errand.remembers:
+            self._check_tracking(objects, now)
+            self._check_alarm(files, objects, now)
         self.errand.do(storage, objects)
         assert self.ended(storage, objects) == self.end, "done again, it ends elsewhere"
 
@@ -327,8 +328,6 @@ class Course:
 
     def _check_alarm(self, files: Snapshot, objects: MemoryObjects, now: Moment | None) -> None:
         """What the store acted on it remembers: a remote that was set back before it is told from one that was not."""
-        if not self.errand.remembers:
-            return
         roots = [root_seq(one.key) for one in objects.list("root/")]
         own = [seq for seq in roots if root_key(seq) not in self.errand.remote]
         acted = max(own, default=1) - 1 if now in self.moments[: self.errand.quiet] else max(roots)
