@@ -253,11 +253,6 @@ def collection(world: Machines) -> None:
     world.collect("a")
 
 
-def push_of_another(world: Machines) -> None:
-    world.commit("b", 4)
-    world.push("b")
-
-
 def fetch_of_another(world: Machines) -> None:
     world.fetch("b")
 
@@ -284,7 +279,6 @@ def test_a_power_loss_of_the_folder_takes_no_push_that_was_acknowledged(name: st
 @pytest.mark.parametrize(
     ("name", "meanwhile"),
     [
-        ("first push", push_of_another),
         ("next push", fetch_of_another),
         ("first push", flush_that_fails),
         ("next push", flush_that_fails),
