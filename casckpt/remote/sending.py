@@ -165,7 +165,8 @@ class Sender:
     Args:
         push_id: the hint in every pack.
         concurrency: uploads at a time; each holds one pack in memory.
-        verify: read back each pack that was sent, one at a time, before it is noted.
+        verify: read back each pack that was sent, one at a time, before it is noted. Of more than one upload there is
+            one less then, since reading needs memory too.
         note: called with each pack that arrived, by the thread that sent it, one at a time.
         advance: called with the stored bytes of each object when the pack that holds it has arrived.
     """
@@ -182,7 +183,7 @@ class Sender:
     ) -> None:
         self._objects = objects
         self._push_id = push_id
-        self._concurrency = concurrency
+        self._concurrency = max(1, concurrency - verify)
         self._verify = verify
         self._note = note
         self._advance = advance

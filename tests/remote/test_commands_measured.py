@@ -88,8 +88,9 @@ def test_a_push_and_a_clone_take_no_more_requests_than_they_may(
         assert copy.show("a").id == store.show("a").id
 
 
+@pytest.mark.parametrize("more", [[], ["--verify"]], ids=["push", "push verified"])
 def test_a_push_and_a_clone_take_memory_for_what_is_on_its_way_and_not_for_the_state(
-    bucket: Bucket, ram_path: Path
+    more: list[str], bucket: Bucket, ram_path: Path
 ) -> None:
     path, endpoint, peak = ram_path / "store", bucket.server.endpoint, ram_path / "peak"
     noise = np.random.default_rng(0)
@@ -98,7 +99,7 @@ def test_a_push_and_a_clone_take_memory_for_what_is_on_its_way_and_not_for_the_s
         part = STATE_BYTES // 10
         store.commit({str(number): np.frombuffer(noise.bytes(part), np.uint8) for number in range(10)}, run="a")
     with commands(small=False, before=_WATCH.format(peak=str(peak))) as found:
-        ended = found.run(path, bucket, endpoint, "push")
+        ended = found.run(path, bucket, endpoint, "push", *more)
         assert ended.said["data"]["up"] > STATE_BYTES
         pushed = int(peak.read_text())
         assert found.clone(ram_path / "clone", bucket, endpoint).code == 0
