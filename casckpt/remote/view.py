@@ -23,10 +23,14 @@ from casckpt.storage.objects import Objects
 LINKS_MAX = 64
 """Newer roots that are followed link by link. Behind more than these, the last one seen is as if it had been removed:
 a collector removes old roots, so that whoever was away for long cannot be told of them in any case."""
+WALK_MAX = 4096
+"""Roots that are read to tell what was condemned; an upload during which there were more is made again."""
 _TRIES = 6
 _MAX_ROOT_FILE = MAX_ROOT_BYTES + 64
 _MAX_SEEN_BYTES = 256
 T = TypeVar("T")
+Place = tuple[int, bytes]
+"""Number and hash of a root; (0, empty) is before the first."""
 
 
 class Found(NamedTuple):
@@ -132,6 +136,31 @@ class RemoteView:
             if seq > after:
                 found[seq] = listed.nbytes
         return found
+
+    @property
+    def place(self) -> Place:
+        """Where the newest root is in the chain; of an empty remote where the first comes after."""
+        return (0, b"") if self.root is None or self.root_hash is None else (self.root.seq, self.root_hash)
+
+    def condemned_since(self, place: Place) -> set[str] | None:
+        """The keys that roots after one condemned, the newest root among them; None if that cannot be told.
+
+        A key that was removed is condemned no more, so that it is not enough to ask the newest root: a late request
+        may bring the file back, and one as late remove it again.
+
+        Cost: a request for each root between.
+        """
+        root, condemned = self.root, set[str]()
+        while root is not None and place[0] < root.seq <= place[0] + WALK_MAX:
+            condemned.update(root.condemned)
+            if root.seq == place[0] + 1:
+                return condemned if (root.prev or b"") == place[1] else None
+            try:
+                before, data = self.read_root(root.seq - 1)
+            except FileNotFoundError:
+                return None
+            root = before if checksum(data) == root.prev else None
+        return condemned if self.place == place else None
 
     def _seen(self) -> tuple[int, bytes] | None:
         """Number and hash of the newest root seen; takes the root itself in if it was kept, and nothing newer is."""

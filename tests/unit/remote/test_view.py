@@ -12,6 +12,7 @@ from casckpt.format.ids import Kind, ObjectId, PackId, object_id
 from casckpt.format.remote import RemoteRef, RemoteRoot, SegmentRef, pack_key, root_key, segment_key
 from casckpt.format.remote_about import ABOUT_KEY, RemoteAbout
 from casckpt.format.remote_index import Row, Segment, SegmentPack
+from casckpt.remote import view as view_module
 from casckpt.remote.folder import RemoteFolder
 from casckpt.remote.roots import append_root, new_push_id
 from casckpt.remote.view import RemoteView
@@ -278,6 +279,34 @@ def test_a_number_that_somebody_used_too_late_is_no_alarm() -> None:
         view = RemoteView(fresh)
         view.adopt(late, late.encode())
         assert view.refresh() == other.root
+
+
+def test_what_was_condemned_since_a_root_is_told_by_all_that_follow_or_not_at_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    objects = Counting(MemoryObjects())
+    view = RemoteView(objects)
+    places = [view.place]
+    keys = [pack_key(PackId(bytes([number]) * 32), b"nonc") for number in range(3)]
+    for key in keys:
+        append_root(view, lambda root: replace(root, epoch=1, condemned=(key,)), new_push_id())  # noqa: B023 - at once
+        places.append(view.place)
+    other = RemoteView(objects)
+    other.refresh()
+    objects.requests.clear()
+    for number, place in enumerate(places):
+        assert other.condemned_since(place) == set(keys[number:])
+    assert objects.requests == [f"get {root_key(number)}" for number in (2, 1, 2)]
+    assert other.condemned_since((1, bytes(32))) is None
+    assert other.condemned_since((3, bytes(32))) is None
+    assert other.condemned_since((4, bytes(32))) is None
+    assert RemoteView(MemoryObjects()).condemned_since(places[1]) is None
+    monkeypatch.setattr(view_module, "WALK_MAX", 2)
+    assert other.condemned_since(places[1]) == set(keys[1:])
+    assert other.condemned_since(places[0]) is None
+    objects.delete([root_key(2)])
+    assert other.condemned_since(places[2]) == {keys[2]}
+    assert other.condemned_since(places[1]) is None
 
 
 def test_a_folder_that_is_listed_while_it_changes_is_looked_at_again_before_any_alarm() -> None:
