@@ -76,7 +76,8 @@ class RemoteView:
             RemoteUntrusted: a root is not what a root can be.
             FormatError: the remote is of a newer format.
 
-        Cost: one listing, and one request for each newer root; one more for a root that was not kept.
+        Cost: one listing, and one request for each newer root; one more for a root that was not kept, and one where
+        roots between are gone.
         """
         is_alarmed = False
         for _ in range(_TRIES):
@@ -200,6 +201,9 @@ class RemoteView:
             number -= 1
         if number == seq + 1 and links[number][0] != identity:
             raise self._rolled_back(f"its root {number} does not follow the root {seq} that it had")
+        if number != seq + 1 and self.numbers(newest):
+            # Nothing proves what was read: its number may have been used again since it was listed.
+            raise FileNotFoundError(root_key(newest))
         self.breaks += number != seq + 1 or identity != self.root_hash
         self.adopt(root, data)
 

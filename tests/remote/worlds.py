@@ -169,7 +169,8 @@ class Machine:
         """Take the remote as it is, after an alarm that must have been a false one.
 
         A late writer may use the number of a root that was removed as old, and then that root may be taken for one of
-        the chain. Roots stay for 30 days, and nobody is as late; but here they go at once.
+        the chain by whoever looks for the first time. Roots stay for 30 days, and nobody is as late; but here they go
+        at once.
         """
         assert self._world.bucket.late_roots
         self._folder.remove("seen")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -19,7 +20,8 @@ from casckpt.remote.view import RemoteView
 from casckpt.storage.local import LocalStorage
 from casckpt.storage.memory import MemoryStorage
 from casckpt.storage.memory_objects import MemoryObjects
-from tests.support.remotes import Counting
+from casckpt.storage.objects import Objects
+from tests.support.remotes import Counting, Wrapping
 
 
 def named(root: RemoteRoot, name: str) -> RemoteRoot:
@@ -307,6 +309,63 @@ def test_what_was_condemned_since_a_root_is_told_by_all_that_follow_or_not_at_al
     objects.delete([root_key(2)])
     assert other.condemned_since(places[2]) == {keys[2]}
     assert other.condemned_since(places[1]) is None
+
+
+class Meeting(Wrapping):
+    """A remote where something happens before or after the request number `at`."""
+
+    def __init__(self, inner: Objects, at: int, what: Callable[[], object], *, is_late: bool) -> None:
+        super().__init__(inner)
+        self._at, self._what, self._is_late = at, what, is_late
+        self.count = 0
+
+    def before(self, request: str) -> None:
+        self._meet(not self._is_late)
+
+    def after(self, request: str) -> None:
+        self._meet(self._is_late)
+        self.count += 1
+
+    def _meet(self, is_now: bool) -> None:
+        if is_now and self.count == self._at:
+            self._what()
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+@pytest.mark.parametrize("keeps", [1, 4])
+@pytest.mark.parametrize("away", [0, 1, 3])
+@pytest.mark.parametrize("store", ["origin", "another"])
+def test_no_look_beside_others_is_an_alarm(is_late: bool, keeps: int, away: int, store: str) -> None:
+    """Somebody pushes at any request, old roots go, and a late writer uses the number of one of them again."""
+    count, at = 1, 0
+    while at < count:
+        objects, storage = MemoryObjects(), MemoryStorage()
+        other = RemoteView(objects, RemoteFolder(storage, store))
+        first = append(other, "runs/a/last")
+        mine = RemoteView(objects, RemoteFolder(storage, "origin"))
+        mine.refresh()
+        for number in range(away):
+            append(RemoteView(objects), f"runs/{number}/last")
+
+        def push(objects: MemoryObjects = objects, other: RemoteView = other, first: RemoteRoot = first) -> None:
+            for number in range(4):
+                append(other, f"runs/other {number}/last")
+            gone = [listed.key for listed in objects.list("root/")][:-keeps]
+            objects.delete(gone)
+            assert other.root is not None
+            late = named(first, "runs/late/last")
+            for number in range(2, other.root.seq - keeps + 1):
+                objects.create(root_key(number), replace(late, seq=number, prev=bytes(32)).encode())
+
+        mine.objects = meeting = Meeting(objects, at, push, is_late=is_late)
+        found = mine.refresh()
+        assert found is not None and "runs/late/last" not in found.refs
+        count, at = meeting.count, at + 1
+        mine.objects = objects
+        for one in (mine, RemoteView(objects, RemoteFolder(storage, "origin"))):
+            found = one.refresh()
+            assert found is not None
+            assert root_key(found.seq) == max(listed.key for listed in objects.list("root/"))
 
 
 def test_a_folder_that_is_listed_while_it_changes_is_looked_at_again_before_any_alarm() -> None:
