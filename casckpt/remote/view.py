@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
 
-from casckpt.errors import FormatError, IntegrityError, RemoteUntrusted, RolledBack
+from casckpt.errors import FormatError, IntegrityError, RemoteUnavailable, RemoteUntrusted, RolledBack
 from casckpt.format.ids import ObjectId, checksum
 from casckpt.format.remote import MAX_ROOT_BYTES, RemoteRoot, SegmentRef, root_key, root_seq
 from casckpt.format.remote_about import ABOUT_KEY, MAX_ABOUT_BYTES, RemoteAbout
@@ -74,6 +74,7 @@ class RemoteView:
         Raises:
             RolledBack: the last root seen is gone without a newer one, or the newer ones do not follow it.
             RemoteUntrusted: a root is not what a root can be.
+            RemoteUnavailable: the newest is listed, and not there, however often it is asked for.
             FormatError: the remote is of a newer format.
 
         Cost: one listing, and one request for each newer root; one more for a root that was not kept, and one where
@@ -100,7 +101,7 @@ class RemoteView:
                 if is_alarmed:
                     raise
                 is_alarmed = True
-        raise self._untrusted(root_key(max(listed)), "it is listed, and cannot be read")
+        raise self._unavailable(root_key(max(listed)), "it is listed, and not there")
 
     def adopt(self, root: RemoteRoot, data: bytes, *, accept_rollback: bool = False) -> None:
         """Take a root in whose file this is, unless a newer one is known."""
@@ -238,7 +239,8 @@ class RemoteView:
         """The live segments, those that are not kept fetched.
 
         Raises:
-            RemoteUntrusted: one is not what the root says, or not there.
+            RemoteUntrusted: one is not what the root says.
+            RemoteUnavailable: one is not there, though the newest root names it.
 
         Memory: 52 bytes for each object of the remote.
         """
@@ -248,9 +250,8 @@ class RemoteView:
                 return [] if root is None else [self._segment(one) for one in root.segments]
             except FileNotFoundError as error:
                 if self.refresh() is root:
-                    problem = f"its newest root names {error.args[0]}, and there is no such file"
-                    raise RemoteUntrusted(remote=self.objects.url, problem=problem) from None
-        raise RemoteUntrusted(remote=self.objects.url, problem="its segments go faster than they can be read")
+                    raise self._unavailable(error.args[0], "the newest root names it, and it is not there") from None
+        raise self._unavailable("its segments", "they go faster than they can be read")
 
     def find(self, identity: ObjectId) -> Found | None:
         """A place of an object, None if the remote has it not. What is condemned counts as gone."""
@@ -302,6 +303,9 @@ class RemoteView:
 
     def _untrusted(self, key: str, problem: str) -> RemoteUntrusted:
         return RemoteUntrusted(remote=self.objects.url, problem=f"{key}: {problem}")
+
+    def _unavailable(self, key: str, problem: str) -> RemoteUnavailable:
+        return RemoteUnavailable(remote=self.objects.url, operation=f"read {key}", problem=problem)
 
     def _rolled_back(self, problem: str) -> RolledBack:
         return RolledBack(remote=self.objects.url, problem=problem)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from casckpt.errors import IntegrityError, NewerFormat, RemoteUntrusted, RolledBack
+from casckpt.errors import IntegrityError, NewerFormat, RemoteUnavailable, RemoteUntrusted, RolledBack
 from casckpt.format.ids import Kind, ObjectId, PackId, object_id
 from casckpt.format.remote import RemoteRef, RemoteRoot, SegmentRef, pack_key, root_key, segment_key
 from casckpt.format.remote_about import ABOUT_KEY, RemoteAbout
@@ -229,14 +229,42 @@ def test_a_segment_that_is_not_what_its_key_names_is_refused() -> None:
     data, _ = segment_of([object_id(Kind.CHUNK, b"x")])
     other, _ = segment_of([object_id(Kind.CHUNK, b"y")])
     key = segment_key(data, b"nonc")
-    for bad in (other, data[:-1], data + b"x", None):
+    for bad in (other, data[:-1], data + b"x"):
         objects = MemoryObjects()
         view = RemoteView(objects)
         append_root(view, lambda root: with_segment(root, data), new_push_id())
-        if bad is not None:
-            objects.create(key, bad)
+        objects.create(key, bad)
         with pytest.raises(RemoteUntrusted, match=key):
             view.segments()
+
+
+def test_what_is_named_and_not_there_may_come_so_the_same_look_may_be_taken_again() -> None:
+    class Hiding(Counting):
+        hidden = ""
+
+        def get(self, key: str, start: int = 0, stop: int | None = None, *, limit: int) -> bytes:
+            if self.hidden and key.startswith(self.hidden):
+                raise FileNotFoundError(key)
+            return super().get(key, start, stop, limit=limit)
+
+    objects = Hiding(MemoryObjects())
+    writer = RemoteView(objects)
+    data, _ = segment_of([object_id(Kind.CHUNK, b"x")])
+    key = segment_key(data, b"nonc")
+    objects.create(key, data)
+    append(writer, "runs/a/last")
+    append_root(writer, lambda root: with_segment(root, data, key), new_push_id())
+    view = RemoteView(objects)
+    objects.hidden = "root/"
+    with pytest.raises(RemoteUnavailable, match=root_key(2)) as caught:
+        view.refresh()
+    assert caught.value.transient
+    objects.hidden = "index/"
+    assert view.refresh() is not None
+    with pytest.raises(RemoteUnavailable, match=key):
+        view.segments()
+    objects.hidden = ""
+    assert len(view.segments()) == 1
 
 
 def test_a_damaged_copy_of_a_segment_is_fetched_anew() -> None:
