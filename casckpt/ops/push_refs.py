@@ -126,7 +126,7 @@ class RefPlan:
         if self.policy == "lease":
             expected = "nothing" if refused.expected is None else short_id(refused.expected)
             return LeaseLost(**facts, expected=expected)
-        return NotFastForward(**facts, ours=short_id(refused.ours))
+        return NotFastForward(**facts, ours=short_id(refused.ours), others=refused.others)
 
     def _join(self, theirs: Mapping[str, CommitId], root: RemoteRoot) -> dict[str, CommitId]:
         """Both sides as one, by the rule of the newest; what is not here is read from the remote."""
