@@ -7,8 +7,8 @@ same bytes: it sends the packs of the store in objects of 32 MiB from the page c
 to files that are durable in the end. casckpt checks every object before it sends it and after it came, packs, indexes.
 
 Method: cases alternate inside one run, one round does not count; every push goes to an empty place, every fetch into an
-empty store. Before each, what the server has taken in is brought to the disk: else it is still at work for one case
-when the next begins, and a client beside a busy server needs more CPU time. cpu_s counts user and system time of the
+empty store. Before each, what the server has taken in is brought to the disk, so that no case pays for what another
+left to do. cpu_s counts user and system time of the
 client alone, all threads; the server is a process of its own. peak_mb is the most anonymous memory above the level at
 the call, of one more call. Unit: seconds, 10^6 bytes; requests are counted at the client. An incremental push brings a
 commit in which 10 % changed.

@@ -554,14 +554,18 @@ class RolledBack(IntegrityError):
 
 class NotFastForward(ConflictError):
     code = "push.not-fast-forward"
-    what = "{ref} on {remote} does not lead to what would be pushed"
+    what = "{ref}{also} on {remote} does not lead to what would be pushed"
     why = "it is at {theirs}; nothing was changed"
     hint = "casckpt fetch, look at both, then push with --force-with-lease or --on-conflict newest"
+
+    def _fill(self, template: str) -> str:
+        others = self.facts.get("others")  # refs of which the same is true
+        return template.format_map(_Facts(self.facts, also=f" (and {others} more)" if others else ""))
 
 
 class Diverged(NotFastForward):
     code = "pull.diverged"
-    what = "{ref} has gone on both here and on {remote}"
+    what = "{ref}{also} has gone on both here and on {remote}"
     why = "it is at {ours} here and at {theirs} there; what was fetched stays, and nothing else was changed"
     hint = "casckpt compare shows both; casckpt pull --on-conflict newest takes the newer and keeps the other"
 

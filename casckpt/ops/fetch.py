@@ -38,6 +38,8 @@ from casckpt.storage.metered import Metered
 from casckpt.storage.objects import Objects
 
 TRACKING = "remotes"
+TRIES = 6
+"""How often a fetch is planned by a newer root, where a collection has removed what it was about to read."""
 
 
 class _Fate(NamedTuple):
@@ -73,7 +75,7 @@ def fetch(
         progress: called with the plain bytes that came, and all that are known to be missing.
 
     Raises:
-        NotOnRemote: the remote has not what is asked for.
+        NotOnRemote: the remote has not what is asked for, also by its newest root.
         RolledBack, RemoteUntrusted: the remote is not to be believed; nothing was changed.
         RemoteUnavailable, RemoteDenied: it could not be read; what came before is kept for another try.
         StorageError: the disk failed or is full.
@@ -128,14 +130,24 @@ def fetch_all(
     with repository.session(dry_run=dry_run) as session:
         reader = RemoteReader(view, concurrency=concurrency)
         incoming = Incoming(repository.database, session, view, reader, progress, store=not dry_run)
-        step = _Step(repository.database, session, incoming, view, name, selection)
-        try:
-            step.bring(root)
-        except BaseException:
-            # Objects that nothing names: no more than a next try finds.
-            with contextlib.suppress(CasckptError):
-                session.keep()
-            raise
+        for number in range(TRIES):
+            step = _Step(repository.database, session, incoming, view, name, selection)
+            try:
+                step.bring(root)
+                break
+            except BaseException as error:
+                # Objects that nothing names: no more than a next try finds.
+                with contextlib.suppress(CasckptError):
+                    session.keep()
+                before = root
+                if not isinstance(error, NotOnRemote) or number == TRIES - 1:
+                    raise
+                # What is missing may have gone with a root since, which says what there is to be had now.
+                root = view.refresh()
+                if root is before:
+                    raise
+                session.keep(least=0)
+                incoming.look_again()
         facts = step.publish(dry_run=dry_run)
     report = FetchReport(
         remote=objects.url if name is None else name,

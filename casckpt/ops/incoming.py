@@ -118,6 +118,10 @@ class Incoming:
             if one is not None and one.record.kind != Kind.COMMIT:
                 self._take(one)
 
+    def look_again(self) -> None:
+        """Take note that the remote has another root, by which other packs hold what was planned for."""
+        self._near = None
+
     def length(self, identity: ObjectId) -> int:
         """Plain bytes of an object, 0 if it is nowhere."""
         row = self._database.row(identity)

@@ -152,10 +152,12 @@ class _Push:
         self._gathering = Gathering(database)
         self._supply = Supply(database)
         found = None if journal is None else journal.resume()
-        self.push_id = new_push_id() if found is None else found[0]
+        self.push_id = new_push_id() if found is None else found.push
         self._is_begun = found is not None
-        self._mine: list[Sent] = [] if found is None else found[1]
+        self._mine: list[Sent] = [] if found is None else found.packs
         """Packs of this push that are on the remote, so far as is known."""
+        self._place = (0, b"") if found is None else found.place
+        """Of a root before which none can have condemned them."""
         self._era = None if self._mine else (-1, -1)
         """The breaks of the view and the epoch of the root by which they were looked for last; None if never."""
         self._segments: list[tuple[SegmentRef, bytes]] = []
@@ -272,15 +274,17 @@ class _Push:
             self._listed = wanted
 
     def _look_for_mine(self, root: RemoteRoot) -> None:
-        """Let go of packs that were condemned, or are not there any more."""
+        """Let go of packs that were condemned, or may have been, or are not there."""
         era = self._view.breaks, root.epoch
         if self._mine and self._era != era:
-            condemned = set(root.condemned)
-            self._mine = [one for one in self._mine if one.pack.key not in condemned and self._is_there(one)]
+            condemned = self._view.condemned_since(self._place)
+            mine = [] if condemned is None else [one for one in self._mine if one.pack.key not in condemned]
+            self._mine = [one for one in mine if self._is_there(one)]
             self._listed, self._segments = [], []
             if self._era is None:
                 self.resumed = len(self._mine)
-        self._era = era
+            self._is_begun &= bool(self._mine)  # with nothing left the journal begins anew, from a newer root
+        self._era, self._place = era, self._view.place
 
     def _is_there(self, sent: Sent) -> bool:
         if self._view.objects.size(sent.pack.key) != sent.pack.nbytes:
@@ -318,7 +322,7 @@ class _Push:
 
     def _begin(self) -> None:
         if self._journal is not None and not self._is_begun:
-            self._journal.begin(self.push_id)
+            self._journal.begin(self.push_id, self._place)
             self._is_begun = True
 
     def _sender(self, advance: Callable[[int], None] = lambda count: None) -> Sender:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from casckpt.errors import LeaseLost, NotFastForward, NotOnRemote, UsageError
+from casckpt.errors import LeaseLost, NotFastForward, UsageError
 from casckpt.format.commit import Commit
-from casckpt.format.ids import CommitId, Kind, short_id
+from casckpt.format.ids import CommitId, short_id
 from casckpt.format.remote import RemoteRoot
 from casckpt.odb.database import Database
 from casckpt.ops.resolve import current_run, no_such_ref, not_found, refs_named, resolve
 from casckpt.plan import graph
 from casckpt.plan.names import HEADS, head_ref, run_of, tracking_ref
 from casckpt.plan.ref_policy import CONFLICTS, Refused, fast_forward, joined, with_lease
+from casckpt.remote.commits import RemoteCommits
 from casckpt.remote.locks import RemoteLock
-from casckpt.remote.reading import RemoteReader
 from casckpt.remote.view import RemoteView
 
 Policy = Literal["ff", "lease", "newest"]
@@ -92,7 +92,7 @@ class RefPlan:
     expected: Mapping[str, CommitId | None]
     mirror: bool
     lock: RemoteLock | None = None
-    _theirs: dict[CommitId, Commit | None] = field(default_factory=dict)
+    _theirs: RemoteCommits | None = None
 
     def __post_init__(self) -> None:
         url = self.view.objects.url
@@ -131,17 +131,17 @@ class RefPlan:
         if self.policy == "lease":
             expected = "nothing" if refused.expected is None else short_id(refused.expected)
             return LeaseLost(**facts, expected=expected)
-        return NotFastForward(**facts, ours=short_id(refused.ours))
+        return NotFastForward(**facts, ours=short_id(refused.ours), others=refused.others)
 
     def _join(self, theirs: Mapping[str, CommitId], root: RemoteRoot) -> dict[str, CommitId]:
         """Both sides as one, by the rule of the newest; what is not here is read from the remote."""
-        reader = RemoteReader(self.view)
+        if self._theirs is None:
+            self._theirs = RemoteCommits(self.view, self.database.has_commit)
+        there = self._theirs
 
         def lookup(identity: CommitId) -> Commit | None:
             known = self.database.commit(identity)
-            if known is None and identity not in self._theirs:
-                self._theirs[identity] = _read_commit(reader, identity)
-            return self._theirs[identity] if known is None else known
+            return there.get(identity) if known is None else known
 
         about = {name for name in theirs if name in self.ours or _is_about(name, self.ours)}
         mine = {name: commit for name, commit in theirs.items() if name in about}
@@ -202,10 +202,3 @@ def sent_settings(database: Database, refs: Iterable[str]) -> dict[str, dict[str
 def _is_about(name: str, ours: Mapping[str, CommitId]) -> bool:
     """Whether a ref of a remote keeps what lost one of ours."""
     return name.startswith(CONFLICTS) and name[len(CONFLICTS) :].rpartition("/")[0] in ours
-
-
-def _read_commit(reader: RemoteReader, identity: CommitId) -> Commit | None:
-    try:
-        return Commit.decode(reader.plain(identity, Kind.COMMIT))
-    except NotOnRemote:
-        return None

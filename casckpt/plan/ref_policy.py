@@ -33,15 +33,18 @@ class Refused(NamedTuple):
     theirs: CommitId | None
     ours: CommitId
     expected: CommitId | None = None
+    others: int = 0
+    """How many more cannot."""
 
 
 def fast_forward(ours: Refs, theirs: Refs, leads: Leads) -> dict[str, CommitId] | Refused:
-    """The refs that move when ours are pushed, or the first that cannot.
+    """The refs that move when ours are pushed; or one that cannot, the `last` of a run if that is among them.
 
     Heads of a run go along with its `last`: what they name on the remote must be known to the history that is pushed.
     What is ahead there stays as it is.
     """
     moves: dict[str, CommitId] = {}
+    refused: list[Refused] = []
     for name, commit in sorted(ours.items()):
         old = theirs.get(name)
         if old == commit:
@@ -60,10 +63,14 @@ def fast_forward(ours: Refs, theirs: Refs, leads: Leads) -> dict[str, CommitId] 
             if old is not None and leads(commit, old):
                 continue
             fits = old is None or leads(old, commit)
-        if not fits:
-            return Refused(name, old, commit)
-        moves[name] = commit
-    return moves
+        if fits:
+            moves[name] = commit
+        else:
+            refused.append(Refused(name, old, commit))
+    if not refused:
+        return moves
+    lasts = (one for one in refused if (head := run_of(one.ref)) is not None and head[1] == "last")
+    return next(lasts, refused[0])._replace(others=len(refused) - 1)
 
 
 def with_lease(ours: Refs, theirs: Refs, expected: Mapping[str, CommitId | None]) -> dict[str, CommitId] | Refused:

@@ -2,15 +2,16 @@
 
     file = record | record | ...        record = length u32 | canonical msgpack | first 8 bytes of its BLAKE3
 
-The first record says which push it is, each further one names a pack and what it holds. A torn end is passed over: its
-pack is sent again, and the first copy is what a collector of the remote calls an orphan.
+The first record says which push it is and which root was the newest before, each further one names a pack and what it
+holds. A torn end is passed over: its pack is sent again, and the first copy is what a collector of the remote calls an
+orphan.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from casckpt.errors import IntegrityError
 from casckpt.format import limits
@@ -21,11 +22,20 @@ from casckpt.format.remote import NONCE_BYTES, PUSH_ID_BYTES
 from casckpt.format.remote_index import SegmentPack
 from casckpt.remote.folder import RemoteFolder
 from casckpt.remote.sending import Sent
+from casckpt.remote.view import Place
 
 NAME = "push"
 _LENGTH = struct.Struct("<I")
 _CHECK_BYTES = 8
 _MAX_BYTES = 1 << 30
+
+
+class Interrupted(NamedTuple):
+    """A push that did not come to its end: its id, the root that was the newest before, and the packs that arrived."""
+
+    push: bytes
+    place: Place
+    packs: list[Sent]
 
 
 class PushJournal:
@@ -35,25 +45,31 @@ class PushJournal:
         self._folder = folder
         self._is_begun = False
 
-    def resume(self) -> tuple[bytes, list[Sent]] | None:
-        """Id of the push that was interrupted, and the packs that arrived; None if there was none."""
+    def resume(self) -> Interrupted | None:
+        """The push that was interrupted, None if there was none."""
         data = self._folder.read(NAME, _MAX_BYTES)
         values = [] if data is None else list(_values(data))
         try:
             if not values:
                 return None
-            identity = Fields(values[0], "the journal of a push").need("push", bytes)
+            first = Fields(values[0], "the journal of a push")
+            identity = first.need("push", bytes)
+            place = first.need("seq", int), first.need("root", bytes)
             if len(identity) != PUSH_ID_BYTES:
                 return None
             found = [_sent(Fields(value, "the journal of a push")) for value in values[1:]]
         except IntegrityError:  # of another release, say: then everything is sent
             return None
         self._is_begun = True
-        return identity, found
+        return Interrupted(identity, place, found)
 
-    def begin(self, push_id: bytes) -> None:
-        """Begin the journal of a push, in place of what is there."""
-        self._folder.write(NAME, _record({"push": push_id}), durable=True)
+    def begin(self, push_id: bytes, place: Place) -> None:
+        """Begin the journal of a push, in place of what is there.
+
+        Args:
+            place: of the newest root, before anything is sent.
+        """
+        self._folder.write(NAME, _record({"push": push_id, "seq": place[0], "root": place[1]}), durable=True)
         self._is_begun = True
 
     def add(self, sent: Sent) -> None:

@@ -40,6 +40,7 @@ COPIED_BELOW = 64 << 10
 _FIRST_DELTA = Codec.DELTA_PLANES
 _KINDS = {int(kind): kind.name.lower() for kind in Kind}
 _Data = bytes | bytearray | memoryview
+_Footers = Workers[list[p.Record]]
 
 
 class Fetched(NamedTuple):
@@ -120,9 +121,13 @@ class RemoteReader:
     def _read(self, ids: Iterable[ObjectId], planned: Callable[[int], object]) -> Iterator[Fetched]:
         places = self._by_pack(ids)
         planned(sum(row.length for rows in places.values() for row in rows))
-        waiting: deque[Iterator[tuple[Piece, int]]] = deque([self._plan(places)])
+        waiting: deque[Iterator[tuple[Piece, int]]] = deque()
         running: deque[tuple[Piece, int, list[Future[list[Fetched]]]]] = deque()
-        with Workers[list[Fetched]](self._concurrency, "casckpt-remote") as workers:
+        with (
+            Workers[list[p.Record]](self._concurrency, "casckpt-footers") as footers,
+            Workers[list[Fetched]](self._concurrency, "casckpt-remote") as workers,
+        ):
+            waiting.append(self._plan(places, footers))
             while waiting or running:
                 while waiting and len(running) < self._concurrency:
                     following = next(waiting[0], None)
@@ -136,28 +141,39 @@ class RemoteReader:
                     try:
                         found = [one for future in futures for one in future.result()]
                     except FileNotFoundError:
-                        waiting.append(self._replan(piece, seq))
+                        waiting.append(self._replan(piece, seq, footers))
                         continue
                     del futures  # the piece is the caller's now, and nobody else's
                     yield from found
 
-    def _plan(self, places: dict[SegmentPack, list[Row]]) -> Iterator[tuple[Piece, int]]:
-        """The pieces that bring these objects, each with the number of the root by which it was planned."""
-        for pack, rows in places.items():
-            seq = self._seq()
+    def _plan(self, places: dict[SegmentPack, list[Row]], footers: _Footers) -> Iterator[tuple[Piece, int]]:
+        """The pieces that bring these objects, each with the number of the root by which it was planned.
+
+        The footers of packs that hold deltas are read some packs ahead, at a time.
+        """
+        left = iter(places.items())
+        ahead: deque[tuple[SegmentPack, list[Row], int, Future[list[p.Record]] | None]] = deque()
+        while True:
+            for pack, rows in islice(left, self._concurrency - len(ahead)):
+                has_deltas = any(row.codec >= _FIRST_DELTA for row in rows)
+                footer = footers.submit(partial(self._footer, pack)) if has_deltas else None
+                ahead.append((pack, rows, self._seq(), footer))
+            if not ahead:
+                return
+            pack, rows, seq, footer = ahead.popleft()
             try:
-                found = self._pieces(pack, rows)
+                found = self._pieces(pack, rows, footer)
             except FileNotFoundError:
                 self._look_again([row.id for row in rows], pack, seq)
-                yield from self._plan(self._by_pack(row.id for row in rows))
+                yield from self._plan(self._by_pack(row.id for row in rows), footers)
                 continue
             yield from ((piece, seq) for piece in found)
 
-    def _replan(self, piece: Piece, seq: int) -> Iterator[tuple[Piece, int]]:
+    def _replan(self, piece: Piece, seq: int, footers: _Footers) -> Iterator[tuple[Piece, int]]:
         """Pieces for what was wanted of a pack that is not there."""
         ids = [piece.needed[number].id for number in sorted(piece.wanted)]
         self._look_again(ids, piece.pack, seq)
-        return self._plan(self._by_pack(ids))
+        return self._plan(self._by_pack(ids), footers)
 
     def _look_again(self, ids: Sequence[ObjectId], pack: SegmentPack, seq: int) -> None:
         """Take in a root newer than the one by which a pack was to be there.
@@ -198,12 +214,12 @@ class RemoteReader:
             rows.sort(key=lambda row: row.offset)
         return places
 
-    def _pieces(self, pack: SegmentPack, rows: Sequence[Row]) -> list[Piece]:
-        """The pieces that bring these rows of a pack; its footer is read if any of them is a delta."""
-        if all(row.codec < _FIRST_DELTA for row in rows):
+    def _pieces(self, pack: SegmentPack, rows: Sequence[Row], reading: Future[list[p.Record]] | None) -> list[Piece]:
+        """The pieces that bring these rows of a pack; its footer is being read if any of them is a delta."""
+        if reading is None:
             return list(pieces(pack, dict(enumerate(map(_record, rows)))))
         try:
-            footer = self._footer(pack)
+            footer = reading.result()
             numbers = {record.offset: number for number, record in enumerate(footer)}
             wanted: dict[int, p.Record] = {}
             for row in rows:

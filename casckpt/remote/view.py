@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
 
-from casckpt.errors import FormatError, IntegrityError, RemoteUntrusted, RolledBack
+from casckpt.errors import FormatError, IntegrityError, RemoteUnavailable, RemoteUntrusted, RolledBack
 from casckpt.format.ids import ObjectId, checksum
 from casckpt.format.remote import MAX_ROOT_BYTES, RemoteRoot, SegmentRef, root_key, root_seq
 from casckpt.format.remote_about import ABOUT_KEY, MAX_ABOUT_BYTES, RemoteAbout
@@ -24,10 +24,14 @@ from casckpt.storage.objects import Objects
 LINKS_MAX = 64
 """Newer roots that are followed link by link. Behind more than these, the last one seen is as if it had been removed:
 a collector removes old roots, so that whoever was away for long cannot be told of them in any case."""
+WALK_MAX = 4096
+"""Roots that are read to tell what was condemned; an upload during which there were more is made again."""
 _TRIES = 6
 _MAX_ROOT_FILE = MAX_ROOT_BYTES + 64
 _MAX_SEEN_BYTES = 256
 T = TypeVar("T")
+Place = tuple[int, bytes]
+"""Number and hash of a root; (0, empty) is before the first."""
 
 
 class Found(NamedTuple):
@@ -71,9 +75,11 @@ class RemoteView:
         Raises:
             RolledBack: the last root seen is gone without a newer one, or the newer ones do not follow it.
             RemoteUntrusted: a root is not what a root can be.
+            RemoteUnavailable: the newest is listed, and not there, however often it is asked for.
             FormatError: the remote is of a newer format.
 
-        Cost: one listing, and one request for each newer root; one more for a root that was not kept.
+        Cost: one listing, and one request for each newer root; one more for a root that was not kept, and one where
+        roots between are gone.
         """
         is_alarmed = False
         for _ in range(_TRIES):
@@ -96,7 +102,7 @@ class RemoteView:
                 if is_alarmed:
                     raise
                 is_alarmed = True
-        raise self._untrusted(root_key(max(listed)), "it is listed, and cannot be read")
+        raise self._unavailable(root_key(max(listed)), "it is listed, and not there")
 
     def adopt(self, root: RemoteRoot, data: bytes, *, accept_rollback: bool = False) -> None:
         """Take a root in whose file this is, unless a newer one is known."""
@@ -133,6 +139,31 @@ class RemoteView:
             if seq > after:
                 found[seq] = listed.nbytes
         return found
+
+    @property
+    def place(self) -> Place:
+        """Where the newest root is in the chain; of an empty remote where the first comes after."""
+        return (0, b"") if self.root is None or self.root_hash is None else (self.root.seq, self.root_hash)
+
+    def condemned_since(self, place: Place) -> set[str] | None:
+        """The keys that roots after one condemned, the newest root among them; None if that cannot be told.
+
+        A key that was removed is condemned no more, so that it is not enough to ask the newest root: a late request
+        may bring the file back, and one as late remove it again.
+
+        Cost: a request for each root between.
+        """
+        root, condemned = self.root, set[str]()
+        while root is not None and place[0] < root.seq <= place[0] + WALK_MAX:
+            condemned.update(root.condemned)
+            if root.seq == place[0] + 1:
+                return condemned if (root.prev or b"") == place[1] else None
+            try:
+                before, data = self.read_root(root.seq - 1)
+            except FileNotFoundError:
+                return None
+            root = before if checksum(data) == root.prev else None
+        return condemned if self.place == place else None
 
     def _seen(self) -> tuple[int, bytes] | None:
         """Number and hash of the newest root seen; takes the root itself in if it was kept, and nothing newer is."""
@@ -172,6 +203,9 @@ class RemoteView:
             number -= 1
         if number == seq + 1 and links[number][0] != identity:
             raise self._rolled_back(f"its root {number} does not follow the root {seq} that it had")
+        if number != seq + 1 and self.numbers(newest):
+            # Nothing proves what was read: its number may have been used again since it was listed.
+            raise FileNotFoundError(root_key(newest))
         self.breaks += number != seq + 1 or identity != self.root_hash
         self.adopt(root, data)
 
@@ -206,7 +240,8 @@ class RemoteView:
         """The live segments, those that are not kept fetched.
 
         Raises:
-            RemoteUntrusted: one is not what the root says, or not there.
+            RemoteUntrusted: one is not what the root says.
+            RemoteUnavailable: one is not there, though the newest root names it.
 
         Memory: 52 bytes for each object of the remote.
         """
@@ -216,9 +251,8 @@ class RemoteView:
                 return [] if root is None else [self._segment(one) for one in root.segments]
             except FileNotFoundError as error:
                 if self.refresh() is root:
-                    problem = f"its newest root names {error.args[0]}, and there is no such file"
-                    raise RemoteUntrusted(remote=self.objects.url, problem=problem) from None
-        raise RemoteUntrusted(remote=self.objects.url, problem="its segments go faster than they can be read")
+                    raise self._unavailable(error.args[0], "the newest root names it, and it is not there") from None
+        raise self._unavailable("its segments", "they go faster than they can be read")
 
     def find(self, identity: ObjectId) -> Found | None:
         """A place of an object, None if the remote has it not. What is condemned counts as gone."""
@@ -270,6 +304,9 @@ class RemoteView:
 
     def _untrusted(self, key: str, problem: str) -> RemoteUntrusted:
         return RemoteUntrusted(remote=self.objects.url, problem=f"{key}: {problem}")
+
+    def _unavailable(self, key: str, problem: str) -> RemoteUnavailable:
+        return RemoteUnavailable(remote=self.objects.url, operation=f"read {key}", problem=problem)
 
     def _rolled_back(self, problem: str) -> RolledBack:
         return RolledBack(remote=self.objects.url, problem=problem)

@@ -92,7 +92,7 @@ WITH_REMOTE = [
     ["push", "nas", "wide"],
     ["push", "nas", "--all", "--on-conflict", "newest"],
     ["push", "nas", "wide", "--force-with-lease"],
-    ["push", "nas", "--mirror", "--on-conflict", "newest"],
+    ["push", "nas", "--mirror", "--on-conflict", "newest", "--yes"],
     ["fetch", "nas"],
     ["fetch", "nas", "gpt", "--depth", "1", "--only", "model"],
     ["pull", "nas", "gpt"],

@@ -146,6 +146,21 @@ def test_a_remote_is_read_at_its_address(shared: Path, monkeypatch: pytest.Monke
     assert run("tag", "x", "-C", address).code == 5
 
 
+def test_a_mirror_that_takes_refs_away_shows_them_and_asks_first(shared: Path) -> None:
+    words = ("push", "nas", "--mirror", "--on-conflict", "newest")
+    before = run("remote", "log", "nas", "--json").envelope["data"]
+    gone = [move["ref"] for move in run(*words, "-n", "--json").envelope["data"]["moves"] if move["new"] is None]
+    assert gone == ["runs/new/last"]
+    done = run(*words)
+    assert (done.code, done.out) == (2, "")
+    assert "runs/new/last is not here, and would go from nas" in done.err
+    assert "taking 1 ref from nas was not confirmed" in done.err
+    assert run(*words, "--json").code == 2
+    assert run("remote", "log", "nas", "--json").envelope["data"] == before
+    assert run(*words, "--yes").code == 0
+    assert run(*words).code == 0  # nothing is left that would go
+
+
 def test_a_gc_that_lets_go_of_commits_asks_first(shared: Path) -> None:
     Path("keep.toml").write_text("keep_last = 1\nkeep_best = 0\n")
     done = run("remote", "gc", "nas", "--policy", "keep.toml")

@@ -179,3 +179,13 @@ def test_what_cannot_be_taken_back_is_asked_for_and_done_for_the_very_answer(
         if code:
             store.undo()
             assert store.checkout(dropped)
+
+
+def test_a_mirror_takes_away_what_was_shown_for_the_very_answer(tmp_path: Path) -> None:
+    scenes.shared(tmp_path)
+    for answer, code in ((b"y\n", 2), (b"1\n", 0)):
+        with Terminal(tmp_path, "push", "nas", "--mirror", "--on-conflict", "newest") as terminal:
+            terminal.read_until("type 1 to go on: ")
+            terminal.send(answer)
+            assert terminal.end() == code
+            assert "is not here, and would go from nas" in "\n".join(terminal.screen)

@@ -31,7 +31,7 @@ class Rule(Enum):
     """What keeps concurrent actors from losing anything."""
 
     EPOCH = "a push looks again at what it relies on if keys were condemned since"
-    ASK = "it asks for the packs it uploaded before, since a root that condemned them may be gone"
+    KNOWN = "what it uploaded before it gives up, unless it has read every root since, and none condemned it"
     CHAIN = "a root counts only if it is the newest, or if that leads back to it"
     NONCE = "no upload has the name of another"
     CONDEMN = "what is deleted was condemned by a root before"
@@ -90,6 +90,8 @@ class World:
         self.files: dict[str, Chunks | Packs] = {}
         self.late: list[Callable[[], object]] = []
         """Requests that arrive later, or never."""
+        self.repeats: list[Callable[[], object]] = []
+        """Requests that arrived, and will once more, much later."""
         self.acknowledged: list[Commit] = []
         self.let_go: set[Commit] = set()
         self.reads = {"right": 0, "removed": 0, "stuck": 0}
@@ -128,9 +130,11 @@ class World:
     def delete(self, key: str) -> None:
         self.has_changed |= self.files.pop(key, None) is not None
 
-    def send(self, request: Callable[[], None]) -> None:
-        """Make a request that changes something; its answer may be lost, or itself, or it may arrive late."""
+    def send(self, request: Callable[[], None], *, may_repeat: bool = True) -> None:
+        """Make a request that changes something; its answer may be lost, or itself, or it may arrive late, or again."""
         chance = self.random.random()
+        if may_repeat and chance >= 0.6:
+            self.repeats.append(request)
         if chance < 0.04 or chance >= 0.08:
             request()
         elif chance >= 0.06:
@@ -201,7 +205,8 @@ class World:
         for _ in range(_TRIES):
             yield
             try:
-                self.send(lambda: self.create_root(root))
+                # Roots stay for 30 days in earnest, and no request is as late; here they go at once.
+                self.send(lambda: self.create_root(root), may_repeat=False)
                 if not self.keeps(Rule.CHAIN) and self.roots[root.number] is root:
                     return True
             except Lost:
@@ -243,12 +248,12 @@ def pusher(world: World, ref: str, *, newest_wins: bool) -> Steps[None]:
             {100 + number} if world.random.random() < 0.5 else set()
         )
         commit = Commit(number, parent, frozenset(chunks))
-        if (yield from _push(world, ref, commit, root.epoch, live, newest_wins)):
+        if (yield from _push(world, ref, commit, root, live, newest_wins)):
             world.acknowledged.append(commit)
             own = commit
 
 
-def _push(world: World, ref: str, commit: Commit, epoch: int, live: Packs, newest_wins: bool) -> Steps[bool]:
+def _push(world: World, ref: str, commit: Commit, before: Root, live: Packs, newest_wins: bool) -> Steps[bool]:
     """Whether a commit was acknowledged."""
     wanted = needed([commit])
     uploaded = yield from world.upload_packs(wanted - joined(live.values()))
@@ -262,12 +267,12 @@ def _push(world: World, ref: str, commit: Commit, epoch: int, live: Packs, newes
             return True
         if not newest_wins and root.refs.get(ref) is not commit.parent:
             return False
-        if world.keeps(Rule.EPOCH) and (root.epoch != epoch or attempt):
-            for key in [*mine, *([segment] if segment else [])]:
-                yield
-                if key in root.condemned or (world.keeps(Rule.ASK) and key not in world.files):
-                    mine.pop(key, None)
-                    segment = None
+        if world.keeps(Rule.EPOCH) and (root.epoch != before.epoch or attempt):
+            gone = yield from _gone(world, [*mine, *([segment] if segment else [])], before, root)
+            if gone:
+                mine = {key: chunks for key, chunks in mine.items() if key not in gone}
+                segment = None
+            before = root
             more = yield from world.upload_packs(wanted - joined(live.values()) - joined(mine.values()))
             if more is None:
                 return False
@@ -282,6 +287,26 @@ def _push(world: World, ref: str, commit: Commit, epoch: int, live: Packs, newes
         if is_next is not False:
             return is_next is True
     return False
+
+
+def _gone(world: World, uploaded: list[str], before: Root, root: Root) -> Steps[set[str]]:
+    """What of an upload cannot be relied on any more, since a root after the one `before` condemned it, or may have."""
+    if not world.keeps(Rule.KNOWN):
+        gone = root.condemned & set(uploaded)
+        for key in uploaded:
+            yield
+            if key not in world.files:
+                gone |= {key}
+        return set(gone)
+    condemned: set[str] = set()
+    while root.number > before.number:
+        condemned |= root.condemned
+        yield
+        link = world.roots.get(root.number - 1)
+        if link is None or link.id != root.prev:
+            return set(uploaded)
+        root = link
+    return condemned & set(uploaded) if root is before else set(uploaded)
 
 
 def _moved(
@@ -414,6 +439,8 @@ def play(seed: int, without: Rule | None = None) -> World:
             break
         if world.late and chance.random() < 0.1:
             world.late.pop(chance.randrange(len(world.late)))()
+        if world.repeats and chance.random() < 0.02:
+            world.repeats.pop(chance.randrange(len(world.repeats)))()
         actor = chance.choice(actors)
         if standing.get(id(actor), 0) > step and len(actors) > 1 and chance.random() < 0.98:
             continue
@@ -428,7 +455,7 @@ def play(seed: int, without: Rule | None = None) -> World:
             actors.remove(actor)
         if world.has_changed:
             world.check()
-    for request in world.late:
+    for request in world.late + world.repeats:
         request()
         world.check()
     return world

@@ -324,6 +324,24 @@ def test_the_newest_wins_in_any_order_and_the_loser_is_kept(first: int) -> None:
     assert f"conflicts/runs/a/last/{tips[0][:12]}" in newest(objects).refs
 
 
+def test_a_line_that_only_the_remote_has_comes_in_a_request_for_each_pack_of_it() -> None:
+    base, objects = casckpt.memory(), Counting(MemoryObjects())
+    trained(base, "a", 2)
+    sent(base, objects, "a")
+    other = store_of(objects)
+    other.commit(noise(1), run="a")
+    for first in (0, 40):
+        for number in range(first, first + 40):
+            base.commit({"x": number}, run="a")
+        sent(base, objects, "a")
+    objects.requests.clear()
+    report = sent(other, objects, "a", policy="newest")
+    read = [request for request in objects.requests if request.startswith("ranges")]
+    assert len(read) == len(set(read)) == 2
+    assert report.requests == {"list": 2, "get": 7, "put": 4}  # casckpt.json, root, three segments; two packs
+    store_of(objects)
+
+
 def test_all_and_mirror() -> None:
     store, objects = casckpt.memory(), MemoryObjects()
     trained(store, "a", 2)

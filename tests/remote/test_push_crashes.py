@@ -13,6 +13,7 @@ from casckpt.format.remote import RemoteRoot, root_key
 from casckpt.odb.repository import Repository
 from casckpt.ops.push import push
 from casckpt.remote import roots, sending
+from casckpt.remote.folder import RemoteFolder
 from casckpt.remote.roots import append_root, new_push_id
 from casckpt.remote.view import RemoteView
 from casckpt.storage.memory import MemoryStorage
@@ -182,6 +183,73 @@ def test_a_collector_between_a_crash_and_the_next_try_takes_the_orphans_and_they
         collect(objects)
         pushed(store, objects)
         case.check(objects, store)
+
+
+def collect_and_repeat(objects: MemoryObjects, *, trims: bool) -> set[str]:
+    """Remove what no live segment names; then all that arrives a second time. The keys, which are condemned no more.
+
+    Args:
+        trims: whether the roots that condemned them go too.
+    """
+    files = {key: objects.get(key, limit=1 << 30) for key in files_of(objects)}
+    collect(objects, forgets=True)
+    gone = files.keys() - files_of(objects)
+    for key in gone:
+        objects.create(key, files[key])
+    if trims:
+        forget_old_roots(objects)
+    return gone
+
+
+def files_of(objects: Objects) -> set[str]:
+    return {one.key for room in ("packs/", "index/") for one in objects.list(room)}
+
+
+def check_when_removed_once_more(case: Case, objects: MemoryObjects, gone: set[str]) -> None:
+    """Assert that what was pushed is there when a late removal has arrived too."""
+    objects.delete(sorted(gone))
+    forget_old_roots(objects)  # a root that came late may have the number of one that was removed
+    store_of(objects)
+    assert newest(objects).refs["runs/a/last"].commit.hex() == case.last
+
+
+def forget_old_roots(objects: MemoryObjects) -> None:
+    objects.delete([one.key for one in objects.list("root/")][:-1])
+
+
+@pytest.mark.parametrize("trims", [False, True])
+def test_an_upload_that_comes_again_after_its_removal_is_not_relied_on(trims: bool) -> None:
+    case = CASES["incremental"]
+    repeated = 0
+    for number in range(requests_of(case)):
+        objects, store = case.objects(), case.store()
+        gone: set[str] = set()
+
+        def meet(bucket: MemoryObjects = objects, gone: set[str] = gone) -> None:
+            gone |= collect_and_repeat(bucket, trims=trims)
+
+        pushed(store, Meeting(objects, number, meet))
+        repeated += len(gone)
+        check_when_removed_once_more(case, objects, gone)
+    assert repeated > 3
+
+
+@pytest.mark.parametrize("is_seen", [False, True], ids=["", "seen by a fetch"])
+@pytest.mark.parametrize("trims", [False, True])
+def test_an_upload_of_an_interrupted_push_that_comes_again_after_its_removal_is_not_relied_on(trims, is_seen) -> None:
+    case = CASES["incremental"]
+    repeated = 0
+    for number in range(requests_of(case)):
+        objects, store = case.objects(), case.store()
+        with pytest.raises(Crash):
+            pushed(store, Crashing(objects, number, is_late=True))
+        gone = collect_and_repeat(objects, trims=trims)
+        repeated += len(gone)
+        if is_seen:
+            RemoteView(objects, RemoteFolder(store._repository.storage, "origin")).refresh()
+        pushed(store, objects)
+        check_when_removed_once_more(case, objects, gone)
+    assert repeated > 3
 
 
 @pytest.mark.parametrize("name", CASES)

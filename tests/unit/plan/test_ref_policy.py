@@ -126,6 +126,12 @@ A, B, C, X, Y = LINE.ids
         ),
         ({"runs/a/last": C, "runs/a/best": A}, {"runs/a/last": C, "runs/a/best": B}, {"runs/a/best": A}),
         ({"runs/a/last": C, "runs/a/best": A}, {"runs/a/last": B, "runs/a/best": X}, Refused("runs/a/best", X, A)),
+        # Of several that cannot, the one that people know a run by is named.
+        (
+            {"runs/a/last": X, "runs/a/best": X, "tags/v1": A},
+            {"runs/a/last": C, "runs/a/best": C, "tags/v1": B},
+            Refused("runs/a/last", C, X, others=2),
+        ),
         ({"runs/a/last": A, "runs/a/best": A}, {"runs/a/last": C, "runs/a/best": B}, {}),
         ({"tags/v1": A}, {}, {"tags/v1": A}),
         ({"tags/v1": A}, {"tags/v1": A}, {}),

@@ -37,12 +37,12 @@ def words(start: int) -> bytes:
     return struct.pack("<500i", *range(start, start + 500))
 
 
-def delta_pack(count: int) -> tuple[Pack, list[bytes]]:
+def delta_pack(count: int, first: int = 0) -> tuple[Pack, list[bytes]]:
     """A pack in which each record but the first is decoded from the one before."""
-    pack, plains = Pack(deltas=True), [words(0)]
+    pack, plains = Pack(deltas=True), [words(first)]
     pack.add(plains[0], element=INT32)
     for number in range(1, count):
-        plains.append(words(7 * number))
+        plains.append(words(first + 7 * number))
         stored = plane_encoder.encode_delta(4, plains[-1], INT32, [plains[-2]], 0)
         pack.add(plains[-1], codec=Codec.DELTA_PLANES, stored=stored, element=INT32, bases=[number - 1])
     return pack, plains
@@ -111,6 +111,26 @@ def test_deltas_come_alone_and_bring_their_bases() -> None:
         assert found.plain() == plains[number]
         assert (found.record.base_1, found.record.cost) == (0, 1)
     assert plains_of(list(RemoteReader(view).read(ids_of(pack)))) == plains
+
+
+def test_the_footers_of_packs_with_deltas_are_read_at_a_time_and_once_each() -> None:
+    remote = HandMade()
+    packs = [delta_pack(3, 1000 * number)[0] for number in range(4)]
+    for pack in packs:
+        remote.publish(pack)
+    together, seen = threading.Barrier(len(packs)), set[str]()
+
+    def before(number: int, verb: str, key: str) -> None:
+        if key not in seen:
+            seen.add(key)
+            together.wait(timeout=20)  # broken if they come one after another
+
+    view = remote.view()
+    view.segments()
+    view.objects = watched = Watched(view.objects, before)
+    assert len(list(RemoteReader(view).read(pack.records[2].id for pack in packs))) == len(packs)
+    assert len(seen) == len(packs)
+    assert watched.count("get") == 3 * len(packs)  # the header and the end of each, and what is wanted
 
 
 def test_a_footer_longer_than_the_first_look_is_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:

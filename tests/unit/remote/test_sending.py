@@ -164,10 +164,11 @@ def test_a_journal_tells_the_packs_that_arrived_up_to_where_it_is_torn() -> None
     folder = RemoteFolder(storage, "origin")
     assert PushJournal(folder).resume() is None
     journal = PushJournal(folder)
-    journal.begin(PUSH)
+    place = 7, os.urandom(32)
+    journal.begin(PUSH, place)
     packs = [Sender(objects, PUSH, note=journal.add).send(lambda _: [item(os.urandom(50))])[0] for _ in range(3)]
     packs = [Sent(one.pack, list(one.records)) for one in packs]
-    assert PushJournal(folder).resume() == (PUSH, packs)
+    assert PushJournal(folder).resume() == (PUSH, place, packs)
     size = storage.size("remotes/origin/push")
     assert size is not None
     for cut in range(1, size):
@@ -175,7 +176,7 @@ def test_a_journal_tells_the_packs_that_arrived_up_to_where_it_is_torn() -> None
         file = torn.open_write("remotes/origin/push")
         file.truncate(size - cut)
         found = PushJournal(RemoteFolder(torn, "origin")).resume()
-        assert found is None or (found[0], found[1]) == (PUSH, packs[: len(found[1])])
+        assert found is None or found == (PUSH, place, packs[: len(found.packs)])
     journal.end()
     assert PushJournal(folder).resume() is None
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
-from casckpt.errors import IntegrityError, NewerFormat, RemoteUntrusted, RolledBack
+from casckpt.errors import IntegrityError, NewerFormat, RemoteUnavailable, RemoteUntrusted, RolledBack
 from casckpt.format.ids import Kind, ObjectId, PackId, object_id
 from casckpt.format.remote import RemoteRef, RemoteRoot, SegmentRef, pack_key, root_key, segment_key
 from casckpt.format.remote_about import ABOUT_KEY, RemoteAbout
 from casckpt.format.remote_index import Row, Segment, SegmentPack
+from casckpt.remote import view as view_module
 from casckpt.remote.folder import RemoteFolder
 from casckpt.remote.roots import append_root, new_push_id
 from casckpt.remote.view import RemoteView
 from casckpt.storage.local import LocalStorage
 from casckpt.storage.memory import MemoryStorage
 from casckpt.storage.memory_objects import MemoryObjects
-from tests.support.remotes import Counting
+from casckpt.storage.objects import Objects
+from tests.support.remotes import Counting, Wrapping
 
 
 def named(root: RemoteRoot, name: str) -> RemoteRoot:
@@ -239,14 +242,42 @@ def test_a_segment_that_is_not_what_its_key_names_is_refused() -> None:
     data, _ = segment_of([object_id(Kind.CHUNK, b"x")])
     other, _ = segment_of([object_id(Kind.CHUNK, b"y")])
     key = segment_key(data, b"nonc")
-    for bad in (other, data[:-1], data + b"x", None):
+    for bad in (other, data[:-1], data + b"x"):
         objects = MemoryObjects()
         view = RemoteView(objects)
         append_root(view, lambda root: with_segment(root, data), new_push_id())
-        if bad is not None:
-            objects.create(key, bad)
+        objects.create(key, bad)
         with pytest.raises(RemoteUntrusted, match=key):
             view.segments()
+
+
+def test_what_is_named_and_not_there_may_come_so_the_same_look_may_be_taken_again() -> None:
+    class Hiding(Counting):
+        hidden = ""
+
+        def get(self, key: str, start: int = 0, stop: int | None = None, *, limit: int) -> bytes:
+            if self.hidden and key.startswith(self.hidden):
+                raise FileNotFoundError(key)
+            return super().get(key, start, stop, limit=limit)
+
+    objects = Hiding(MemoryObjects())
+    writer = RemoteView(objects)
+    data, _ = segment_of([object_id(Kind.CHUNK, b"x")])
+    key = segment_key(data, b"nonc")
+    objects.create(key, data)
+    append(writer, "runs/a/last")
+    append_root(writer, lambda root: with_segment(root, data, key), new_push_id())
+    view = RemoteView(objects)
+    objects.hidden = "root/"
+    with pytest.raises(RemoteUnavailable, match=root_key(2)) as caught:
+        view.refresh()
+    assert caught.value.transient
+    objects.hidden = "index/"
+    assert view.refresh() is not None
+    with pytest.raises(RemoteUnavailable, match=key):
+        view.segments()
+    objects.hidden = ""
+    assert len(view.segments()) == 1
 
 
 def test_a_damaged_copy_of_a_segment_is_fetched_anew() -> None:
@@ -291,6 +322,91 @@ def test_a_number_that_somebody_used_too_late_is_no_alarm() -> None:
         view = RemoteView(fresh)
         view.adopt(late, late.encode())
         assert view.refresh() == other.root
+
+
+def test_what_was_condemned_since_a_root_is_told_by_all_that_follow_or_not_at_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    objects = Counting(MemoryObjects())
+    view = RemoteView(objects)
+    places = [view.place]
+    keys = [pack_key(PackId(bytes([number]) * 32), b"nonc") for number in range(3)]
+    for key in keys:
+        append_root(view, lambda root: replace(root, epoch=1, condemned=(key,)), new_push_id())  # noqa: B023 - at once
+        places.append(view.place)
+    other = RemoteView(objects)
+    other.refresh()
+    objects.requests.clear()
+    for number, place in enumerate(places):
+        assert other.condemned_since(place) == set(keys[number:])
+    assert objects.requests == [f"get {root_key(number)}" for number in (2, 1, 2)]
+    assert other.condemned_since((1, bytes(32))) is None
+    assert other.condemned_since((3, bytes(32))) is None
+    assert other.condemned_since((4, bytes(32))) is None
+    assert RemoteView(MemoryObjects()).condemned_since(places[1]) is None
+    monkeypatch.setattr(view_module, "WALK_MAX", 2)
+    assert other.condemned_since(places[1]) == set(keys[1:])
+    assert other.condemned_since(places[0]) is None
+    objects.delete([root_key(2)])
+    assert other.condemned_since(places[2]) == {keys[2]}
+    assert other.condemned_since(places[1]) is None
+
+
+class Meeting(Wrapping):
+    """A remote where something happens before or after the request number `at`."""
+
+    def __init__(self, inner: Objects, at: int, what: Callable[[], object], *, is_late: bool) -> None:
+        super().__init__(inner)
+        self._at, self._what, self._is_late = at, what, is_late
+        self.count = 0
+
+    def before(self, request: str) -> None:
+        self._meet(not self._is_late)
+
+    def after(self, request: str) -> None:
+        self._meet(self._is_late)
+        self.count += 1
+
+    def _meet(self, is_now: bool) -> None:
+        if is_now and self.count == self._at:
+            self._what()
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+@pytest.mark.parametrize("keeps", [1, 4])
+@pytest.mark.parametrize("away", [0, 1, 3])
+@pytest.mark.parametrize("store", ["origin", "another"])
+def test_no_look_beside_others_is_an_alarm(is_late: bool, keeps: int, away: int, store: str) -> None:
+    """Somebody pushes at any request, old roots go, and a late writer uses the number of one of them again."""
+    count, at = 1, 0
+    while at < count:
+        objects, storage = MemoryObjects(), MemoryStorage()
+        other = RemoteView(objects, RemoteFolder(storage, store))
+        first = append(other, "runs/a/last")
+        mine = RemoteView(objects, RemoteFolder(storage, "origin"))
+        mine.refresh()
+        for number in range(away):
+            append(RemoteView(objects), f"runs/{number}/last")
+
+        def push(objects: MemoryObjects = objects, other: RemoteView = other, first: RemoteRoot = first) -> None:
+            for number in range(4):
+                append(other, f"runs/other {number}/last")
+            gone = [listed.key for listed in objects.list("root/")][:-keeps]
+            objects.delete(gone)
+            assert other.root is not None
+            late = named(first, "runs/late/last")
+            for number in range(2, other.root.seq - keeps + 1):
+                objects.create(root_key(number), replace(late, seq=number, prev=bytes(32)).encode())
+
+        mine.objects = meeting = Meeting(objects, at, push, is_late=is_late)
+        found = mine.refresh()
+        assert found is not None and "runs/late/last" not in found.refs
+        count, at = meeting.count, at + 1
+        mine.objects = objects
+        for one in (mine, RemoteView(objects, RemoteFolder(storage, "origin"))):
+            found = one.refresh()
+            assert found is not None
+            assert root_key(found.seq) == max(listed.key for listed in objects.list("root/"))
 
 
 def test_a_folder_that_is_listed_while_it_changes_is_looked_at_again_before_any_alarm() -> None:
