@@ -19,7 +19,7 @@ from casckpt.storage.memory import MemoryStorage
 from casckpt.store import Store
 from tests.crash import faults
 from tests.crash.faults import Action, FaultyStorage, Killed, Plan, at, never, since
-from tests.crash.faultsweeps import calls_of, cases, check_error, fault_sweep, run_to_fault
+from tests.crash.faultsweeps import OWN_CALL, calls_of, cases, check_error, differs, fault_sweep, run_to_fault
 from tests.crash.folders import ram_folder, write_tree
 from tests.crash.promises import check_store, look, settled_world, state_of
 from tests.crash.workloads import WORKLOADS
@@ -31,20 +31,22 @@ ONCE: tuple[Action, ...] = ("kill", "kill-mid-write", "eio", "enospc", "eio-afte
 # Of commits of several workers; the others change nothing that the threads have to do with.
 THREADED: tuple[Action, ...] = ("kill", "kill-mid-write", "eio", "enospc", "short")
 STICKY: tuple[Action, ...] = ("eio", "enospc", "eio-after", "short")
+FEWEST: dict[Action, int] = {"kill-mid-write": 2, "short": 2, "eio-lost": 3}
+"""A repair writes twice and flushes three files."""
 
 
 @pytest.mark.parametrize(("name", "action"), cases(NAMES, ONCE))
 def test_a_fault_at_any_call_keeps_every_promise(name: str, action: Action) -> None:
     count, found = fault_sweep(WORKLOADS[name], action)
     assert found == []
-    assert count >= 10
+    assert count >= FEWEST.get(action, 10)
 
 
 @pytest.mark.parametrize(("name", "action"), cases(["threads 2"], THREADED) + cases(["threads 4"], ("eio",)))
 def test_a_fault_at_any_call_of_several_threads_keeps_every_promise(name: str, action: Action) -> None:
     count, found = fault_sweep(WORKLOADS[name], action)
     assert found == []
-    assert count >= 50
+    assert count >= (30 if action in OWN_CALL else 50)
 
 
 @pytest.mark.parametrize("action", ["kill", "eio", "enospc"])
@@ -71,15 +73,16 @@ def test_a_fault_that_stays_in_a_commit_of_several_threads_keeps_every_promise(a
 def test_a_fault_that_stays_keeps_every_promise(name: str, action: Action) -> None:
     count, found = fault_sweep(WORKLOADS[name], action, since)
     assert found == []
-    assert count >= 10
+    assert count >= FEWEST.get(action, 10)
 
 
 def test_more_than_2000_faults_are_tried() -> None:
     total = 0
     for name in NAMES:
         with settled_world(WORKLOADS[name]):
-            total += len(calls_of(WORKLOADS[name], WORKLOADS[name].base()))
-    assert total * (len(ONCE) + len(STICKY)) > 2000
+            for call in calls_of(WORKLOADS[name], WORKLOADS[name].base()):
+                total += sum(differs(action, call) for action in (*ONCE, *STICKY))
+    assert total > 2000
 
 
 # --- on a real folder, with its index ---------------------------------------------------------------------------------
@@ -100,6 +103,8 @@ def test_a_fault_at_any_call_keeps_every_promise_on_disk(folder: Path, name: str
     with settled_world(workload):
         moments, base = workload.moments(), workload.base()
         for number, call in enumerate(calls_of(workload, base), 1):
+            if not differs(action, call):
+                continue
             inner = LocalStorage(write_tree(folder / str(number), base))
             storage = FaultyStorage(inner, at(number, action))
             run = run_to_fault(workload, storage, lambda number: None, new=not base)

@@ -26,9 +26,16 @@ from casckpt.odb import tables
 from casckpt.odb.index import Index
 from casckpt.odb.journal import Journal
 from tests.integration.worker import SEAL_FRAMES_VARIABLE, assert_is_state_of, state_of
+from tests.support.nursery import Child, Nursery, nursery
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKERS, COMMITS, KILLS = 8, 200, 20
+PRELUDE = """
+import lmdb, casckpt.store, casckpt.ops.commit, casckpt.odb.pipeline, casckpt.odb.session
+import casckpt.state.flatten, casckpt.storage.local, tests.integration.worker
+"""
+COMMIT = "import sys; from tests.integration import worker; worker.commit(*sys.argv[1:])"
+LONGEST_S = 60.0
 # Python 3.12 and later warn of every fork of a process with threads; that it works is what is tested.
 forks = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 REPLACED = "an index that is replaced closes under the threads that read it"
@@ -62,12 +69,13 @@ def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]
 class Crowd:
     """Workers that are killed and replaced while they commit; `acknowledged` is what they printed, by worker."""
 
-    def __init__(self, path: Path, runs: list[str], commits: int) -> None:
+    def __init__(self, processes: Nursery, path: Path, runs: list[str], commits: int) -> None:
+        self._nursery = processes
         self.path, self.runs, self.commits = path, runs, commits
         self.acknowledged: list[dict[int, str]] = [{} for _ in runs]
         self.killed = 0
         self._selector = selectors.DefaultSelector()
-        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._processes: dict[int, Child] = {}
 
     def work(self, kills: dict[int, int]) -> None:
         """Let all of them finish.
@@ -84,21 +92,21 @@ class Crowd:
         finally:
             for process in self._processes.values():
                 process.kill()
-                process.communicate()
+                process.communicate(LONGEST_S)
             self._selector.close()
 
     def _start(self, worker: int) -> None:
         first = len(self.acknowledged[worker])
-        process = start("commit", self.path, self.runs[worker], worker, first, self.commits)
+        process = self._nursery.start(COMMIT, self.path, self.runs[worker], worker, first, self.commits)
         self._processes[worker] = process
         self._selector.register(process.stdout, selectors.EVENT_READ, worker)
 
     def _hear(self, worker: int, kills: dict[int, int]) -> None:
         process = self._processes[worker]
         line = process.stdout.readline()
-        if line.endswith(b"\n"):
+        if line.endswith("\n"):
             number, identity = line.split()
-            self.acknowledged[worker][int(number)] = identity.decode()
+            self.acknowledged[worker][int(number)] = identity
             place = kills.get(sum(map(len, self.acknowledged)))
             if place is not None:
                 # The victim is wherever in its work the acknowledgement of another happened to find it.
@@ -107,8 +115,8 @@ class Crowd:
                 self.killed += 1
             return
         self._selector.unregister(process.stdout)
-        process.communicate()
-        assert process.returncode in (0, -signal.SIGKILL)
+        _, errors = process.communicate(LONGEST_S)
+        assert process.returncode in (0, -signal.SIGKILL), errors
         del self._processes[worker]
         if len(self.acknowledged[worker]) < self.commits:
             self._start(worker)
@@ -119,8 +127,9 @@ def test_no_acknowledged_commit_is_lost_among_eight_processes_with_twenty_of_the
     runs = ["shared"] * (WORKERS // 2) + [f"own-{worker}" for worker in range(WORKERS // 2)]
     rng = random.Random(20240611)
     moments = rng.sample(range(10, WORKERS * COMMITS - COMMITS), KILLS)
-    crowd = Crowd(path, runs, COMMITS)
-    crowd.work({moment: rng.randrange(WORKERS) for moment in moments})
+    with nursery(PRELUDE) as processes:
+        crowd = Crowd(processes, path, runs, COMMITS)
+        crowd.work({moment: rng.randrange(WORKERS) for moment in moments})
     assert crowd.killed == KILLS
     assert [len(acknowledged) for acknowledged in crowd.acknowledged] == [COMMITS] * WORKERS
 

@@ -18,6 +18,7 @@ from tests.support.nursery import Child, Nursery, nursery
 
 PRELUDE = """
 import torch._dynamo  # an optimizer would import it, for a second
+import lmdb, casckpt.store, casckpt.ops.commit, casckpt.odb.pipeline, casckpt.state.unflatten
 from tools.demo import train
 """
 TRAIN = "from tools.demo import train; train.main()"

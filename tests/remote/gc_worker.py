@@ -16,9 +16,10 @@ from casckpt.storage.opening import open_objects
 from tests.remote.servers import DEAD, KEY, REGION, SECRET
 
 PRELUDE = """
-import numpy, numpy.random, torch
-import casckpt, casckpt.ops.push, casckpt.ops.commit, casckpt.ops.remote_gc, casckpt.odb.pipeline
-import casckpt.storage.local_objects, tests.remote.gc_worker
+import lmdb, numpy, numpy.random, obstore.store, torch
+import casckpt.store, casckpt.ops.push, casckpt.ops.commit, casckpt.ops.remote_gc, casckpt.odb.pipeline
+import casckpt.state.flatten, casckpt.storage.local, casckpt.storage.local_objects, casckpt.storage.object
+import tests.remote.gc_worker
 """
 WAITS = Waits(delay_s=0, grace_s=0.5, keep_roots=100, keep_roots_s=0)
 

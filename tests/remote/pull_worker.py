@@ -14,8 +14,9 @@ from casckpt.storage.objects import Objects
 from tests.support.remotes import Counting, Crashing
 
 PRELUDE = """
-import numpy, torch
-import casckpt, casckpt.ops.clone, casckpt.ops.pull, casckpt.odb.session, casckpt.storage.local_objects
+import lmdb, numpy, torch
+import casckpt.store, casckpt.ops.clone, casckpt.ops.pull, casckpt.odb.session, casckpt.ops.reach
+import casckpt.plan.reclaim, casckpt.storage.local, casckpt.storage.local_objects
 import tests.remote.pull_worker
 """
 

@@ -22,8 +22,10 @@ from tests.support.remotes import Counting, Crashing
 
 _NO_WAITS = Waits(delay_s=0, grace_s=0, keep_roots=3, keep_roots_s=0)
 PRELUDE = """
-import numpy, numpy.random, torch
-import casckpt, casckpt.ops.push, casckpt.ops.commit, casckpt.odb.pipeline, casckpt.ops.remote_gc
+import lmdb, numpy, numpy.random, obstore.store, torch
+import casckpt.store, casckpt.ops.push, casckpt.ops.commit, casckpt.odb.pipeline, casckpt.ops.remote_gc
+import casckpt.cli.__main__, casckpt.cli.commands.push, casckpt.ops.drill, casckpt.view.syncing
+import casckpt.state.flatten, casckpt.storage.local, casckpt.storage.object
 import tests.remote.push_worker, tests.support.histories
 """
 

@@ -44,7 +44,9 @@ def measures(found: Diff, path: str) -> Measures:
 
 def check(found: Measures, before: Any, after: Any) -> None:
     """Compare with float64; what is not finite on a side counts as changed alone."""
-    old, new = (torch.as_tensor(side).to(torch.complex128).numpy().reshape(-1) for side in (before, after))
+    sides = [torch.as_tensor(side) for side in (before, after)]
+    wide = torch.complex128 if any(side.is_complex() for side in sides) else torch.float64
+    old, new = (side.to(wide).numpy().reshape(-1) for side in sides)
     kept = np.isfinite(old) & np.isfinite(new)
     a, b = old[kept], new[kept]
     nan = np.isnan(old) & np.isnan(new)
