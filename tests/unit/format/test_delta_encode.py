@@ -255,7 +255,7 @@ def test_classes_save_where_words_of_unlike_size_move_alike(name: str) -> None:
 
 
 def test_classes_are_not_taken_where_they_tell_nothing() -> None:
-    first = chunk("noise", "float32", MIB)
+    first = np.random.default_rng(0).uniform(1, 2, MIB // 4).astype(np.float32).tobytes()  # all of one size
     plain = moved(first, 4, STEPS["coarse"], 0)
     assert ENCODER.encode(plain, FLOAT32, (first,), classed=True).codec == Codec.DELTA_PLANES
 
