@@ -358,6 +358,13 @@ class BusyError(CasckptError, TimeoutError):
     hint = "wait for that process or end it, then repeat"
 
 
+class LockHeld(BusyError):
+    code = "lock.held"
+    what = "the lock {lock} of {remote} is held by {holder}"
+    why = "who waits may take it over {ttl_s} s after its last renewal"
+    hint = "wait for it (--wait), or take it away: casckpt remote unlock --break"
+
+
 class NotDurableYet(BusyError):
     code = "commit.unfinished"
     what = "a commit in the background did not end within {wait_s:g} s"
@@ -567,8 +574,8 @@ class LeaseLost(ConflictError):
 
 
 class LockLost(ConflictError):
-    code = "push.lock"
-    what = "the lock {lock} on {remote} is not held any more by who pushes"
+    code = "lock.lost"
+    what = "the lock {lock} of {remote} is not held here any more"
     why = "{problem}; nothing was changed"
     hint = "look at what was pushed meanwhile, then take the lock again"
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from casckpt.ops.settings import StoreSettings
     from casckpt.ops.values import CommitInfo, Progress
     from casckpt.plan.schema import SchemaLike
+    from casckpt.remote.locks import RemoteLock
 
 
 class Exchange:
@@ -35,17 +36,19 @@ class Exchange:
         kind: str = "step",
         best: str | None = None,
         compress: Compress | None = None,
+        lock: RemoteLock | None = None,
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> CommitInfo:
         """Commit files and folders under their own names; they come back byte for byte.
 
         Args:
-            compress, progress: as of `commit`.
+            compress, lock, progress: as of `commit`.
             dry_run: store nothing; what is returned is the commit that would be made at this moment.
 
         Raises:
             UnsafePath: a device, socket or pipe; a link that leaves its path; a name that no checkout would write.
+            LockLost: the lock is not held any more; nothing was committed.
         """
         from casckpt.odb.coder import check_policy
         from casckpt.ops.commit import CommitOptions
@@ -57,7 +60,7 @@ class Exchange:
         )  # fmt: skip
         words = options, check_policy(self._settings.compress_of(compress)), progress
         self._background.turn()
-        return commit_paths(self._repository, paths, *words, dry_run=dry_run)
+        return commit_paths(self._repository, paths, *words, dry_run=dry_run, lock=lock)
 
     def import_path(
         self,

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from casckpt.ops.kept_policy import KeptPolicies
     from casckpt.ops.lazy import StoredState, StoredValue
     from casckpt.ops.lifetime_reports import DropReport, ForgetReport, RetainReport
+    from casckpt.ops.locking import HeldLock
     from casckpt.ops.push_reports import PushReport
     from casckpt.ops.remote_gc_reports import RemoteGcReport
     from casckpt.ops.remote_log import RemoteChange, RemoteConflict
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     )
     from casckpt.plan.policy import Retention
     from casckpt.plan.schema import Schema, SchemaLike, migration
+    from casckpt.remote.locks import RemoteLock
     from casckpt.state.kinds.opaque import Opaque
     from casckpt.state.kinds.registry import register
 
@@ -72,12 +74,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BlameLine", "Check", "CheckoutReport", "CommitInfo", "Comparison", "Diff", "DoctorReport", "DrillReport",
-    "DropReport", "ExportReport", "FetchReport", "ForgetReport", "FsckReport", "GcPlan", "GcReport", "ImportReport",
-    "ImportedCheckpoint", "KeptPolicies", "LeafSummary", "Opaque", "OpaqueWarning", "Operation", "PathInfo",
-    "PendingCommit", "ProbeReport", "PullReport", "PushReport", "RefChange", "Remote", "RemoteChange",
-    "RemoteConflict", "RemoteGcReport", "RepackReport", "RetainReport", "Retention", "RevisionWarning", "RunInfo",
-    "Schema", "SchemaWarning", "Status", "Store", "StoreSettings", "StoredState", "StoredValue", "UndoReport",
-    "clone", "doctor", "init", "memory", "migration", "open", "register",
+    "DropReport", "ExportReport", "FetchReport", "ForgetReport", "FsckReport", "GcPlan", "GcReport", "HeldLock",
+    "ImportReport", "ImportedCheckpoint", "KeptPolicies", "LeafSummary", "Opaque", "OpaqueWarning", "Operation",
+    "PathInfo", "PendingCommit", "ProbeReport", "PullReport", "PushReport", "RefChange", "Remote", "RemoteChange",
+    "RemoteConflict", "RemoteGcReport", "RemoteLock", "RepackReport", "RetainReport", "Retention", "RevisionWarning",
+    "RunInfo", "Schema", "SchemaWarning", "Status", "Store", "StoreSettings", "StoredState", "StoredValue",
+    "UndoReport", "clone", "doctor", "init", "memory", "migration", "open", "register",
 ]  # fmt: skip
 
 _Done = TypeVar("_Done")
@@ -185,6 +187,7 @@ class Store(Exchange, Syncing, Bundling, Browse, Comparing, Naming, Lifetime, Up
         allow_pickle: bool | str | Sequence[str] = False,
         wait: bool = True,
         when_busy: WhenBusy = "wait",
+        lock: RemoteLock | None = None,
     ) -> CommitInfo | PendingCommit:
         """Commit a state; when this returns, or with `wait=False` its `result()`, it survives kill -9 and power loss.
 
@@ -192,8 +195,7 @@ class Store(Exchange, Syncing, Bundling, Browse, Comparing, Naming, Lifetime, Up
             state: nested values of the types docs/reference/values.md lists: containers, numbers, texts, tensors,
                 arrays, dataclasses, and objects with a state dict, of which that is stored. Read, never changed.
             run: the series of commits this belongs to, by default the current one of the settings, else `main`.
-            step: of the optimizer, 0 or more. epoch: passes over the data, may be fractional.
-            metrics: numbers by name, as {"val/loss": 0.231}.
+            step: of the optimizer. epoch: passes over the data, or parts. metrics: numbers, as {"val/loss": 0.231}.
             kind: step, recovery (also moves the run's `recovery`) or final.
             status: completed, started, running, failed, cancelled or preempted; only completed commits become best.
             best: `METRIC:min` or `METRIC:max`: from now on the rule for the run's `best`.
@@ -202,7 +204,7 @@ class Store(Exchange, Syncing, Bundling, Browse, Comparing, Naming, Lifetime, Up
             config, environment, code, data: JSON-like values, kept once for all commits that share them.
             compress: encode new chunks: `off` never, `always` where it saves 2 %, `auto` where it costs no time here.
             progress: called with the plain bytes done and in all, by the thread that commits; may raise to cancel.
-            skip: patterns of entries of dicts that are left out: `config/lock`, `**/_cache`.
+            skip: patterns of entries of dicts that are left out: `config/lock`, `**/_cache`. lock: see `lock_remote`.
             allow_pickle: True, or patterns of paths: pickle what nothing else can store; a checkout asks again.
             wait: False copies the state and returns a `PendingCommit`; the rest happens in the background.
             when_busy: of `wait=False` after others: `wait` for them, `skip` this, `coalesce` with one that waits.
@@ -210,8 +212,7 @@ class Store(Exchange, Syncing, Bundling, Browse, Comparing, Naming, Lifetime, Up
         Raises:
             CasckptError: an earlier commit in the background failed and nobody has seen it; nothing else was done.
             StateError: a value that cannot be stored; names its path. Raised before anything is written.
-            StateChanged: another thread wrote to the state meanwhile; nothing was committed.
-            StorageError: the disk failed or is full; nothing was committed.
+            StateChanged, LockLost, StorageError (the disk failed or is full): nothing was committed.
 
         Cost: one BLAKE3 pass; written is what changed. Memory: 64 MB, with `wait=False` a copy of the state too.
         """
@@ -225,10 +226,11 @@ class Store(Exchange, Syncing, Bundling, Browse, Comparing, Naming, Lifetime, Up
         )  # fmt: skip
         compress = check_policy(self._settings.compress_of(compress))
         flat = partial(take_apart, state, skip, allow_pickle, options.schema)
+        work = partial(commit_state, compress=compress, progress=progress, lock=lock)
         if wait:
-            return self._looked_after(commit_state(self._in_turn(), flat(), options, compress, progress), options.run)
-        work = partial(commit_state, self._repository, options=fixed(options), compress=compress, progress=progress)
-        return self._looked_after(self._background.submit(flat, work, when_busy), options.run)
+            return self._looked_after(work(self._in_turn(), flat(), options), options.run)
+        later = partial(work, self._repository, options=fixed(options))
+        return self._looked_after(self._background.submit(flat, later, when_busy), options.run)
 
     def _looked_after(self, done: _Done, run: str) -> _Done:
         """What a commit returned; upkeep may begin behind it, and pushes."""
@@ -371,6 +373,7 @@ _LATE = {
     "casckpt.ops.kept_policy": ("KeptPolicies",),
     "casckpt.ops.lazy": ("StoredState", "StoredValue"),
     "casckpt.ops.lifetime_reports": ("DropReport", "ForgetReport", "RetainReport"),
+    "casckpt.ops.locking": ("HeldLock",),
     "casckpt.ops.push_reports": ("PushReport",),
     "casckpt.ops.remote_gc_reports": ("RemoteGcReport",),
     "casckpt.ops.remote_log": ("RemoteChange", "RemoteConflict"),
@@ -378,6 +381,7 @@ _LATE = {
     "casckpt.ops.repack_reports": ("RepackReport",),
     "casckpt.plan.policy": ("Retention",),
     "casckpt.plan.schema": ("Schema", "migration"),
+    "casckpt.remote.locks": ("RemoteLock",),
     "casckpt.state.kinds.opaque": ("Opaque",),
     "casckpt.state.kinds.registry": ("register",),
 }

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from casckpt.ops.connecting import Connection, ProbeReport
     from casckpt.ops.drill import DrillReport
     from casckpt.ops.fetch_reports import FetchReport, PullReport
+    from casckpt.ops.locking import HeldLock
     from casckpt.ops.on_demand import Place
     from casckpt.ops.push_reports import PushReport
     from casckpt.ops.remote_gc_reports import RemoteGcReport
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from casckpt.ops.settings import StoreSettings
     from casckpt.ops.values import Progress
     from casckpt.plan.policy import Retention
+    from casckpt.remote.locks import RemoteLock
     from casckpt.remote.view import RemoteView
 
 
@@ -118,6 +120,7 @@ class Syncing:
         policy: str | None = None,
         lease: str | Mapping[str, str | None] | None = None,
         verify: bool = False,
+        lock: RemoteLock | None = None,
         limit_rate: int | str | None = None,
         dry_run: bool = False,
         progress: Progress | None = None,
@@ -132,10 +135,12 @@ class Syncing:
             lease: where refs are expected to be, with the policy `lease`: a revision for the one run that is pushed,
                 or revisions by name of ref; None for where they were when they were last seen.
             verify: read back all that was sent, before anything names it.
+            lock: of this remote, which must still be held when the refs move; renewed as it goes on.
             progress: called with the stored bytes sent, and in all.
 
         Raises:
             NotFastForward, LeaseLost: a ref cannot move; nothing was changed.
+            LockLost: the lock is not held any more; nothing was changed.
             OutcomeUnknown: nobody answered whether it moved; the same call again finds out.
             DamagedObject: something that would be sent is damaged here.
 
@@ -147,7 +152,8 @@ class Syncing:
         report = push(
             self._in_turn(), at.objects, at.remote.name, names,
             everything=everything, mirror=mirror, policy=at.policy(policy, "ff", "newest", "lease"),
-            lease=lease, verify=verify, dry_run=dry_run, progress=progress, concurrency=at.remote.concurrency,
+            lease=lease, verify=verify, lock=lock, dry_run=dry_run, progress=progress,
+            concurrency=at.remote.concurrency,
         )  # fmt: skip
         return at.priced(report) if dry_run else at.counted(report)
 
@@ -273,6 +279,61 @@ class Syncing:
         words: dict[str, Any] = {"now": now, "repack": repack, "dry_run": dry_run, "progress": progress}
         kept = at.remote.retention if kept is None else kept
         return at.counted(remote_gc(self._repository.database, self._view(at), kept, **words))
+
+    def lock_remote(
+        self, remote: str | None, name: str, *, ttl_s: int = 600, wait_s: float = 0.0, keep: bool = False
+    ) -> RemoteLock:
+        """Take a lock of a remote, for `commit` and `push`; a context manager that lets go of it.
+
+        A commit under it is made only if the lock is still held when it is about to become durable, and a push moves
+        refs only if the root that it replaces says so. Both renew it as they go on. In the background (`wait=False`)
+        it must be held until the commit has ended.
+
+        Args:
+            ttl_s: so many seconds after its last renewal others may take it over.
+            wait_s: how long to wait for it; for longer than its time, and that of a holder who died is taken over.
+            keep: the store keeps it from one process to the next, until `unlock_remote`. What it keeps is renewed and
+                returned by later calls, whether or not they say so, and their end lets go of nothing.
+
+        Raises:
+            LockHeld: somebody else holds it; names who.
+            LockLost: the store kept it, and lost it; with `keep` it is taken anew.
+        """
+        from casckpt.ops.locking import lock
+
+        words: dict[str, Any] = {"ttl_s": ttl_s, "wait_s": wait_s, "keep": keep}
+        return lock(self._view(self._connected(remote)), name, read_only=self._repository.storage.read_only, **words)
+
+    def unlock_remote(
+        self, remote: str | None, name: str, *, force: bool = False, dry_run: bool = False
+    ) -> HeldLock | None:
+        """Let go of a lock that this store keeps, or with `force` of anybody's; what it was, None if there is none.
+
+        Raises:
+            LockHeld: somebody else holds it.
+        """
+        from casckpt.ops.locking import unlock
+
+        return unlock(self._view(self._connected(remote)), name, force=force, dry_run=dry_run)
+
+    def remote_locks(self, remote: str | None = None) -> tuple[HeldLock, ...]:
+        """The locks of a remote that somebody holds, by name."""
+        from casckpt.ops.locking import locks
+
+        return locks(self._view(self._connected(remote)))
+
+    def publish_remote(self, remote: str | None = None, *, dry_run: bool = False) -> int:
+        """Write anew which roots a remote has, for those who read it over plain HTTP, where nothing is listed.
+
+        Returns:
+            How many roots.
+
+        Raises:
+            RemoteDenied: these credentials may not delete, and so not replace what was published before.
+        """
+        from casckpt.storage.published import publish
+
+        return publish(self._connected(remote).objects, dry_run=dry_run)
 
     def drill(
         self,

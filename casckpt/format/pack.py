@@ -277,7 +277,7 @@ def decode_trailer(trailer: bytes, length: int) -> tuple[PackId, int, int]:
     return PackId(identity), offset, size
 
 
-def decode_footer(header: bytes, footer: bytes, offset: int, identity: PackId) -> PackContents:
+def decode_footer(header: bytes, footer: bytes | memoryview, offset: int, identity: PackId) -> PackContents:
     """Contents of a pack from its header block and footer.
 
     Args:
@@ -296,7 +296,7 @@ def decode_footer(header: bytes, footer: bytes, offset: int, identity: PackId) -
     return PackContents(identity, records, hints)
 
 
-def record_bytes(header: bytes, footer: bytes, identity: PackId) -> memoryview:
+def record_bytes(header: bytes, footer: bytes | memoryview, identity: PackId) -> memoryview:
     """The records in a footer, 64 bytes each, not decoded; arguments and errors as for `decode_footer`."""
     what = "a pack footer"
     if pack_id(header, footer) != identity:
@@ -310,7 +310,7 @@ def record_bytes(header: bytes, footer: bytes, identity: PackId) -> memoryview:
     return memoryview(footer)[_FOOTER.size : len(footer) - tail]
 
 
-def hints_of(footer: bytes) -> dict[str, Any]:
+def hints_of(footer: bytes | memoryview) -> dict[str, Any]:
     """The hints in a footer that `record_bytes` accepted; empty if they are no map, since nobody depends on them."""
     tail = _FOOTER.unpack_from(footer)[2]
     try:

@@ -26,6 +26,8 @@ RECORD: np.dtype[Any] = np.dtype(
 )
 """A record in place. `id` is the first 8 bytes of the object's id, little-endian."""
 
+_WHOLE = np.dtype((np.void, p.RECORD_BYTES))
+
 Ids = npt.NDArray[np.uint64]
 Columns = npt.NDArray[Any]
 """Shape (n,), dtype RECORD: the records of a pack in file order."""
@@ -36,7 +38,7 @@ def prefixes(ids: bytes) -> Ids:
     return np.frombuffer(ids, "<u8").reshape(-1, 4)[:, 0].copy()
 
 
-def columns(header: bytes, footer: bytes, identity: PackId) -> Columns:
+def columns(header: bytes, footer: bytes | memoryview, identity: PackId) -> Columns:
     """The records of a pack from its header block and footer.
 
     Args:
@@ -59,9 +61,9 @@ def metadata(records: Columns) -> list[p.Record]:
     Raises:
         IntegrityError: a field of one is out of range.
     """
-    numbers = np.flatnonzero((records["kind"] != Kind.CHUNK) & (records["base_1"] == 0))
-    rows = records.view(np.dtype((np.void, p.RECORD_BYTES)))[numbers].tobytes()
-    return p.decode_records(rows, p.BLOCK, limits.MAX_PACK_BYTES, allow_bases=False)
+    numbers = np.flatnonzero(records["kind"] != Kind.CHUNK)  # usually few
+    numbers = numbers[records["base_1"][numbers] == 0]
+    return p.decode_records(records.view(_WHOLE)[numbers].tobytes(), p.BLOCK, limits.MAX_PACK_BYTES, allow_bases=False)
 
 
 def with_bases(records: Columns, needed: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -43,6 +43,8 @@ class PackReader:
         self._mutex = threading.Lock()
         self._files: OrderedDict[str, ReadFile] = OrderedDict()
         self._footers: OrderedDict[bytes, p.PackContents] = OrderedDict()
+        self._end_bytes = p.BLOCK
+        """From the footer of the pack looked at last to its end: other packs of a run are about the same."""
 
     def close(self) -> None:
         """Close all files."""
@@ -107,7 +109,8 @@ class PackReader:
         file = self._storage.open_read(pack_name(pack.id))
         try:
             file.expect_scattered(True)  # else both ends of every pack come with megabytes of its chunks
-            header, footer, _, named = _end(file, pack.id)
+            header, footer, offset, named = _end(file, pack.id, self._end_bytes)
+            self._end_bytes = file.size() - offset
         finally:
             file.close()
         return columns(header, footer, named), p.hints_of(footer)
@@ -314,18 +317,28 @@ def _contents(file: ReadFile, identity: bytes | None = None) -> p.PackContents:
     return p.decode_footer(header, footer, offset, named)
 
 
-def _end(file: ReadFile, identity: bytes | None) -> tuple[bytes, bytes, int, PackId]:
+def _end(file: ReadFile, identity: bytes | None, expected: int = p.BLOCK) -> tuple[bytes, memoryview, int, PackId]:
     """Header block and footer of a pack file, where the footer starts, and the id in its trailer.
 
     Args:
         identity: of the pack that it should be; None if it may be any.
+        expected: so many bytes at the end are read at once; all from the footer on, if that starts before them.
     """
     size = file.size()
-    trailer = read_exact(file, max(size - p.TRAILER_BYTES, 0), p.TRAILER_BYTES)
-    named, offset, length = p.decode_trailer(trailer, size)
+    start = max(size - expected, 0)
+    end = _view(file, start, size)
+    named, offset, length = p.decode_trailer(bytes(end[-p.TRAILER_BYTES :]), size)
     if identity is not None and named != identity:
         raise IntegrityError(object=f"pack {identity.hex()[:12]}", problem="its trailer names another pack")
-    return read_exact(file, 0, p.BLOCK), read_exact(file, offset, length), offset, named
+    if offset < start:
+        start, end = offset, _view(file, offset, size)
+    return read_exact(file, 0, p.BLOCK), end[offset - start : offset - start + length], offset, named
+
+
+def _view(file: ReadFile, start: int, end: int) -> memoryview:
+    """Bytes of a file, where they were read to: a copy of a footer costs as much as its hash."""
+    found = memoryview(bytearray(end - start))
+    return found[: file.read_into(found, start)]
 
 
 def _is_listed(record: p.Record, stored: _Data, siblings: _Siblings) -> bool:

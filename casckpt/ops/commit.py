@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from casckpt.errors import TooLarge, UsageError
 from casckpt.format import limits
@@ -37,6 +37,9 @@ from casckpt.plan.names import check_name, is_text
 from casckpt.plan.schema import Schema, SchemaLike
 from casckpt.plan.settle import parse_best, ref_moves, settle_parents
 from casckpt.state.flat import FlatState
+
+if TYPE_CHECKING:
+    from casckpt.remote.locks import RemoteLock
 
 KINDS = ("step", "recovery", "final")
 STATUSES = ("completed", "started", "running", "failed", "cancelled", "preempted")
@@ -115,6 +118,7 @@ class CommitWords(TypedDict, total=False):
     progress: Progress | None
     skip: str | Sequence[str] | None
     allow_pickle: bool | str | Sequence[str]
+    lock: RemoteLock | None
 
 
 def commit_state(
@@ -125,6 +129,7 @@ def commit_state(
     progress: Progress | None = None,
     *,
     dry_run: bool = False,
+    lock: RemoteLock | None = None,
 ) -> CommitInfo:
     """Commit a flat state; returns when it is durable.
 
@@ -132,13 +137,17 @@ def commit_state(
         compress: policy for its new chunks.
         progress: what it raises ends the commit without effect.
         dry_run: store nothing; the commit that is returned is what would be made at this moment.
+        lock: of a remote, which must still be held when the commit becomes part of the store; renewed as it goes on.
 
     Raises:
         ConflictError: `expect` was given and the run's last is another commit; nothing was changed.
+        LockLost: the lock is somebody else's, or may be; nothing was changed.
         StateChanged: another thread wrote to the state meanwhile; nothing was changed.
-        StorageError: the disk failed or is full; nothing was changed.
+        StorageError: the disk failed or is full, or the remote of the lock does not answer; nothing was changed.
     """
     database = repository.database
+    lock = None if dry_run else lock
+    progress = progress if lock is None else lock.renewing(progress)
     given = None if options.parents is None else tuple(_known(repository, text) for text in options.parents)
     expect = None if options.expect is None else resolve(database, options.expect)
     metrics = {name: _number(name, value) for name, value in options.metrics.items()}
@@ -166,7 +175,9 @@ def commit_state(
             **_metadata(session, options),
         )
         mark = leaves_mark(unsound) if unsound else None
-        commit, entry = _publish(database, session, draft, given, expect, options, mark)
+        if lock is not None:
+            lock.hold()  # Not under the journal lock: all others would wait for the remote.
+        commit, entry = _publish(database, session, draft, given, expect, options, mark, lock)
     identity = CommitId(object_id(Kind.COMMIT, commit.encode()))
     # The refs that just moved; looking through all refs would make every commit cost more as tags pile up.
     heads = tuple(sorted(move.name.rpartition("/")[2] for move in entry.refs if move.new == identity))
@@ -235,6 +246,7 @@ def _publish(
     expect: CommitId | None,
     options: CommitOptions,
     nonfinite: Mapping[str, Any] | None,
+    lock: RemoteLock | None,
 ) -> tuple[Commit, Entry]:
     made: list[tuple[Commit, Entry]] = []
 
@@ -272,6 +284,8 @@ def _publish(
             added=session.added + len(data),
         )
         made.append((commit, entry))
+        if lock is not None:
+            lock.check_time()
         return entry, [(identity, Kind.COMMIT, data)]
 
     session.publish(settle)

@@ -79,7 +79,7 @@ class Table:
         found = tally(self._catalog, ([self._placed[unit] for unit in units] for units in (others, *groups.values())))
         rows = self._by_dtype(found) if self._by == "dtype" else self._by_group(found, list(groups))
         needed = self._catalog.nbytes(found.owner != NOBODY)
-        unique, stored = sum(row.unique for row in rows), self._stored()
+        unique, stored = sum(row.unique for row in rows), self._stored(needed)
         return r.UsageReport(
             by=self._by,
             rows=tuple(sorted(rows, key=_place)),
@@ -105,8 +105,10 @@ class Table:
         for name, component in owner.components:
             yield (name if self._by == "component" else whole), self._numbers[component]
 
-    def _stored(self) -> int:
-        """Stored bytes that something needs whose grace is not about to end."""
+    def _stored(self, needed: int) -> int:
+        """Of the stored bytes that are needed, those of what does not wait for its grace to end."""
+        if not any(owner.waits or owner.tree is not None for owner in self._owners):
+            return needed
         flags = np.zeros(len(self._catalog), np.bool_)
         parts = {component for owner in self._owners for component in owner.stays.values()}
         for unit in (*range(len(self._owners)), *(self._numbers[component] for component in parts)):

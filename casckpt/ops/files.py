@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from casckpt.errors import (
     NotFoundError,
@@ -30,6 +30,9 @@ from casckpt.ops.values import CommitInfo, Progress
 from casckpt.state import paths as state_paths
 from casckpt.state.flat import DEPTH_MAX, LINK_MAX_BYTES, PARTS_MAX, Blob, FlatComponent, FlatState
 from casckpt.state.values import encode_key
+
+if TYPE_CHECKING:
+    from casckpt.remote.locks import RemoteLock
 
 _NAME_BYTES_MAX = 255
 _SHOWN = 5
@@ -174,11 +177,12 @@ def commit_paths(
     progress: Progress | None = None,
     *,
     dry_run: bool = False,
+    lock: RemoteLock | None = None,
 ) -> CommitInfo:
     """Commit files and folders under their own names.
 
     Args:
-        dry_run: as of `commit_state`.
+        dry_run, lock: as of `commit_state`.
 
     Raises:
         UnsafePath: a device, a pipe or a socket.
@@ -200,7 +204,7 @@ def commit_paths(
         shown = ", ".join(scan.unsafe[:_SHOWN]) + more
         raise UnsafeName(path=shown, problem="a backslash, or the name of a store, is never written by a checkout")
     try:
-        return commit_state(repository, _Gather().flat(tree), options, compress, progress, dry_run=dry_run)
+        return commit_state(repository, _Gather().flat(tree), options, compress, progress, dry_run=dry_run, lock=lock)
     except OSError as error:
         if isinstance(error, StorageError):
             raise

@@ -146,7 +146,7 @@ class _Push:
         self._view = view
         self._plan = plan
         self._journal = journal
-        self._progress = progress
+        self._progress = progress if plan.lock is None else plan.lock.renewing(progress)
         self._concurrency = concurrency
         self._verify = verify
         self._gathering = Gathering(database)

@@ -94,6 +94,11 @@ class RefPlan:
     lock: RemoteLock | None = None
     _theirs: dict[CommitId, Commit | None] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        url = self.view.objects.url
+        if self.lock is not None and self.lock.url != url:
+            raise UsageError(problem=f"the lock {self.lock.name} is one of {self.lock.url}, not of {url}")
+
     def refs(self, root: RemoteRoot) -> dict[str, CommitId]:
         """What all refs of the remote name then.
 

@@ -10,6 +10,7 @@ what is looked up, so that a binary search is fast too, costs three times as muc
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +19,10 @@ from casckpt.format.pack_columns import Ids
 
 Flags = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.int64]
+Positions = npt.NDArray[np.uint32]
+_Number = TypeVar("_Number", bound=np.generic)
 
-_BLOCK = 1 << 17
+_BLOCK = 1 << 16
 """Ids that are looked up at once: their temporary columns fit a cache."""
 _STEPS = 32
 """Steps from where a bit pattern starts. Ids that somebody made up may share theirs; those are searched for."""
@@ -27,11 +30,33 @@ _STEPS = 32
 
 def union(parts: Sequence[Ids]) -> Ids:
     """All ids of some columns, each once, ascending. Cost: O(n log n), about 0.03 s for a million."""
-    ids = np.concatenate(parts) if parts else np.empty(0, np.uint64)
-    ids.sort()
-    is_first = np.ones(len(ids), np.bool_)
-    np.not_equal(ids[1:], ids[:-1], out=is_first[1:])
-    return ids if is_first.all() else ids[is_first]
+    return distinct(np.concatenate(parts) if parts else np.empty(0, np.uint64))
+
+
+def distinct(column: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
+    """What is in a column, each once, ascending; the column itself is sorted."""
+    column.sort()
+    is_first = np.ones(len(column), np.bool_)
+    np.not_equal(column[1:], column[:-1], out=is_first[1:])
+    return column if is_first.all() else column[is_first]
+
+
+def nearly_ordered(ids: Ids) -> tuple[Positions, Flags]:
+    """Places of ids in the order of their leading bits, and which of them share these with a neighbour.
+
+    Leading bits and place fit one number, and numbers are sorted in a sixth of the time that it takes to sort places
+    by ids. Of ids that nobody made up few share them: with ten million, 40 bits are left, and about a hundred do.
+    """
+    low = np.uint64((1 << len(ids).bit_length()) - 1)
+    keys = ids & ~low
+    for block in blocks(len(ids)):
+        keys[block] |= np.arange(block.start, block.stop, dtype=np.uint64)
+    keys.sort()
+    crowded = np.zeros(len(ids), np.bool_)
+    np.less_equal(keys[1:] ^ keys[:-1], low, out=crowded[1:])
+    crowded[:-1] |= crowded[1:]
+    keys &= low
+    return keys.astype(np.uint32), crowded
 
 
 def among(ids: Ids, ascending: Ids) -> Flags:
@@ -45,12 +70,13 @@ def among(ids: Ids, ascending: Ids) -> Flags:
 
 
 class Places:
-    """Where ids are in a column. Memory: 4 bytes for each of its ids, and 12 MB while looking."""
+    """Where ids are in a column. Memory: 8 bytes for each of its ids, and 8 MB while looking."""
 
     def __init__(self, ascending: Ids) -> None:
         """Take a column of ids that ascend, each once, fewer than 2^32."""
         self._ids = ascending
-        bits = max(len(ascending).bit_length() - 1, 1)
+        # More patterns than ids: most of those that are looked for are where their pattern starts.
+        bits = max(len(ascending).bit_length(), 1)
         self._shift = np.uint64(64 - bits)
         self._starts = np.zeros((1 << bits) + 1, np.uint32)
         for block in blocks(len(ascending)):
@@ -59,30 +85,30 @@ class Places:
             self._starts[patterns[0] + 1 : patterns[0] + 1 + len(counts)] += counts.astype(np.uint32)
         np.cumsum(self._starts, out=self._starts)
 
-    def find(self, ids: Ids) -> Numbers:
-        """The place of each id, -1 for what is not there."""
-        found = np.empty(len(ids), np.int64)
-        for block in blocks(len(ids)):
-            found[block] = self._find(ids[block])
+    def find(self, ids: Ids) -> Positions:
+        """The place of each id; of what is not there, the one behind the last."""
+        found = np.zeros(len(ids), np.uint32)
+        if len(self._ids):
+            for block in blocks(len(ids)):
+                found[block] = self._find(ids[block])
         return found
 
-    def _find(self, ids: Ids) -> Numbers:
-        found = np.full(len(ids), -1, np.int64)
+    def _find(self, ids: Ids) -> Positions:
         last = len(self._ids) - 1
-        if last < 0:
-            return found
-        numbers, at = np.arange(len(ids)), self._starts[(ids >> self._shift).view(np.int64)]
+        at = self._starts.take((ids >> self._shift).view(np.int64))
+        values = self._ids.take(at, mode="clip")  # what would be behind the last is compared with the last
+        behind = np.flatnonzero(values < ids)
         for _ in range(_STEPS):
-            values = self._ids[np.minimum(at, last, out=at)]
-            is_here = values == ids
-            found[numbers[is_here]] = at[is_here]
-            goes_on = np.flatnonzero((values < ids) & (at < last))
-            if not len(goes_on):
-                return found
-            numbers, at, ids = numbers[goes_on], at[goes_on] + np.uint32(1), ids[goes_on]
-        places = np.minimum(np.searchsorted(self._ids, ids), last)
-        found[numbers] = np.where(self._ids[places] == ids, places, -1)
-        return found
+            if not len(behind):
+                break
+            at[behind] += np.uint32(1)
+            values[behind] = self._ids.take(at[behind], mode="clip")
+            behind = behind[(values[behind] < ids[behind]) & (at[behind] < last)]
+        if len(behind):
+            at[behind] = np.searchsorted(self._ids, ids[behind])
+            values[behind] = self._ids.take(at[behind], mode="clip")
+        at[values != ids] = len(self._ids)
+        return at
 
 
 def blocks(count: int) -> Iterator[slice]:

@@ -103,7 +103,7 @@ def _ranks(holders: Sequence[Holder], ids: Ids) -> tuple[_Ranks, _Ranks]:
         part = holders[start:end]
         counts = [len(holder.ids) for holder in part]
         at = places.find(np.concatenate([holder.ids for holder in part]))
-        here = at >= 0
+        here = at < len(ids)
         at = at[here]
         np.minimum.at(first, at, np.repeat(np.array([holder.first for holder in part], np.uint32), counts)[here])
         np.maximum.at(last, at, np.repeat(np.array([holder.last for holder in part], np.uint32), counts)[here])
@@ -199,7 +199,6 @@ class Located:
         places = Places(ids)
         for first, end in batches(counts):
             at = places.find(np.concatenate([pack.ids for pack in packs[first:end]]))
-            at[at < 0] = self.count
             self.at[self.ends[first] : self.ends[end]] = at
 
     def stored_bytes(self) -> Bytes:
@@ -255,12 +254,12 @@ class _Owners:
 
     def _several(self, at: npt.NDArray[np.uint32], count: int) -> Numbers:
         """Numbers of the records of which there are more with the same place, ascending."""
-        parts = [np.flatnonzero(self._wanted[block]) + block.start for block in blocks(len(at))]
         taken = np.zeros(count, np.bool_)
-        for part in parts:
-            taken[at[part]] = True
-        if int(np.count_nonzero(taken)) == sum(map(len, parts)):  # usually
+        for block in blocks(len(at)):
+            taken[at[block][self._wanted[block]]] = True
+        if np.count_nonzero(taken) == np.count_nonzero(self._wanted):  # usually
             return np.empty(0, np.int64)
+        parts = [np.flatnonzero(self._wanted[block]) + block.start for block in blocks(len(at))]
         # Each record signs its place, and all but the last that share it find another's name there.
         signed, crowded = np.empty(count, np.uint32), np.zeros(count, np.bool_)
         for part in parts:
@@ -280,10 +279,14 @@ class _Owners:
     def use(self, number: int) -> PackUse:
         """What of a pack is needed."""
         pack, wanted = self._packs[number], self._wanted[self._own(number)]
+        needed, stored = int(np.count_nonzero(wanted)), _sum(pack.stored)
+        if needed == len(wanted):  # of most packs all is needed, or nothing
+            return PackUse(pack.pack, needed, needed, stored, _sum(pack.length), 0)
+        if not needed:
+            return PackUse(pack.pack, len(wanted), 0, 0, 0, stored)
         held = wanted if pack.columns is None else with_bases(pack.columns, wanted)
-        stored, plain = int(pack.stored[held].sum(dtype=np.int64)), int(pack.length[wanted].sum(dtype=np.int64))
-        dead = int(pack.stored.sum(dtype=np.int64)) - stored
-        return PackUse(pack.pack, len(wanted), int(wanted.sum()), stored, plain, dead)
+        own = _sum(pack.stored[held])
+        return PackUse(pack.pack, len(wanted), needed, own, _sum(pack.length[wanted]), stored - own)
 
     def redundant(self, uses: Sequence[PackUse]) -> Iterator[int]:
         """Packs that may go since all they hold is held by others that stay, the most expensive first.
@@ -338,6 +341,10 @@ def freed(found: Reached, stored: Bytes, count: int) -> list[Freed]:
     together = np.bincount(last, sizes, count)
     alone = np.bincount(last, np.where(first == last, sizes, 0), count)
     return [Freed(int(one), int(both)) for one, both in zip(alone, together, strict=True)]
+
+
+def _sum(sizes: Bytes) -> int:
+    return int(np.add.reduce(sizes, dtype=np.int64))
 
 
 def count_of(value: Any) -> int:

@@ -20,7 +20,7 @@ from casckpt.format.ids import Kind, ObjectId
 from casckpt.format.pack import BLOCK
 from casckpt.format.pack_columns import Ids
 from casckpt.format.remote_index import ROW_BYTES, Segment, SegmentPack
-from casckpt.plan.id_sets import Flags, Numbers, Places, blocks
+from casckpt.plan.id_sets import Flags, Numbers, Places, Positions, blocks
 
 SPARSE = 0.5
 """A pack of which less than this share is needed is written again."""
@@ -216,8 +216,8 @@ def _ids(rows: Rows) -> list[ObjectId]:
     return [ObjectId(table[at : at + 32]) for at in range(0, len(table), ROW_BYTES)]
 
 
-def _places(rows: Rows, ids: Ids) -> Iterator[tuple[slice, Numbers]]:
-    """For parts of the rows the place of each id among others that ascend, -1 for what is not there."""
+def _places(rows: Rows, ids: Ids) -> Iterator[tuple[slice, Positions]]:
+    """For parts of the rows the place of each id among others that ascend, the one behind the last if it has none."""
     places = Places(ids)
     for block in blocks(len(rows)):
         yield block, places.find(np.ascontiguousarray(rows["id"][block]))
@@ -225,7 +225,7 @@ def _places(rows: Rows, ids: Ids) -> Iterator[tuple[slice, Numbers]]:
 
 def _needed(rows: Rows, needed: Ids) -> Numbers:
     """Numbers of the rows whose ids are among others, ascending."""
-    parts = [np.flatnonzero(at >= 0) + block.start for block, at in _places(rows, needed)]
+    parts = [np.flatnonzero(at < len(needed)) + block.start for block, at in _places(rows, needed)]
     return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
 

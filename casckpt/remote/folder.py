@@ -5,6 +5,7 @@ root                        that root
 about                       casckpt.json of the remote
 index/<hash>.<nonce>        index segments
 push                        journal of a push that was interrupted
+locks                       locks that the store keeps, with their tokens
 """
 
 from __future__ import annotations

@@ -3,45 +3,122 @@
 A lock is an entry of the root, so it is taken as everything is: by creating the next root. Its token is new with every
 renewal. Who pushes under a lock looks for the token in the root that is replaced, so that a holder who was stopped for
 long, and whose lock somebody else took, changes nothing any more. No two clocks are compared: a lock is taken over only
-by who has watched the same token for the whole time that it may live, on a clock of its own.
+by who has watched the same token for the whole time that it may live, on a clock of its own. A holder counts that time
+from before its token was seen, so that his has run out when somebody takes over.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from types import TracebackType
+from typing import Self
 
-from casckpt.errors import BusyError, LockLost
+from casckpt.errors import CasckptError, LockHeld, LockLost, OutcomeUnknown
 from casckpt.format.remote import Lock, RemoteRoot
+from casckpt.odb.notices import warn
+from casckpt.remote.lock_notes import LockNotes
 from casckpt.remote.roots import append_root, new_push_id, pusher
 from casckpt.remote.view import RemoteView
 
 TOKEN_BYTES = 16
 POLL_S = 2.0
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def seconds() -> float:
+    """Seconds of a clock that also goes on while the machine sleeps, since a lock's time does."""
+    return time.clock_gettime(_CLOCK)
 
 
 class RemoteLock:
-    """A lock that this process took. One thread at a time.
+    """A lock of a remote that was taken. Thread-safe; a context manager that lets go of it, unless the store keeps it.
 
     Args:
         view: of the remote; the lock's own, since it is looked at while others push.
+        notes: where its tokens are noted.
+        is_kept: whether the store keeps it for later processes.
+        clock: in seconds.
     """
 
-    def __init__(self, view: RemoteView, name: str, token: bytes, ttl_s: int) -> None:
+    def __init__(
+        self,
+        view: RemoteView,
+        name: str,
+        ttl_s: int,
+        notes: LockNotes | None = None,
+        *,
+        is_kept: bool = False,
+        clock: Callable[[], float] = seconds,
+    ) -> None:
         self._view = view
+        self._notes = notes or LockNotes()
+        self._clock = clock
+        self._mutex = threading.RLock()
+        self._end_s: float | None = None
+        """When nobody else can have it before, by the clock; None if that is not known."""
         self.name = name
-        self.token = token
-        self._ttl_s = ttl_s
+        self.ttl_s = ttl_s
+        self.is_kept = is_kept
 
-    def check(self, root: RemoteRoot) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.is_kept:
+            return
+        try:
+            self.release()
+        except CasckptError as problem:
+            # What was done under it is done, or has failed for a reason of its own.
+            warn("the lock %s stays for up to %s s: %s", self.name, self.ttl_s, problem)
+
+    @property
+    def url(self) -> str:
+        """The remote that it is a lock of."""
+        return self._view.objects.url
+
+    def check(self, root: RemoteRoot | None) -> None:
         """Raise LockLost unless a root says that the lock is still this one's."""
-        lock = root.locks.get(self.name)
-        if lock is None or lock.token != self.token:
-            problem = "it was taken away" if lock is None else f"it is held by {lock.owner!a}"
-            raise LockLost(lock=self.name, remote=self._view.objects.url, problem=problem)
+        lock = None if root is None else root.locks.get(self.name)
+        if lock is None:
+            raise self._lost("it was taken away")
+        noted = self._notes.find(self.name)
+        if noted is None or lock.token not in noted.tokens:
+            raise self._lost(f"it is held by {lock.owner!a}")
+
+    def hold(self) -> None:
+        """See on the remote that it is still held, and renew it if less than half of its time is left.
+
+        Raises:
+            LockLost: it is not.
+            RemoteUnavailable: nobody answers.
+        """
+        with self._mutex:
+            self.check(self._view.refresh())
+            self._renew_if_due()
+
+    def check_time(self) -> None:
+        """Raise LockLost if somebody else can have taken it over by now; asks nobody."""
+        if self._left_s() <= 0:
+            raise self._lost("its time has run out")
+
+    def renewing(self, progress: Callable[[int, int], object] | None) -> Callable[[int, int], object]:
+        """A progress that also renews the lock, for work that may take longer than its time."""
+
+        def advance(done: int, total: int) -> None:
+            self._renew_if_due()
+            if progress is not None:
+                progress(done, total)
+
+        return advance
 
     def renew(self) -> None:
         """Live on for the whole time from now.
@@ -49,16 +126,48 @@ class RemoteLock:
         Raises:
             LockLost: somebody else has it.
         """
-        token = os.urandom(TOKEN_BYTES)
-        self._replace(Lock(pusher(), token, self._ttl_s))
-        self.token = token
+        with self._mutex:
+            began_s = self._clock()
+            token = os.urandom(TOKEN_BYTES)
+            self._notes.add(self.name, self.ttl_s, token)
+            self._replace(Lock(pusher(), token, self.ttl_s))
+            self._end_s = began_s + self.ttl_s
 
     def release(self) -> None:
         """Let go of it; nothing if it is lost."""
+        with self._mutex:
+            with contextlib.suppress(LockLost):
+                self._replace(None)
+            self._notes.remove(self.name)
+
+    def take(self, seen: Lock | None) -> bool:
+        """Become the holder of what was free, or held so, when it was looked at; False if that is so no more."""
+        began_s = self._clock()
+        lock = Lock(pusher(), os.urandom(TOKEN_BYTES), self.ttl_s)
+        self._notes.add(self.name, self.ttl_s, lock.token)
         try:
-            self._replace(None)
-        except LockLost:
-            return
+            append_root(self._view, partial(_taken, self.name, seen, lock), new_push_id(), note=f"lock {self.name}")
+        except _Changed:
+            self._notes.remove(self.name)
+            return False
+        except KeyboardInterrupt:
+            with contextlib.suppress(CasckptError):
+                self.release()  # the request may have come through
+            raise
+        except CasckptError as error:
+            if not isinstance(error, OutcomeUnknown):
+                self._notes.remove(self.name)
+            raise
+        self._end_s = began_s + self.ttl_s
+        return True
+
+    def _left_s(self) -> float:
+        return 0.0 if self._end_s is None else self._end_s - self._clock()
+
+    def _renew_if_due(self) -> None:
+        with self._mutex:
+            if self._left_s() < self.ttl_s / 2:
+                self.renew()
 
     def _replace(self, lock: Lock | None) -> None:
         def change(root: RemoteRoot) -> RemoteRoot:
@@ -69,7 +178,10 @@ class RemoteLock:
             return _with(root, self.name, lock)
 
         self._view.refresh()
-        append_root(self._view, change, new_push_id(), note=f"lock {self.name}")
+        append_root(self._view, change, new_push_id(), note=f"{'unlock' if lock is None else 'lock'} {self.name}")
+
+    def _lost(self, problem: str) -> LockLost:
+        return LockLost(lock=self.name, remote=self.url, problem=problem)
 
 
 def lock_remote(
@@ -78,7 +190,8 @@ def lock_remote(
     *,
     ttl_s: int,
     wait_s: float = 0.0,
-    clock: Callable[[], float] = time.monotonic,
+    notes: LockNotes | None = None,
+    clock: Callable[[], float] = seconds,
     sleep: Callable[[float], None] = time.sleep,
 ) -> RemoteLock:
     """Take a lock of a remote.
@@ -86,11 +199,13 @@ def lock_remote(
     Args:
         ttl_s: so many seconds after its last renewal others may take it over.
         wait_s: how long to wait for it; for the whole time it may live without renewal, a dead holder's is taken.
+        notes: those of the store, which keeps it then.
 
     Raises:
-        BusyError: somebody holds it; names who.
+        LockHeld: somebody holds it; names who.
     """
-    token, end = os.urandom(TOKEN_BYTES), clock() + wait_s
+    lock = RemoteLock(view, name, ttl_s, notes, is_kept=notes is not None, clock=clock)
+    end = clock() + wait_s
     watched: Lock | None = None
     since = clock()
     while True:
@@ -99,13 +214,11 @@ def lock_remote(
         if there != watched:
             watched, since = there, clock()
         if there is None or clock() - since >= there.ttl_s:
-            try:
-                append_root(view, partial(_taken, name, there, token, ttl_s), new_push_id())
-                return RemoteLock(view, name, token, ttl_s)
-            except _Changed:
-                continue
+            if lock.take(there):
+                return lock
+            continue
         if clock() >= end:
-            raise BusyError(lock=f"{name} of {view.objects.url}", wait_s=wait_s, holder=there.owner)
+            raise held(view, name, there, wait_s)
         sleep(min(POLL_S, max(end - clock(), 0)))
 
 
@@ -122,17 +235,22 @@ def break_lock(view: RemoteView, name: str) -> Lock | None:
     return found[0]
 
 
+def held(view: RemoteView, name: str, lock: Lock, wait_s: float = 0.0) -> LockHeld:
+    """The error that says who holds a lock."""
+    return LockHeld(lock=name, remote=view.objects.url, holder=lock.owner, wait_s=wait_s, ttl_s=lock.ttl_s)
+
+
 class _Changed(Exception):
     """Somebody was first."""
 
 
-def _taken(name: str, seen: Lock | None, token: bytes, ttl_s: int, root: RemoteRoot) -> RemoteRoot:
+def _taken(name: str, seen: Lock | None, lock: Lock, root: RemoteRoot) -> RemoteRoot:
     there = root.locks.get(name)
-    if there is not None and there.token == token:
+    if there is not None and there.token == lock.token:
         return root
     if there != seen:
         raise _Changed
-    return _with(root, name, Lock(pusher(), token, ttl_s))
+    return _with(root, name, lock)
 
 
 def _with(root: RemoteRoot, name: str, lock: Lock | None) -> RemoteRoot:

@@ -8,6 +8,7 @@ and nothing of a root is used before all of it was checked.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
 
@@ -187,17 +188,17 @@ class RemoteView:
 
     def _read_about(self) -> None:
         """See that the remote is of a format that this release knows; once for each store."""
-        data = self.folder.read("about", MAX_ABOUT_BYTES)
-        is_kept = data is not None
-        if data is None:
-            try:
-                data = self.objects.get(ABOUT_KEY, limit=MAX_ABOUT_BYTES)
-            except FileNotFoundError:
-                raise self._untrusted(ABOUT_KEY, "it is not there, though there are roots") from None
-        file = data
-        self._about = self._checked(ABOUT_KEY, lambda: RemoteAbout.decode(file))
-        if not is_kept:
-            self.folder.write("about", file)
+        kept = self.folder.read("about", MAX_ABOUT_BYTES)
+        if kept is not None:
+            with contextlib.suppress(IntegrityError):  # a power loss may have torn what is kept
+                self._about = RemoteAbout.decode(kept)
+                return
+        try:
+            data = self.objects.get(ABOUT_KEY, limit=MAX_ABOUT_BYTES)
+        except FileNotFoundError:
+            raise self._untrusted(ABOUT_KEY, "it is not there, though there are roots") from None
+        self._about = self._checked(ABOUT_KEY, lambda: RemoteAbout.decode(data))
+        self.folder.write("about", data)
 
     # -- segments
 

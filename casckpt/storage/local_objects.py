@@ -5,6 +5,9 @@ name is taken, on network file systems too, and there is no moment at which a pa
 without hard links gets `renameat2(RENAME_NOREPLACE)`; one that has neither cannot be a remote, since of two writers
 each would believe to be the first.
 
+A name is there before it is durable, and its writer may end between the two. So nobody is told that something is there
+before its folder was flushed once more: whoever acts on a root must not see it go with the power of another machine.
+
 Files have the modes that the umask of their writer gives, unlike those of a store: others are to read them.
 """
 
@@ -72,15 +75,14 @@ class FolderObjects:
         path = self._at(key)
         with self._errors("store", key):
             if os.path.lexists(path):  # spares the bytes; the link decides
-                return Outcome.EXISTS
+                return self._flushed(path, Outcome.EXISTS)
             self._make_folder(os.path.dirname(path))
             self._make_folder(f"{self._root}/{_TMP}")
             self._sweep()
             aside = f"{self._root}/{_TMP}/{os.getpid()}-{os.urandom(8).hex()}"
             try:
                 _write(aside, data)
-                if not self._place(aside, path):
-                    return Outcome.EXISTS
+                outcome = Outcome.CREATED if self._place(aside, path) else Outcome.EXISTS
             except FileNotFoundError:  # somebody removed the folders, which the next try makes again
                 self._known.clear()
                 problem = "its folder was removed meanwhile"
@@ -88,15 +90,16 @@ class FolderObjects:
             finally:
                 with contextlib.suppress(OSError):
                     os.unlink(aside)
-        try:
-            sync_folder(os.path.dirname(path))
-        except OSError:  # its name is there, and a crash now may take it away again
-            return Outcome.UNKNOWN
-        return Outcome.CREATED
+        return self._flushed(path, outcome)
 
     def list(self, prefix: str, after: str = "") -> Iterator[Listed]:
+        """Only names in the folder itself are durable: of those in folders below it nobody but a collector asks."""
         with self._errors("list", prefix):
-            yield from self._walk(prefix, after)
+            found = self._walk(prefix, after)
+            for first in found:
+                self._flush(f"{self._root}/{prefix}")
+                yield first
+                yield from found
 
     def delete(self, keys: Sequence[str]) -> None:
         if self.read_only:
@@ -115,9 +118,27 @@ class FolderObjects:
         with self._errors("look at", key):
             try:
                 status = os.lstat(self._at(key))
+                self._flush(os.path.dirname(self._at(key)))
             except (FileNotFoundError, NotADirectoryError):
                 return None
         return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+    def _flushed(self, path: str, outcome: Outcome) -> Outcome:
+        """What to say of a name that is there: a crash may take it away again if its folder could not be flushed."""
+        try:
+            sync_folder(os.path.dirname(path))
+        except OSError:
+            return Outcome.UNKNOWN
+        return outcome
+
+    def _flush(self, folder: str) -> None:
+        """Make the names in a folder durable for who only looks, as far as he may."""
+        try:
+            sync_folder(folder)
+        except OSError as error:
+            if self.read_only or error.errno in DENIED:
+                return
+            raise
 
     def _at(self, key: str) -> str:
         return f"{self._root}/{check_name(key)}"

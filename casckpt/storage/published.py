@@ -59,7 +59,7 @@ def _is_root(one: Listed) -> bool:
     )
 
 
-def publish(objects: Objects) -> int:
+def publish(objects: Objects, *, dry_run: bool = False) -> int:
     """Write anew which roots there are, for readers over HTTP; their number.
 
     For a moment there is no list: objects are created, never replaced. A reader who looks then is told to try again.
@@ -68,6 +68,8 @@ def publish(objects: Objects) -> int:
         RemoteDenied: deleting is not allowed here.
     """
     roots = list(objects.list(_ROOTS))[-_MOST:]
+    if dry_run:
+        return len(roots)
     data = json.dumps({"casckpt": "published", "version": 1, "roots": roots}).encode()
     objects.delete([KEY])
     if objects.create(KEY, data) is Outcome.UNKNOWN:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from casckpt.ops.locking import HeldLock
 from casckpt.ops.remotes import Remote
 from casckpt.units import format_bytes, format_duration
 from casckpt.view import text as t
@@ -27,6 +28,30 @@ def remote_line(verb: str, remote: Remote) -> str:
     """What became, or would become, of a remote."""
     special = _special(remote)
     return f"{verb} {safe(remote.name)} {safe(remote.url)}" + (f"  ({special})" if special else "")
+
+
+def locks_lines(locks: Sequence[HeldLock], look: Look) -> Iterator[str]:
+    """A line a lock: its name, who holds it, and for how long without renewal."""
+    rows = [
+        [
+            Cell(safe(one.name), t.LABEL),
+            Cell(safe(one.owner), cut=True),
+            Cell(format_duration(one.ttl_s), t.MUTED),
+            Cell("kept here" if one.is_kept else "", t.MUTED),
+        ]
+        for one in locks
+    ]
+    yield from t.columns(rows, look)
+
+
+def unlocked_line(lock: str, remote: str, found: HeldLock | None, *, dry_run: bool) -> str:
+    """What became, or would become, of a lock; `found` is what it was."""
+    name = f"lock {safe(lock)} of {safe(remote)}"
+    if found is None:
+        return f"nobody holds {name}"
+    if found.is_kept:
+        return f"{'would let' if dry_run else 'let'} go of {name}"
+    return f"{'would take' if dry_run else 'took'} {name} from {safe(found.owner)}"
 
 
 def _special(remote: Remote) -> str:

@@ -216,6 +216,9 @@ def test_nothing_is_written(history: Path) -> None:
 
 
 FREE = {
+    "lock",
+    "ttl_s",
+    "wait_s",
     "parts",
     "keep_last",
     "keep_best",

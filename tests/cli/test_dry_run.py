@@ -13,7 +13,7 @@ from tests.cli import scenes
 from tests.cli.runner import run
 
 LOOKING = {"status", "log", "show", "ls", "cat", "diff", "blame", "compare", "runs", "reflog", "doctor", "help", "du"}
-LOOKING |= {"remote list", "remote log", "remote conflicts", "drill", "bundle list"}
+LOOKING |= {"remote list", "remote log", "remote conflicts", "remote locks", "drill", "bundle list"}
 """Commands that change nothing anyway."""
 
 
@@ -102,6 +102,11 @@ WITH_REMOTE = [
     ["remote", "remove", "nas"],
     ["remote", "probe", "nas"],
     ["remote", "gc", "nas"],
+    ["remote", "lock", "nas", "gpt"],
+    ["remote", "unlock", "nas", "wide"],
+    ["remote", "publish", "nas"],
+    ["commit", "other", "--lock", "gpt"],
+    ["push", "nas", "wide", "--lock", "gpt"],
     ["bundle", "apply", "other.bundle"],
 ]
 

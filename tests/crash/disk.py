@@ -11,7 +11,9 @@ from typing import Literal
 
 from tests.crash.recorder import (
     Ack,
+    Begin,
     Create,
+    Link,
     Lose,
     MakeDir,
     Operation,
@@ -183,6 +185,12 @@ class Disk:
             case Create(name, inode):
                 self.files[inode] = _File()
                 return self._rename({name: inode}, name, f"create {name}")
+            case Begin(inode):
+                self.files[inode] = _File()
+                self.labels[inode] = "a new file"
+                return "begin a file"
+            case Link(inode, name):
+                return self._rename({name: inode}, name, f"link {name}")
             case MakeDir(name):
                 return self._rename({name: FOLDER}, name, f"make_dir {name}")
             case Unlink(name):

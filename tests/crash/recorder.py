@@ -21,6 +21,21 @@ class Create:
 
 
 @dataclass(frozen=True, slots=True)
+class Begin:
+    """A new file that has no name, or none that means anything."""
+
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A file gets a name, whatever had that name."""
+
+    inode: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Write:
     inode: int
     offset: int
@@ -73,7 +88,7 @@ class Ack:
     fact: Hashable
 
 
-Operation = Create | Write | Truncate | Sync | Lose | Rename | Unlink | MakeDir | SyncDir | Ack
+Operation = Create | Begin | Link | Write | Truncate | Sync | Lose | Rename | Unlink | MakeDir | SyncDir | Ack
 
 
 def snapshot_of(storage: Storage) -> Snapshot:

@@ -133,6 +133,7 @@ class Scene:
         words: the command.
         states: of the commits of run `a`, the oldest first.
         reader: the files of the store that fetched.
+        is_damaged: whether the store is damaged until the command has ended.
     """
 
     words: Sequence[str]
@@ -140,6 +141,7 @@ class Scene:
     store: Path
     remote: Mapping[str, bytes]
     reader: Mapping[str, bytes | None]
+    is_damaged: bool = False
 
     def lay(self, bucket: Bucket, folder: Path) -> Path:
         """Put the remote into a bucket and the store into a folder; where the store is."""
@@ -201,7 +203,7 @@ class Scene:
 
 
 def build_scenes(folder: Path) -> dict[str, Scene]:
-    """A push, a pull and a collection of the remote, by name, their stores below a folder."""
+    """A push, a pull, a collection of the remote and a repair from it, by name, their stores below a folder."""
     states, objects = list(training(4, size=20_000)), MemoryObjects()
     with casckpt.init(folder / "pusher") as store:
         for step, state in enumerate(states[:2]):
@@ -211,6 +213,9 @@ def build_scenes(folder: Path) -> dict[str, Scene]:
         reader = casckpt.Store(clone(MemoryStorage(), objects)[0])
         files = reader._repository.storage.snapshot()  # type: ignore[attr-defined]
         clone(LocalStorage(folder / "puller"), objects)[0].close()
+        shutil.copytree(folder / "pusher", folder / "damaged")
+        for pack in (folder / "damaged" / "packs").iterdir():
+            pack.unlink()
         for step, state in enumerate(states[2:], 2):
             store.commit(state, run="a", step=step)
     shutil.copytree(folder / "pusher", folder / "collector")
@@ -226,6 +231,9 @@ def build_scenes(folder: Path) -> dict[str, Scene]:
     return {
         "push": Scene(("push", "origin", "a"), states, folder / "pusher", half, files),
         "pull": Scene(("pull", "origin"), states, folder / "puller", whole, files),
+        "repair": Scene(
+            ("fsck", "--repair", "--from", "origin"), states, folder / "damaged", half, files, is_damaged=True
+        ),
         "gc": Scene(
             ("remote", "gc", "origin", "--now", "--yes"), states, folder / "collector", contents_of(objects), files
         ),

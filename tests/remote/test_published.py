@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from casckpt.errors import RemoteDenied, RemoteNotFound, RemoteUntrusted
+import casckpt
+from casckpt.errors import ReadOnlyStore, RemoteDenied, RemoteNotFound, RemoteUntrusted
 from casckpt.storage.addresses import Access, parse
 from casckpt.storage.local_objects import FolderObjects
 from casckpt.storage.memory_objects import MemoryObjects
@@ -97,6 +98,31 @@ def test_what_came_later_is_seen_after_the_next_publication(kept: FolderObjects,
     assert [one.key for one in objects.list("root/")] == ROOTS
     assert publish(kept) == 5
     assert [one.key for one in objects.list("root/", ROOTS[3])] == ["root/00000000000000000005"]
+
+
+def test_a_store_is_cloned_over_http_from_what_was_published(served: str, tmp_path: Path) -> None:
+    (tmp_path / "share").mkdir()
+    with casckpt.memory() as store:
+        store.add_remote("origin", str(tmp_path / "share"))
+        for step in range(2):
+            store.commit({"x": bytes([step]) * (1 << 17)}, run="gpt", step=step)
+            store.push("origin", "gpt")
+        assert store.publish_remote(dry_run=True) == 2
+        assert not (tmp_path / "share" / KEY).exists()
+        assert store.publish_remote() == 2
+        with casckpt.clone(served, tmp_path / "copy", allow_http=True) as copy:
+            assert copy.checkout("gpt") == store.checkout("gpt")
+            store.commit({"x": 2}, run="gpt", step=2)
+            store.push("origin", "gpt")
+            copy.pull("origin", "gpt")
+            assert copy.show("gpt").step == 1
+            assert store.publish_remote("origin") == 3
+            copy.pull("origin", "gpt")
+            assert copy.show("gpt").step == 2
+            with pytest.raises(RemoteDenied):
+                copy.publish_remote()
+            with pytest.raises(ReadOnlyStore):
+                copy.lock_remote("origin", "gpt")
 
 
 def test_what_was_never_published_cannot_be_listed(kept: FolderObjects, objects: Objects) -> None:

@@ -8,7 +8,8 @@ import click
 
 from casckpt.cli.call import Answer, Call
 from casckpt.cli.options import command, dry_run
-from casckpt.errors import CasckptError, RefExists
+from casckpt.cli.syncing import holding, under_lock
+from casckpt.errors import CasckptError, RefExists, UsageError
 from casckpt.units import parse_int
 from casckpt.view.text import would
 
@@ -72,6 +73,7 @@ def _number(text: str) -> int | float | None:
     "casckpt commit out/ -r gpt -s 1200 --metric val/loss=0.231",
     'casckpt commit model.safetensors config.json -m "warm restart" --tag v1',
     "casckpt commit out/ -r gpt --metric val/loss=0.2 --best val/loss:min",
+    "casckpt commit out/ -r gpt --lock gpt --wait 30s",
 )
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("-r", "--run", help="The series of commits it belongs to.  [default: the setting run, else main]")
@@ -87,6 +89,8 @@ def _number(text: str) -> int | float | None:
     type=click.Choice(["auto", "always", "off"]),
     help="Encode new data: where it costs no time, always, never.  [default: the setting compress, else auto]",
 )
+@under_lock
+@click.option("--remote", metavar="REMOTE", help="With --lock: the remote.  [default: origin, or the only one]")
 @dry_run
 def commit_command(
     call: Call,
@@ -100,6 +104,9 @@ def commit_command(
     best: str | None,
     tag: str | None,
     compress: Compress | None,
+    lock: str | None,
+    wait_s: int | None,
+    remote: str | None,
     dry_run: bool,
 ) -> Answer:
     """Commit files or folders.
@@ -110,7 +117,9 @@ def commit_command(
     from casckpt.view.history import nonfinite_warning, one_line
 
     store = call.open("run", "compress", "threads", "upkeep", "health_gate")
-    with call.progress("commit") as progress:
+    if remote is not None and lock is None:
+        raise UsageError(problem="--remote is for the lock that --lock names")
+    with holding(store, remote, lock, wait_s, dry_run=dry_run) as held, call.progress("commit") as progress:
         if tag is not None:
             _require_free(store, tag)
         try:
@@ -124,6 +133,7 @@ def commit_command(
                 kind=kind,
                 best=best,
                 compress=compress,
+                lock=held,
                 dry_run=dry_run,
                 progress=progress,
             )

@@ -6,7 +6,7 @@ import click
 
 from casckpt.cli.call import Answer, Call
 from casckpt.cli.options import OptionalValue, command, dry_run
-from casckpt.cli.syncing import limit_rate, on_conflict
+from casckpt.cli.syncing import holding, limit_rate, on_conflict, under_lock
 from casckpt.errors import UsageError
 
 
@@ -16,6 +16,7 @@ from casckpt.errors import UsageError
     "casckpt push origin --all --limit-rate 20MiB",
     "casckpt push origin gpt --on-conflict newest",
     "casckpt push origin gpt --force-with-lease",
+    "casckpt push origin gpt --lock gpt",
 )
 @click.argument("remote", required=False)
 @click.argument("revs", nargs=-1, metavar="[RUN|TAG]...")
@@ -27,6 +28,7 @@ from casckpt.errors import UsageError
 )  # fmt: skip
 @on_conflict
 @click.option("--verify", is_flag=True, help="Read back all that was sent before anything names it.")
+@under_lock
 @limit_rate
 @dry_run
 def push_command(
@@ -38,6 +40,8 @@ def push_command(
     lease: str | None,
     on_conflict: str | None,
     verify: bool,
+    lock: str | None,
+    wait_s: int | None,
     limit_rate: str | None,
     dry_run: bool,
 ) -> Answer:
@@ -53,7 +57,7 @@ def push_command(
         raise UsageError(problem="--force-with-lease and --on-conflict say two things of the same conflict")
     store = call.open()
     call.outcome = "nothing moved on the remote unless everything had arrived; the same push again goes on"
-    with call.progress("push") as progress:
+    with holding(store, remote, lock, wait_s, dry_run=dry_run) as held, call.progress("push") as progress:
         report = store.push(
             remote,
             *revs,
@@ -62,6 +66,7 @@ def push_command(
             policy="lease" if lease is not None else on_conflict,
             lease=lease or None,
             verify=verify,
+            lock=held,
             limit_rate=limit_rate,
             dry_run=dry_run,
             progress=progress,

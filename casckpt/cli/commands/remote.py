@@ -1,4 +1,4 @@
-"""casckpt remote add, list, set, remove, probe, log, conflicts, gc."""
+"""casckpt remote add, list, set, remove, probe, log, conflicts, lock, unlock, locks, publish, gc."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from casckpt.cli.call import Answer, Call
 from casckpt.cli.commands.retain import policy_text
 from casckpt.cli.confirm import confirm, yes_option
 from casckpt.cli.options import CommandGroup, command, dry_run
-from casckpt.cli.syncing import limit_rate
+from casckpt.cli.syncing import Duration, limit_rate
 from casckpt.plan.remote_settings import REMOTE_KEYS
+from casckpt.units import format_duration
 from casckpt.view import text as t
 
 
@@ -187,6 +188,94 @@ def conflicts_command(call: Call, remote: str | None) -> Answer:
     )
 
 
+@command("casckpt remote lock origin gpt", "casckpt remote lock origin gpt --ttl 1h --wait 2h")
+@click.argument("remote")
+@click.argument("lock", metavar="NAME")
+@click.option("--ttl", "ttl_s", type=Duration(), default=600, help="How long it lives.  [default: 10min]")
+@click.option("--wait", "wait_s", type=Duration(), default=0, help="How long to wait for it, as 30s.")
+@dry_run
+def lock_command(call: Call, remote: str, lock: str, ttl_s: int, wait_s: int, dry_run: bool) -> Answer:
+    """Take a lock of a remote, or renew it.
+
+    This store keeps it until casckpt remote unlock: commit --lock NAME and push --lock NAME use and renew it. Others
+    may take it over once it was not renewed for so long as it lives.
+    """
+    store = call.open()
+    call.outcome = "casckpt remote locks tells who holds it"
+    if dry_run:
+        store.unlock_remote(remote, lock, dry_run=True)  # who could let go of it could also take it
+    else:
+        store.lock_remote(remote, lock, ttl_s=ttl_s, wait_s=wait_s, keep=True)
+    said = f"lock {t.safe(lock)} of {t.safe(remote)} for {format_duration(ttl_s)}"
+    return Answer(
+        lambda: {"action": "lock", "name": lock, "ttl_s": ttl_s, "dry_run": dry_run},
+        lambda _: [f"{'would hold' if dry_run else 'holding'} {said}"],
+        confirms=not dry_run,
+    )
+
+
+@command("casckpt remote unlock origin gpt", "casckpt remote unlock origin gpt --break")
+@click.argument("remote")
+@click.argument("lock", metavar="NAME")
+@click.option("--break", "force", is_flag=True, help="Take it away from whoever holds it.")
+@yes_option
+@dry_run
+def unlock_command(call: Call, remote: str, lock: str, force: bool, yes: bool, dry_run: bool) -> Answer:
+    """Let go of a lock that this store keeps.
+
+    With --break it is taken from whoever holds it: what they commit or push under it is refused from then on.
+    """
+    from casckpt.view.remotes import unlocked_line
+
+    store = call.open()
+    found = store.unlock_remote(remote, lock, force=force, dry_run=True)
+    if found is not None and not found.is_kept and not dry_run:
+        confirm(call, f"taking lock {t.safe(lock)} from {t.safe(found.owner)}", lock, yes=yes)
+    call.outcome = "casckpt remote locks tells whether it is held"
+    if not dry_run:
+        found = store.unlock_remote(remote, lock, force=force)
+    return Answer(
+        lambda: {"action": "unlock", "lock": None if found is None else found.to_dict(), "dry_run": dry_run},
+        lambda _: [unlocked_line(lock, remote, found, dry_run=dry_run)],
+        confirms=not dry_run,
+    )
+
+
+@command("casckpt remote locks", "casckpt remote locks origin")
+@click.argument("remote", metavar="[NAME]", required=False)
+def locks_command(call: Call, remote: str | None) -> Answer:
+    """List the locks of a remote that somebody holds."""
+    from casckpt.view.remotes import locks_lines
+
+    found = call.open().remote_locks(remote)
+    if not found:
+        call.note("nobody holds a lock there")
+    return Answer(
+        lambda: {"action": "locks", "locks": [one.to_dict() for one in found]},
+        lambda look: locks_lines(found, look),
+        records=lambda: (one.to_dict() for one in found),
+        record="lock",
+    )
+
+
+@command("casckpt remote publish", "casckpt remote publish origin")
+@click.argument("remote", metavar="[NAME]", required=False)
+@dry_run
+def publish_command(call: Call, remote: str | None, dry_run: bool) -> Answer:
+    """Publish what readers over plain HTTP may see.
+
+    A web server lists nothing. So a small file on the remote names its roots, and is written anew whenever such readers
+    are to see what was pushed since. Needs credentials that may delete.
+    """
+    store = call.open()
+    call.outcome = "readers over HTTP may find no list until casckpt remote publish is repeated"
+    count = store.publish_remote(remote, dry_run=dry_run)
+    said = f"{'would publish' if dry_run else 'published'} {t.plural(count, 'root')}"
+    return Answer(
+        lambda: {"action": "publish", "roots": count, "dry_run": dry_run}, lambda _: [said], confirms=not dry_run
+    )
+
+
 @command("casckpt remote gc --dry-run", "casckpt remote gc origin", "casckpt remote gc origin --now --yes")
 @click.argument("remote", metavar="[NAME]", required=False)
 @click.option("--now", is_flag=True, help="Remove at once, and end the graces of drops there.")
@@ -243,6 +332,10 @@ remote_command = CommandGroup(
         probe_command,
         log_command,
         conflicts_command,
+        lock_command,
+        unlock_command,
+        locks_command,
+        publish_command,
         gc_command,
     ],
     help="Add, list, change, look at and clean remotes.",

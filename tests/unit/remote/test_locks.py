@@ -13,20 +13,8 @@ from casckpt.remote.view import RemoteView
 from casckpt.storage.memory_objects import MemoryObjects
 from casckpt.storage.objects import Buffer, Outcome
 from tests.support.buckets import chain, newest
+from tests.support.clocks import Clock
 from tests.support.remotes import Wrapping
-
-
-class Clock:
-    """A clock that goes on only while somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 @pytest.fixture(autouse=True)
@@ -99,7 +87,7 @@ def test_lost_answers_do_not_lose_a_lock() -> None:
     objects = MemoryObjects()
     mine = lock_remote(RemoteView(Lossy(objects)), "ckpt", ttl_s=60)
     mine.renew()
-    assert newest(objects).locks["ckpt"].token == mine.token
+    mine.check(newest(objects))
     mine.release()
     assert newest(objects).locks == {}
     assert len(chain(objects)) == 3

@@ -184,6 +184,19 @@ def test_a_remote_says_of_which_format_it_is() -> None:
             RemoteView(objects).refresh()
 
 
+def test_a_torn_copy_of_what_a_remote_says_of_itself_costs_a_request() -> None:
+    objects, storage = Counting(MemoryObjects()), MemoryStorage()
+    made = append(RemoteView(objects), "runs/a/last")
+    for torn in (b"", bytes(136)):
+        folder = RemoteFolder(storage, "origin")
+        folder.write("about", torn)
+        folder.remove("seen")
+        objects.requests.clear()
+        assert RemoteView(objects, folder).refresh() == made
+        assert objects.requests.count(f"get {ABOUT_KEY}") == 1
+        assert folder.read("about", 1 << 10) == objects.get(ABOUT_KEY, limit=1 << 10)
+
+
 def test_what_the_first_push_says_of_a_remote_reads_back() -> None:
     about = RemoteAbout(os.urandom(16), 12)
     assert RemoteAbout.decode(about.encode()) == about

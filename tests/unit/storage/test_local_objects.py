@@ -57,6 +57,31 @@ def test_everything_is_flushed_before_and_after_it_has_its_name(
     calls.clear()
     objects.create("packs/ab/d", b"data")
     assert calls == ["fsync file", "link packs/ab/d", "fsync folder"]
+    # Whoever linked a name may have been killed before its folder was flushed.
+    for tells in (
+        lambda: objects.create("packs/ab/d", b"data"),
+        lambda: objects.size("packs/ab/d"),
+        lambda: list(objects.list("packs/ab/")),
+    ):
+        calls.clear()
+        tells()
+        assert calls == ["fsync folder"]
+
+
+def test_a_folder_that_cannot_be_flushed_leaves_open_whether_its_names_last(
+    objects: FolderObjects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects.create("root/1", b"a")
+    monkeypatch.setattr(local_objects, "sync_folder", refuse(errno.EIO))
+    assert objects.create("root/1", b"a") is Outcome.UNKNOWN
+    for tells in (lambda: objects.size("root/1"), lambda: list(objects.list("root/"))):
+        with pytest.raises(RemoteUnavailable):
+            tells()
+    monkeypatch.setattr(local_objects, "sync_folder", refuse(errno.EROFS))
+    assert objects.size("root/1") == 1
+    monkeypatch.setattr(local_objects, "sync_folder", refuse(errno.EIO))
+    reader = FolderObjects(tmp_path, read_only=True)
+    assert [one.key for one in reader.list("root/")] == ["root/1"]
 
 
 def test_nothing_unfinished_is_listed_or_left(objects: FolderObjects, tmp_path: Path) -> None:
