@@ -49,8 +49,8 @@ from casckpt.format.elements import element_code, word_bytes
 from casckpt.format.ids import Kind, ObjectId, checksum, object_id
 from casckpt.format.pack import Record
 from casckpt.format.plane_encode import PlaneEncoder
-from casckpt.plan.group_size import Ratios, largest_group, measure, restore_speeds
-from casckpt.plan.groups import GROUP_SIZES, Version, groups
+from casckpt.plan.group_size import Grouping, Ratios, measure, restore_speeds, smallest_groups
+from casckpt.plan.groups import GROUP_SIZES, Version, groups, heights
 
 CHECKPOINTS = 33
 MIDDLE, NEWEST = CHECKPOINTS // 2, CHECKPOINTS - 1
@@ -148,18 +148,21 @@ def chained(position: Position, steps: Sequence[int], *, xor: bool = False) -> d
     return made
 
 
-def grouped(position: Position, steps: Sequence[int], size: int, *, thorough: bool = False) -> dict[int, Stored]:
-    """Pyramids of at most `size` chunks; of one, every chunk plain."""
+def grouped(
+    position: Position, steps: Sequence[int], grouping: Grouping, *, thorough: bool = False
+) -> dict[int, Stored]:
+    """Pyramids, their deepest levels by classes; of one chunk, every chunk plain."""
     places = position.places()
-    if size == 1:
+    if grouping.size == 1:
         return {place: kept(encoder.encode(position.chunks[place], position.element, ()), ()) for place in places}
     versions = [
         Version(position.ids[place], len(position.chunks[place]), position.element, steps[place]) for place in places
     ]
     made = {}
-    for frames in groups(versions, size, timed=thorough):
+    for frames in groups(versions, grouping.size, timed=thorough):
+        deep = [height < grouping.classed for height in heights(frames)]
         commits = [position.ids.index(frame.version.chunk) for frame in frames]
-        for frame, commit in zip(frames, commits, strict=True):
+        for frame, commit, classed in zip(frames, commits, deep, strict=True):
             bases = tuple(commits[base] for base in frame.bases)
             delta = encoder.encode(
                 position.chunks[commit],
@@ -167,31 +170,32 @@ def grouped(position: Position, steps: Sequence[int], size: int, *, thorough: bo
                 [position.chunks[base] for base in bases],
                 frame.weight or 8,
                 plain_bytes=position.plain_bytes[commit],
+                classed=classed and len(bases) == 2,
                 thorough=thorough,
             )
             made[commit] = kept(delta, bases)
     return made
 
 
-def layouts(goals: dict[str, dict[str, int]]) -> dict[str, Layout]:
-    """All of them by name; `goals` says which size of group a goal gives to each kind."""
+def layouts(goals: dict[str, dict[str, Grouping]]) -> dict[str, Layout]:
+    """All of them by name; `goals` says which groups a goal gives to each kind."""
     made: dict[str, Layout] = {
-        PLAIN: partial(grouped, size=1),
+        PLAIN: partial(grouped, grouping=Grouping(1)),
         "XOR chain": partial(chained, xor=True),
         "chain": chained,
     }
     for size in (5, 9, 17, 33):
-        made[f"pyramid {size}"] = partial(grouped, size=size)
-    made["pyramid 33, thorough"] = partial(grouped, size=33, thorough=True)
+        made[f"pyramid {size}"] = partial(grouped, grouping=Grouping(size))
+    made["pyramid 33, thorough"] = partial(grouped, grouping=Grouping(33), thorough=True)
     for goal, sizes in goals.items():
         made[goal] = lambda position, steps, sizes=sizes: grouped(position, steps, sizes[position.kind])
     return made
 
 
-def sizes_by_goal(found: Sequence[Position]) -> dict[str, dict[str, int]]:
-    """The size of groups that the cost model gives to each kind, from samples in the middle of the run."""
+def sizes_by_goal(found: Sequence[Position]) -> dict[str, dict[str, Grouping]]:
+    """The groups that the cost model gives to each kind, from samples in the middle of the run."""
     costs = measure(time.process_time)
-    sizes: dict[str, dict[str, int]] = {goal: {} for goal in GOALS}
+    sizes: dict[str, dict[str, Grouping]] = {goal: {} for goal in GOALS}
     for kind in KINDS:
         some = [position for position in found if position.kind == kind and len(position.chunks[0]) == PIECE]
         some = some or [position for position in found if position.kind == kind]
@@ -199,18 +203,21 @@ def sizes_by_goal(found: Sequence[Position]) -> dict[str, dict[str, int]]:
         for position in some:
             first, chunk, last = position.chunks[MIDDLE - 1 : MIDDLE + 2]
             plain, one, _, two = encoder.sample(chunk, position.element, (first, last))
+            *_, classed = encoder.sample(chunk, position.element, (first, last), classed=True)
             whole = min(len(chunk), 64 << 10)
-            rows.append((plain / whole, min(one, plain) / whole, min(two, plain) / whole))
+            rows.append([min(length, plain) / whole for length in (plain, one, two, classed)])
         element, ratios = some[0].element, Ratios(*(sum(column) / len(rows) for column in zip(*rows, strict=True)))
         for goal, least in GOALS.items():
-            sizes[goal][kind] = largest_group(costs, element, ratios, **least)
-        by_size = [restore_speeds(costs[word_bytes(element)], ratios, size) for size in GROUP_SIZES]
+            sizes[goal][kind] = smallest_groups(costs, element, ratios, **least)
+        by_size = [restore_speeds(costs[word_bytes(element)], ratios, Grouping(size)) for size in GROUP_SIZES]
         model = ", ".join(
             f"{size}: {one.worst / 1e6:.0f} / {one.mean / 1e6:.0f}"
             for size, one in zip(GROUP_SIZES, by_size, strict=True)
         )
         sampled = " / ".join(f"{ratio:.3f}" for ratio in ratios)
-        print(f"{kind}: plain / P / B take {sampled} of the bytes; worst / mean MB/s by the model {model}")
+        print(
+            f"{kind}: plain / P / B / B by classes take {sampled} of the bytes; worst / mean MB/s by the model {model}"
+        )
     print(", ".join(f"{goal}: {list(chosen.values())}" for goal, chosen in sizes.items()))
     return sizes
 

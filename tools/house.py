@@ -71,6 +71,7 @@ NUMPY_AT_TOP = {
     "casckpt.format.delta_encode": "loaded only to encode numbers",
     "casckpt.format.finite": "loaded only where there are numbers",
     "casckpt.format.pack_columns": "loaded only to free space and to tell where it is",
+    "casckpt.format.classes": "loaded only to code numbers",
     "casckpt.format.planes": "loaded only to decode numbers",
     "casckpt.format.widening": "loaded only to measure numbers",
     "casckpt.format.plane_encode": "loaded only to encode numbers",

@@ -27,6 +27,7 @@ class Codec(IntEnum):
     DELTA_PLANES = 4
     RESIDUAL_2BIT = 5
     RESIDUAL_4BIT = 6
+    CLASSED_PLANES = 7
 
 
 _LEVEL = 3

@@ -7,7 +7,7 @@ from casckpt.format.codec import Codec, decompress
 from casckpt.format.pack import Record
 
 _Data = bytes | bytearray | memoryview
-_DELTAS = (Codec.DELTA_PLANES, Codec.RESIDUAL_2BIT, Codec.RESIDUAL_4BIT)
+_DELTAS = (Codec.DELTA_PLANES, Codec.RESIDUAL_2BIT, Codec.RESIDUAL_4BIT, Codec.CLASSED_PLANES)
 _CODECS = frozenset(Codec)
 
 

@@ -7,15 +7,16 @@ stored as they lay in the words, which saves the reader half of its joining.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from casckpt.errors import UsageError
 from casckpt.format import limits
 from casckpt.format.codec import worth
 from casckpt.format.ids import Kind
-from casckpt.format.planes import CONSTANT, LOW_PAIR, RAW, STREAM, ZSTD
+from casckpt.format.planes import CLASSED, CONSTANT, LOW_PAIR, RAW, STREAM, ZSTD
 from casckpt.format.words import Bytes, align, low_pairs, split
 
 _Data = bytes | bytearray | memoryview
@@ -37,12 +38,23 @@ class PlaneEncoder:
         self._planes = np.empty(_CAPACITY, np.uint8)
         self._spare = np.empty(_CAPACITY, np.uint8)
 
-    def encode(self, data: _Data, width: int, *, aligned: bool) -> memoryview | None:
+    def encode(
+        self,
+        data: _Data,
+        width: int,
+        *,
+        aligned: bool = False,
+        head: bytes = b"",
+        divided: Sequence[NDArray[np.intp]] = (),
+    ) -> memoryview | None:
         """Stored bytes of a record of codec 2, or 3 if `aligned`; None if they would not save 2 %.
 
         Args:
             data: at most 1 MiB.
             width: of the words in bytes: 2, 4 or 8; 2 or 4 if aligned.
+            head: what comes before the streams.
+            divided: the numbers of the words of each class, each word once; a plane is then compressed by classes
+                where that is shorter.
         """
         if len(data) > _CAPACITY:
             raise UsageError(problem=f"a chunk has at most {_CAPACITY} bytes, not {len(data)}")
@@ -54,13 +66,13 @@ class PlaneEncoder:
         split(words, planes)
         if aligned:
             align(planes[-1], planes[-2], self._spare)
-        streams = [self.stream(plane) for plane in planes]
+        streams = [self._shorter(self.stream(plane), plane, divided) for plane in planes]
         if width == 4 and streams[0][0] == streams[1][0] == RAW:
             pairs = self._planes[: 2 * count].view("<u2")
             low_pairs(words, pairs)
             streams[:2] = [(LOW_PAIR, pairs.view(np.uint8).data)]
         tail = memoryview(data)[count * width :]
-        return join_streams(streams, tail, len(data))
+        return join_streams(streams, tail, len(data), head=head)
 
     def stream(self, plane: Bytes) -> Stream:
         """(form, bytes) of the shortest form of a plane."""
@@ -70,14 +82,23 @@ class PlaneEncoder:
         frame = self._compress(plane.data)
         return (ZSTD, frame) if worth(len(frame), len(plane)) else (RAW, plane.data)
 
+    def _shorter(self, whole: Stream, plane: Bytes, divided: Sequence[NDArray[np.intp]]) -> Stream:
+        """The stream of a plane as a whole, or by classes of its words."""
+        if not divided or whole[0] == CONSTANT:
+            return whole
+        streams = [self.stream(plane[numbers]) for numbers in divided if len(numbers)]
+        body = join_streams(streams, memoryview(b""), len(whole[1]))
+        return whole if body is None else (CLASSED, body)
 
-def join_streams(streams: list[Stream], tail: memoryview, plain: int) -> memoryview | None:
-    """Streams and tail one after another, newly allocated; None if that would not save 2 % of so many plain bytes."""
-    length = sum(STREAM.size + len(body) for _, body in streams) + len(tail)
+
+def join_streams(streams: list[Stream], tail: memoryview, plain: int, head: bytes = b"") -> memoryview | None:
+    """Head, streams and tail, newly allocated; None if that would not save 2 % of so many plain bytes."""
+    length = len(head) + sum(STREAM.size + len(body) for _, body in streams) + len(tail)
     if not worth(length, plain):
         return None
     room = np.empty(length, np.uint8)
-    joined, end = room.data, 0
+    joined, end = room.data, len(head)
+    joined[:end] = head
     for form, body in streams:
         STREAM.pack_into(joined, end, form, len(body))
         start, end = end + STREAM.size, end + STREAM.size + len(body)

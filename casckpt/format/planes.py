@@ -1,4 +1,4 @@
-"""Decoders of byte planes, deltas and small residuals (codecs 2-6). Specification: format-v1.md, section 7.
+"""Decoders of byte planes, deltas and small residuals (codecs 2-7). Specification: format-v1.md, section 7.
 
 A record of `length` plain bytes is n = length // w little-endian words of w bytes and a tail of length % w bytes,
 where w is the word width of its element type. Arithmetic on words wraps modulo 2^(8w).
@@ -11,6 +11,7 @@ where w is the word width of its element type. Arithmetic on words wraps modulo 
     1     zstd: one frame that declares and holds m bytes
     2     constant: one byte, which stands for m of it
     3     low pair, raw: planes 0 and 1 of words of 4 bytes as n words u16; only in place of plane 0
+    4     classed plane: for each class that has words a stream of form 0, 1 or 2; only in codec 7
 
     codec              w           streams
     2 planes           1, 2, 4, 8  w planes of n bytes, that of the lowest byte first
@@ -18,6 +19,7 @@ where w is the word width of its element type. Arithmetic on words wraps modulo 
     4 delta planes     1, 2, 4, 8  the planes of y = x - p + 0x80...80
     5 2-bit residuals  2           symbols of k = 2 bits; the low and the high plane of the escapes
     6 4-bit residuals  2           the same with k = 4
+    7 classed planes   2, 4        cuts; the planes of codec 4
 
 Aligned words. The top two planes of a float hold sign, exponent and mantissa across a byte border. In the aligned form
 the top plane is the exponent, (high << 1 | low >> 7) mod 256, and the one below is (low & 0x7F) | (high & 0x80).
@@ -28,6 +30,9 @@ k: p = b1 + ((d * k, wrapped to a signed word) >> 4). Shifts are arithmetic. Bas
 Residuals. r = x - p; s = min((r + c) mod 2^16, e) with centre c = 2^(k-1) - 1 and escape e = 2^k - 1. The symbols s lie
 8 / k in a byte, the first in the lowest bits; symbols that fill the last byte are c. The words r with s = e follow, in
 order, as two planes; both streams are absent if there is no escape.
+
+Classes (module `classes`). Cuts = cuts of spread | cuts of size, each a length u8 of at most 15 and so many ascending
+bytes; none of spread with one base. They stand before the streams.
 
 Hostile input: every length is known before its bytes are decoded, and all that is allocated follows from the plain
 length: buffers of that size, and indexes of up to four times it where every word is an escape. Whether the words are
@@ -43,12 +48,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from casckpt.errors import FormatError, IntegrityError
+from casckpt.format.classes import MAX_CUTS, Cuts, places
 from casckpt.format.codec import Codec, decompress
 from casckpt.format.elements import word_bytes
 from casckpt.format.prediction import add_prediction
 from casckpt.format.words import Bytes, Words, join, places_of
 
-RAW, ZSTD, CONSTANT, LOW_PAIR = range(4)
+RAW, ZSTD, CONSTANT, LOW_PAIR, CLASSED = range(5)
 """Forms of a stream."""
 
 STREAM = struct.Struct("<BI")
@@ -59,6 +65,7 @@ _WIDTHS = {
     Codec.DELTA_PLANES: (1, 2, 4, 8),
     Codec.RESIDUAL_2BIT: (2,),
     Codec.RESIDUAL_4BIT: (2,),
+    Codec.CLASSED_PLANES: (2, 4),
 }
 _TABLE_BLOCK = 32 << 10
 """Bytes of symbols looked up at a time: numpy makes an index of eight bytes for each."""
@@ -97,7 +104,7 @@ def decode_into(codec: int, stored: _Data, element: int, target: memoryview) -> 
 def decode_delta(
     codec: int, stored: _Data, length: int, element: int, bases: tuple[_Data, ...], weight: int
 ) -> memoryview:
-    """Plain bytes of a record of codec 4, 5 or 6 from the plain bytes of its bases; see `decode_delta_into`."""
+    """Plain bytes of a record of codec 4 to 7 from the plain bytes of its bases; see `decode_delta_into`."""
     plain = np.empty(length, np.uint8).data
     decode_delta_into(codec, stored, element, plain, bases, weight)
     return plain
@@ -106,7 +113,7 @@ def decode_delta(
 def decode_delta_into(
     codec: int, stored: _Data, element: int, target: memoryview, bases: tuple[_Data, ...], weight: int
 ) -> None:
-    """Write the plain bytes of a record of codec 4, 5 or 6.
+    """Write the plain bytes of a record of codec 4 to 7.
 
     Args:
         element, target: as for `decode_into`.
@@ -116,7 +123,7 @@ def decode_delta_into(
     Raises:
         FormatError, IntegrityError: as for `decode_into`.
     """
-    if codec not in (Codec.DELTA_PLANES, *SYMBOL_BITS):
+    if codec not in (Codec.DELTA_PLANES, *SYMBOL_BITS, Codec.CLASSED_PLANES):
         raise _error(f"codec {codec} is not one of deltas")
     if len(bases) not in (1, 2) or not (weight == 0 if len(bases) == 1 else 1 <= weight <= 15):
         raise _error(f"a weight of {weight} for {len(bases)} bases")
@@ -124,14 +131,15 @@ def decode_delta_into(
         raise _error("a base is not as long as the record")
     words, tail = _target(codec, element, target)
     streams = _Streams(stored)
-    if codec == Codec.DELTA_PLANES:
-        planes = _planes(streams, len(words), words.itemsize)
+    if codec in SYMBOL_BITS:
+        _residuals(streams, words, SYMBOL_BITS[Codec(codec)])
+        tail[:] = streams.tail(len(tail))
+    else:
+        divided = places(streams.cuts(len(bases)), bases, weight, words) if codec == Codec.CLASSED_PLANES else None
+        planes = _planes(streams, len(words), words.itemsize, divided)
         tail[:] = streams.tail(len(tail))
         join(words, planes)
         words -= words.dtype.type(int.from_bytes(b"\x80" * words.itemsize, "little"))
-    else:
-        _residuals(streams, words, SYMBOL_BITS[Codec(codec)])
-        tail[:] = streams.tail(len(tail))
     add_prediction(words, bases, weight)
 
 
@@ -151,6 +159,20 @@ class _Streams:
             raise _error("a stream reaches past the end")
         body, self._rest = self._rest[STREAM.size : end], self._rest[end:]
         return form, body
+
+    def cuts(self, bases: int) -> Cuts:
+        """The cuts that stand before the streams of a record with so many bases."""
+        found = []
+        for _ in Cuts._fields:
+            count = self._rest[0] if len(self._rest) else MAX_CUTS + 1
+            cuts = bytes(self._rest[1 : 1 + count])
+            if count > MAX_CUTS or len(cuts) < count or list(cuts) != sorted({*cuts}):
+                raise _error("its cuts are not ascending bytes, or too many")
+            found.append(cuts)
+            self._rest = self._rest[1 + count :]
+        if bases == 1 and found[0]:
+            raise _error("cuts of a spread with one base")
+        return Cuts(*found)
 
     def tail(self, length: int) -> memoryview:
         """What follows the streams, which must be so many bytes."""
@@ -173,16 +195,20 @@ def _plain(form: int, body: memoryview, length: int) -> Bytes:
     if form == ZSTD:
         return np.frombuffer(decompress(body, length), np.uint8)
     if form not in (RAW, CONSTANT):
-        if form == LOW_PAIR:
-            raise _error("a low pair where none may be")
+        if form in (LOW_PAIR, CLASSED):
+            raise _error(f"a stream of form {form} where none may be")
         raise FormatError(object="a record", problem=f"unknown form of stream {form}")
     if len(body) != (length if form == RAW else 1):
         raise _error("a stream is of the wrong length")
     return np.broadcast_to(np.frombuffer(body, np.uint8), length)
 
 
-def _planes(streams: _Streams, count: int, width: int) -> list[Words]:
-    """The planes of `count` words, that of the lowest byte first; the lower two may be one array of 16 bits."""
+def _planes(streams: _Streams, count: int, width: int, divided: list[NDArray[np.intp]] | None = None) -> list[Words]:
+    """The planes of `count` words, that of the lowest byte first; the lower two may be one array of 16 bits.
+
+    Args:
+        divided: the numbers of the words of each class, where planes may be classed.
+    """
     planes: list[Words] = []
     taken = 0
     while count and taken < width:
@@ -191,10 +217,22 @@ def _planes(streams: _Streams, count: int, width: int) -> list[Words]:
             if len(body) != 2 * count:
                 raise _error("a low pair is of the wrong length")
             planes.append(np.frombuffer(body, "<u2"))
+        elif form == CLASSED and divided is not None:
+            planes.append(_classed(_Streams(body), divided, count))
         else:
             planes.append(_plain(form, body, count))
         taken += planes[-1].itemsize
     return planes
+
+
+def _classed(streams: _Streams, divided: list[NDArray[np.intp]], count: int) -> Bytes:
+    """A plane from the streams of its classes."""
+    plane = np.empty(count, np.uint8)
+    for numbers in divided:
+        if len(numbers):
+            plane[numbers] = _plain(*streams.take(), len(numbers))
+    streams.tail(0)
+    return plane
 
 
 def _residuals(streams: _Streams, residual: Words, bits: int) -> None:

@@ -35,7 +35,7 @@ def add_prediction(words: Words, bases: tuple[_Data, ...], weight: int) -> None:
     scratch = _scratch(words)
     for start in range(0, len(words), len(scratch)):
         part, near, far = (array[start : start + len(scratch)] for array in (words, first, second[0]))
-        np.add(part, _between(near, far, weight, scratch[: len(part)]), out=part)
+        np.add(part, between(near, far, weight, scratch[: len(part)]), out=part)
 
 
 def take_prediction(words: Words, bases: tuple[_Data, ...], weight: int, out: Words) -> None:
@@ -51,8 +51,18 @@ def take_prediction(words: Words, bases: tuple[_Data, ...], weight: int, out: Wo
     scratch = _scratch(words)
     for start in range(0, len(words), len(scratch)):
         part, near, far = (array[start : start + len(scratch)] for array in (words, first, second[0]))
-        predicted = _between(near, far, weight, scratch[: len(part)])
+        predicted = between(near, far, weight, scratch[: len(part)])
         np.subtract(part, predicted, out=out[start : start + len(part)])
+
+
+def between(first: Words, second: Words, weight: int, out: Words) -> Words:
+    """The words predicted between two bases, in `out`; `weight` as above."""
+    np.subtract(second, first, out=out)
+    step = out.view(f"<i{out.itemsize}")  # the same bytes
+    if weight != HALF:
+        np.multiply(step, step.dtype.type(weight), out=step)
+    np.right_shift(step, 1 if weight == HALF else 4, out=step)
+    return np.add(out, first, out=out)
 
 
 def _words(bases: tuple[_Data, ...], like: Words) -> list[Words]:
@@ -61,13 +71,3 @@ def _words(bases: tuple[_Data, ...], like: Words) -> list[Words]:
 
 def _scratch(words: Words) -> Words:
     return np.empty(max(min(_BLOCK_BYTES // words.itemsize, len(words)), 1), words.dtype)
-
-
-def _between(first: Words, second: Words, weight: int, out: Words) -> Words:
-    """The words predicted between two bases, in `out`."""
-    np.subtract(second, first, out=out)
-    step = out.view(f"<i{out.itemsize}")  # the same bytes
-    if weight != HALF:
-        np.multiply(step, step.dtype.type(weight), out=step)
-    np.right_shift(step, 1 if weight == HALF else 4, out=step)
-    return np.add(out, first, out=out)

@@ -23,8 +23,8 @@ from casckpt.odb.database import Database
 from casckpt.odb.rewriting import Rewriting
 from casckpt.odb.workers import Workers
 from casckpt.ops.restore_costs import Costs
-from casckpt.plan.group_size import Ratios, largest_group
-from casckpt.plan.groups import EVEN, GROUP_SIZES, LONGEST_CHAIN, Frame, Version, closure_costs, groups
+from casckpt.plan.group_size import Ratios, smallest_groups
+from casckpt.plan.groups import EVEN, GROUP_SIZES, LONGEST_CHAIN, Frame, Version, closure_costs, groups, heights
 
 _Data = bytes | bytearray | memoryview
 
@@ -37,6 +37,8 @@ class Layout(NamedTuple):
     """How the versions of a place are cut into groups, and from what each is predicted."""
 
     size: int
+    classed: int = 0
+    """Deepest levels that are coded by classes. Archives try classes everywhere."""
     timed: bool = False
     chains: bool = False
 
@@ -87,7 +89,7 @@ class GroupEncoder:
         """
         layout = self._layout(leaf, versions)
         for frames in groups(versions, layout.size, timed=layout.timed, chains=layout.chains):
-            self._write(frames)
+            self._write(frames, layout.classed)
             self._output.end_leaf()
 
     # -- which layout
@@ -104,16 +106,17 @@ class GroupEncoder:
         return self._chosen[1]
 
     def _bounded(self, versions: Sequence[Version], costs: Costs) -> Layout:
-        """The largest groups that are restored fast enough, by a sample from the middle of the history."""
+        """The smallest groups that are restored fast enough, by a sample from the middle of the history."""
         middle = len(versions) // 2
         before, now, after = (self._read(one) for one in versions[middle - 1 : middle + 2])
         if not len(before) == len(now) == len(after):
             return SMALLEST
         element = versions[middle].element
         plain, *near, between = self._encoder().sample(now, element, (before, after))
+        *_, classed = self._encoder().sample(now, element, (before, after), classed=True)
         sampled = min(len(now), SAMPLE_BYTES)
-        ratios = Ratios(plain / sampled, min(*near, plain) / sampled, min(between, plain) / sampled)
-        return Layout(largest_group(costs, element, ratios))
+        lengths = (plain, min(near), between, classed)
+        return Layout(*smallest_groups(costs, element, Ratios(*(min(one, plain) / sampled for one in lengths))))
 
     def _smallest(self, versions: Sequence[Version]) -> Layout:
         """The layout in which the middle of the place takes the fewest bytes over its whole history."""
@@ -132,7 +135,8 @@ class GroupEncoder:
 
     # -- encoding
 
-    def _write(self, frames: Sequence[Frame]) -> None:
+    def _write(self, frames: Sequence[Frame], classed: int) -> None:
+        deep = [height < classed for height in heights(frames)]
         last_use = {base: number for number, frame in enumerate(frames) for base in frame.bases}
         plains: dict[int, _Data] = {}
         used: list[tuple[int, ...]] = []
@@ -140,7 +144,8 @@ class GroupEncoder:
         plain_bytes: int | None = None
         for number, frame in enumerate(frames):
             plain = self._read(frame.version)
-            work = partial(self._encode, plain, frame, [plains[base] for base in frame.bases], plain_bytes)
+            bases = [plains[base] for base in frame.bases]
+            work = partial(self._encode, plain, frame, bases, plain_bytes, deep[number])
             if number == 0:
                 delta = work()
                 self._add(frames, used, delta)
@@ -161,7 +166,7 @@ class GroupEncoder:
             self._add(frames, used, waiting.popleft().result())
         self.groups[len(frames)] += 1
 
-    def _encode(self, plain: _Data, frame: Frame, bases: list[_Data], plain_bytes: int | None) -> Delta:
+    def _encode(self, plain: _Data, frame: Frame, bases: list[_Data], plain_bytes: int | None, classed: bool) -> Delta:
         """One version, in whichever thread."""
         return self._encoder().encode(
             plain,
@@ -169,6 +174,7 @@ class GroupEncoder:
             bases,
             frame.weight or EVEN,
             plain_bytes=plain_bytes,
+            classed=classed and len(bases) == 2,
             thorough=self._costs is None,
         )
 

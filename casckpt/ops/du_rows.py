@@ -28,6 +28,7 @@ _CODECS = {
     int(Codec.DELTA_PLANES): "delta",
     int(Codec.RESIDUAL_2BIT): "delta",
     int(Codec.RESIDUAL_4BIT): "delta",
+    int(Codec.CLASSED_PLANES): "delta",
 }
 
 

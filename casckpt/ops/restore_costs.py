@@ -18,7 +18,7 @@ from casckpt.storage.base import Storage, read_exact, write_all
 Costs = dict[int, WordCosts]
 _NAME = "costs"
 _MAX_FILE_BYTES = 64 << 10
-_CURVES = ("plain", "one", "two")
+_CURVES = ("plain", "one", "two", "classed")
 _WIDTHS = {1, 2, 4, 8}
 
 

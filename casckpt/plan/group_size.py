@@ -1,6 +1,8 @@
-"""How many versions a group may have, so that even its deepest one is restored fast enough.
+"""How many versions a group may have, and how tightly they may be coded, to be restored fast enough.
 
 A version of a pyramid of n versions needs one plain record, one from a single base, and log2((n - 1) / 2) from two.
+Records by classes (codec 7) are shorter, and their readers slower: so it is the deepest levels that get them, where
+most versions are, and from which no other is decoded.
 What each costs depends on the machine, on the width of words and on how well they compress: entropy coding is half of
 the time of noise and nearly nothing of zeros. So all kinds are measured once per machine, on words that walk at random
 with steps from coarse to fine. Between the measured points costs are read off a line, at the ratio that samples of a
@@ -44,11 +46,12 @@ _COPIES = 4
 
 @dataclass(frozen=True, slots=True)
 class WordCosts:
-    """What records of one width of words cost to decode: plain, from one base, from two."""
+    """What records of one width of words cost to decode: plain, from one base, from two, from two by classes."""
 
     plain: Curve
     one: Curve
     two: Curve
+    classed: Curve
 
 
 class Ratios(NamedTuple):
@@ -57,6 +60,14 @@ class Ratios(NamedTuple):
     plain: float
     one: float
     two: float
+    classed: float
+
+
+class Grouping(NamedTuple):
+    """How many versions a full group has, and how many of its deepest levels are coded by classes."""
+
+    size: int
+    classed: int = 0
 
 
 def measure(clock: Clock, *, chunk_bytes: int = _CHUNK_BYTES) -> dict[int, WordCosts]:
@@ -81,54 +92,74 @@ class Speeds(NamedTuple):
     mean: float
 
 
-def restore_speeds(costs: WordCosts, ratios: Ratios, size: int) -> Speeds:
-    """What a full group of `size` gives."""
-    plain, one, two = _at(costs.plain, ratios.plain), _at(costs.one, ratios.one), _at(costs.two, ratios.two)
-    if not worth(min(ratios.one, ratios.two), ratios.plain):
+def restore_speeds(costs: WordCosts, ratios: Ratios, grouping: Grouping) -> Speeds:
+    """What a full group gives."""
+    plain, one = _at(costs.plain, ratios.plain), _at(costs.one, ratios.one)
+    if not grouping.classed and not worth(min(ratios.one, ratios.two), ratios.plain):
         return Speeds(1 / plain, 1 / plain)  # the encoder leaves all of them plain
-    levels = ((size - 1) // 2).bit_length() - 1
+    two, classed = _at(costs.two, ratios.two), _at(costs.classed, ratios.classed)
     # The keyframe, both ends, and twice as many versions on each level as on the one above.
     seconds = [plain, *[plain + one] * 2]
-    for level in range(1, levels + 1):
-        seconds += [plain + one + level * two] * (1 << level)
-    return Speeds(1 / seconds[-1], size / sum(seconds))
+    for level, by_classes in _levels(grouping):
+        seconds += [seconds[-1] + (classed if by_classes else two)] * (1 << level)
+    return Speeds(1 / seconds[-1], grouping.size / sum(seconds))
 
 
-def largest_group(
+def stored_ratio(ratios: Ratios, grouping: Grouping) -> float:
+    """Stored bytes / plain bytes of a full group, if all of its records were like the samples."""
+    stored = ratios.plain + 2 * min(ratios.one, ratios.plain)
+    for level, by_classes in _levels(grouping):
+        stored += (1 << level) * min(ratios.classed if by_classes else ratios.two, ratios.one, ratios.plain)
+    return stored / grouping.size
+
+
+def _levels(grouping: Grouping) -> list[tuple[int, bool]]:
+    """The levels below both ends from the highest, 1, and whether each is coded by classes."""
+    levels = ((grouping.size - 1) // 2).bit_length() - 1
+    return [(level, level > levels - grouping.classed) for level in range(1, levels + 1)]
+
+
+def smallest_groups(
     costs: Mapping[int, WordCosts],
     element: int,
     ratios: Ratios,
     *,
     worst: float = WORST_PER_S,
     mean: float = MEAN_PER_S,
-) -> int:
-    """The largest of GROUP_SIZES of which versions are restored fast enough; the smallest if none is.
+) -> Grouping:
+    """The groups that take the fewest bytes of those restored fast enough; the smallest of GROUP_SIZES if none is.
+
+    Of groups that take the same, the largest with the fewest classes: larger ones save where samples do not tell.
 
     Args:
         costs: by width of words, from `measure`.
         element: element type code of the leaf.
         worst, mean: bytes a second that are enough for the deepest version, and for all in turn.
     """
-    least = Speeds(worst, mean)
-    found = ((size, restore_speeds(costs[word_bytes(element)], ratios, size)) for size in GROUP_SIZES)
-    enough = [size for size, speeds in found if speeds.worst >= least.worst and speeds.mean >= least.mean]
-    return max(enough, default=GROUP_SIZES[0])
+    enough = []
+    for grouping in (Grouping(size, classed) for size in GROUP_SIZES for classed in range(size.bit_length() - 1)):
+        speeds = restore_speeds(costs[word_bytes(element)], ratios, grouping)
+        if speeds.worst >= worst and speeds.mean >= mean:
+            enough.append(grouping)
+    smallest = Grouping(GROUP_SIZES[0])
+    return min(enough, key=lambda one: (stored_ratio(ratios, one), -one.size, one.classed), default=smallest)
 
 
 def _measure_words(encoder: DeltaEncoder, width: int, clock: Clock, chunk_bytes: int) -> WordCosts:
     element = element_code(_TYPES[width])
     one: list[tuple[float, float]] = []
     two: list[tuple[float, float]] = []
+    classed: list[tuple[float, float]] = []
     for step in _STEPS:
         first, middle, last = _walk(width, step, chunk_bytes)
-        for curve, bases in ((one, (first,)), (two, (first, last))):
-            delta = encoder.encode_from(middle, element, bases)
+        for curve, bases in ((one, (first,)), (two, (first, last)), (classed, (first, last))):
+            delta = encoder.encode_from(middle, element, bases, classed=curve is classed)
             if delta is not None:
                 curve.append(_point(delta, middle, element, bases, clock))
     plain = encoder.encode(middle, element, ())
     ratio, seconds = _point(plain, middle, element, (), clock)
     seconds += _least(clock, partial(object_id, Kind.CHUNK), middle) / chunk_bytes
-    return WordCosts(((ratio, seconds),), tuple(sorted(one)), tuple(sorted(two)))
+    return WordCosts(((ratio, seconds),), tuple(sorted(one)), tuple(sorted(two)), tuple(sorted(classed)))
 
 
 def _point(delta: Delta, plain: bytes, element: int, bases: tuple[bytes, ...], clock: Clock) -> tuple[float, float]:

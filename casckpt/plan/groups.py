@@ -173,6 +173,15 @@ def closure_costs(bases: Sequence[Sequence[int]]) -> list[int]:
     return costs
 
 
+def heights(frames: Sequence[Frame]) -> list[int]:
+    """How many frames, one from the other, are decoded from each of a group; 0 for those that no other needs."""
+    found = [0] * len(frames)
+    for number in range(len(frames) - 1, -1, -1):
+        for base in frames[number].bases:
+            found[base] = max(found[base], found[number] + 1)
+    return found
+
+
 def weight_between(first: int, when: int, second: int) -> int:
     """How far `when` is from `first` to `second`, in sixteenths, 1 to 15; the middle if they do not tell.
 

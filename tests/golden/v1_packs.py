@@ -11,7 +11,7 @@ from casckpt.format.canonical import decode
 from casckpt.format.codec import Codec
 from casckpt.format.elements import element_code
 from casckpt.format.ids import Kind, PackId
-from casckpt.format.planes import CONSTANT, LOW_PAIR, RAW, ZSTD
+from casckpt.format.planes import CLASSED, CONSTANT, LOW_PAIR, RAW, ZSTD
 from tests.golden import v1_objects as state
 from tests.support import plane_encoder
 from tests.support.build import Pack, noise, zstd
@@ -144,12 +144,36 @@ def _forms_of_deltas(built: Pack, plains: dict[int, bytes], delta: Callable[...,
         delta(nearby(halves[:-1], 2, (0, 1), "whole")[:1200] + b"??!", codec, BFLOAT16, [key])
 
 
+def classed() -> tuple[Pack, bytes]:
+    """Words of both widths by classes of size, of spread, and of both; every form within a class."""
+    built = Pack(deltas=True)
+    for width, element, low in ((4, FLOAT32, LOW_PAIR), (2, BFLOAT16, RAW)):
+        plains = {len(built.records): words(f"classed {width}", 400, width, 0x3D) + b"?"}
+        (number,) = plains
+        built.add(plains[number], element=element)
+        for name, steps, bases, weight, cuts, forms in (
+            ("by size", (0, 5, -90), [0], 0, (b"", b"\x7a\x7b"), [low, CLASSED, CLASSED]),
+            ("by none", (1, -1), [0], 0, (b"", b""), [CLASSED, CONSTANT]),
+            ("by spread", (0, 1, 7), [1, 0], 8, (b"\x80\x83", b""), [CLASSED, RAW]),
+            ("by both", (0, -3, 300), [1, 3], 5, (b"\x01\x80\x85", bytes(range(100, 115))), [CLASSED] * width),
+            ("by more than there is", (1000,), [0, 1], 15, (b"\xf0\xff", b"\x00"), [CLASSED] * width),
+        ):
+            plain = nearby(plains[number], width, steps, f"{name} {width}")
+            near = [plains[number + base] for base in bases]
+            stored = plane_encoder.encode_delta(7, plain, element, near, weight, forms, cuts)
+            plains[len(built.records)] = plain
+            at = [number + base for base in bases]
+            built.add(plain, codec=7, stored=stored, element=element, bases=at, weight=weight)
+    return built, built.finish()
+
+
 def packs(vectors: Any) -> None:
     """All files of packs."""
     _pack(vectors, "plain.pack", "raw and zstd records in two extents; one of an unknown kind", *plain())
     _pack(vectors, "state.pack", "every object of the small state", *whole())
     _pack(vectors, "planes.pack", "codecs 2 and 3: every width, every form of stream, odd tails", *planes())
     _pack(vectors, "delta.pack", "codecs 4 to 6: one and two bases, weights, every form of stream", *deltas())
+    _pack(vectors, "classed.pack", "codec 7: classes of size and of spread, every form within them", *classed())
     _pack(vectors, "push.pack", "a pack that a push wrote: its hints name the push", *push())
     empty = Pack()
     _pack(vectors, "empty.pack", "a pack of no records", empty, empty.finish())

@@ -50,11 +50,11 @@ def histories(draw: st.DrawFn, width: int) -> list[bytes]:
     size=st.sampled_from(GROUP_SIZES),
     timed=st.booleans(),
     chains=st.booleans(),
-    thorough=st.booleans(),
+    mode=st.sampled_from(["", "classed", "thorough"]),
     plain=st.integers(0, 40),
 )
 def test_every_version_of_every_history_is_read_back(
-    width: int, data: st.DataObject, size: int, timed: bool, chains: bool, thorough: bool, plain: int
+    width: int, data: st.DataObject, size: int, timed: bool, chains: bool, mode: str, plain: int
 ) -> None:
     element, history = element_code(NAMES[width]), data.draw(histories(width))
     versions = [
@@ -68,7 +68,8 @@ def test_every_version_of_every_history_is_read_back(
         for frame in frames:
             bases = [contents[frames[base].version.chunk] for base in frame.bases]
             one = contents[frame.version.chunk]
-            delta = ENCODER.encode(one, element, bases, frame.weight or 8, thorough=thorough)
+            modes = {"classed": mode == "classed", "thorough": mode == "thorough"}
+            delta = ENCODER.encode(one, element, bases, frame.weight or 8, **modes)
             used.append([frame.bases[base] for base in delta.bases])
             assert not (frame.version.plain and used[-1])
             pack.add(

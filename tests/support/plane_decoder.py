@@ -1,4 +1,4 @@
-"""Decoder of codecs 2-6, written from the text of the format in integers of Python: what the fast one must agree with.
+"""Decoder of codecs 2-7, written from the text of the format in integers of Python: what the fast one must agree with.
 
 Byte by byte and word by word, it shares nothing with the package but the names of the codecs.
 """
@@ -28,6 +28,14 @@ class Streams:
         assert len(body) == length
         return form, body
 
+    def cuts(self) -> bytes:
+        """The next cuts."""
+        count = self.rest[0]
+        found, self.rest = self.rest[1 : 1 + count], self.rest[1 + count :]
+        assert len(found) == count <= 15
+        assert list(found) == sorted({*found})
+        return found
+
     def plain(self, length: int) -> bytes:
         """Plain bytes of the next stream."""
         form, body = self.take()
@@ -51,39 +59,63 @@ def decode(codec: int, stored: bytes, length: int, width: int, bases: Sequence[b
     """Plain bytes of a record of words of `width` bytes."""
     count = length // width
     streams = Streams(stored)
+    ends = range(0, count * width, width)
+    near = [[int.from_bytes(base[at : at + width], "little") for base in bases] for at in ends]
+    classes = None
+    if codec == Codec.CLASSED_PLANES:
+        cuts = [streams.cuts(), streams.cuts()]
+        classes = [class_of(words, weight, width, cuts) for words in near]
     if count == 0:
         words = []
     elif codec in SMALL:
         assert width == 2
         words = residuals(streams, count, SMALL[Codec(codec)])
     else:
-        words = planes(streams, count, width)
+        words = planes(streams, count, width, classes)
         if codec == Codec.ALIGNED_PLANES:
             words = [unaligned(word, width) for word in words]
-        elif codec == Codec.DELTA_PLANES:
+        elif bases:
             words = [word - int.from_bytes(b"\x80" * width, "little") for word in words]
     if bases:
-        rows = [
-            [int.from_bytes(base[at : at + width], "little") for at in range(0, count * width, width)] for base in bases
-        ]
-        words = [word + predicted([row[number] for row in rows], weight, width) for number, word in enumerate(words)]
+        words = [word + predicted(others, weight, width) for word, others in zip(words, near, strict=True)]
     tail = streams.rest
     assert len(tail) == length % width or (count == 0 and len(tail) == length)
     return b"".join((word % (1 << 8 * width)).to_bytes(width, "little") for word in words) + tail
 
 
-def planes(streams: Streams, count: int, width: int) -> list[int]:
-    """Words from their planes, the lowest first."""
-    form, body = streams.take()
-    if form == 3:
-        assert width == 4
-        assert len(body) == 2 * count
-        found = [body[::2], body[1::2]]
-    else:
-        found = [plain(form, body, count)]
+def planes(streams: Streams, count: int, width: int, classes: Sequence[int] | None = None) -> list[int]:
+    """Words from their planes, the lowest first; with the class of each word where planes may be classed."""
+    found: list[bytes] = []
     while len(found) < width:
-        found.append(streams.plain(count))
+        form, body = streams.take()
+        if form == 3 and not found:
+            assert width == 4
+            assert len(body) == 2 * count
+            found = [body[::2], body[1::2]]
+        elif form == 4 and classes is not None:
+            found.append(classed(Streams(body), classes))
+        else:
+            found.append(plain(form, body, count))
     return [int.from_bytes(bytes(word), "little") for word in zip(*found, strict=True)]
+
+
+def classed(streams: Streams, classes: Sequence[int]) -> bytes:
+    """A plane from what each class has of it."""
+    parts = {number: iter(streams.plain(classes.count(number))) for number in sorted({*classes})}
+    assert streams.rest == b""
+    return bytes(next(parts[number]) for number in classes)
+
+
+def class_of(words: Sequence[int], weight: int, width: int, cuts: Sequence[bytes]) -> int:
+    """The class of a word, by the words of its bases and the cuts of spread and of size."""
+    size = predicted(words, weight, width) >> 8 * width - 9 & 255
+    spread = 0
+    if len(words) == 2:
+        (bits,) = struct.unpack("<I", struct.pack("<f", signed(words[1] - words[0], width)))
+        spread = bits >> 23 & 255
+    else:
+        assert not cuts[0]
+    return sum(cut <= spread for cut in cuts[0]) * (len(cuts[1]) + 1) + sum(cut <= size for cut in cuts[1])
 
 
 def unaligned(word: int, width: int) -> int:

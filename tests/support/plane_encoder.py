@@ -1,4 +1,4 @@
-"""Encoders of codecs 2-6, written from the text of the format: for vectors and property tests, not for speed."""
+"""Encoders of codecs 2-7, written from the text of the format: for vectors and property tests, not for speed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import zstandard
 
 from casckpt.format.codec import Codec
 from casckpt.format.elements import word_bytes
-from casckpt.format.planes import CONSTANT, LOW_PAIR, RAW, ZSTD
+from casckpt.format.planes import CLASSED, CONSTANT, LOW_PAIR, RAW, ZSTD
+from tests.support.plane_decoder import class_of
 
 _TUNED = zstandard.ZstdCompressionParameters.from_level(1, hash_log=6, min_match=7)
 
@@ -55,16 +56,21 @@ def encode_delta(
     bases: Sequence[bytes],
     weight: int = 0,
     forms: Sequence[int | None] = (),
+    cuts: Sequence[bytes] = (b"", b""),
 ) -> bytes:
-    """Stored bytes of codec 4, 5 or 6 against one base, or two with a weight."""
+    """Stored bytes of codec 4 to 7 against one base, or two with a weight; planes of codec 7 may be CLASSED."""
     width = word_bytes(element)
     words, tail = _words(plain, width)
+    head = b"".join(bytes([len(one)]) + one for one in cuts) if codec == Codec.CLASSED_PLANES else b""
     if not len(words):
-        return tail
+        return head + tail
     residual = words - predicted(bases, weight, width)
-    if codec == Codec.DELTA_PLANES:
+    if codec in (Codec.DELTA_PLANES, Codec.CLASSED_PLANES):
         bias = np.array([int.from_bytes(b"\x80" * width, "little")], f"<u{width}")
-        return _streams(_split(residual + bias, width), forms) + tail
+        rows = [[int(word) for word in _words(base, width)[0]] for base in bases]
+        near = zip(*rows, strict=True)
+        classes = np.array([class_of(others, weight, width, cuts) for others in near]) if head else None
+        return head + _streams(_split(residual + bias, width), forms, classes) + tail
     return _small(residual, 2 if codec == Codec.RESIDUAL_2BIT else 4, forms) + tail
 
 
@@ -95,7 +101,12 @@ def _split(words: np.ndarray, width: int) -> list[np.ndarray]:
     return list(words.astype(f"<u{width}").view(np.uint8).reshape(-1, width).T)
 
 
-def _streams(planes: list[np.ndarray], forms: Sequence[int | None]) -> bytes:
+def classed(plane: np.ndarray, classes: np.ndarray) -> bytes:
+    """A plane by its classes, each in the shortest form."""
+    return stream(CLASSED, b"".join(coded(plane[classes == one].tobytes()) for one in np.unique(classes)))
+
+
+def _streams(planes: list[np.ndarray], forms: Sequence[int | None], classes: np.ndarray | None = None) -> bytes:
     if not len(planes[0]):
         return b""
     asked = list(forms)
@@ -104,7 +115,9 @@ def _streams(planes: list[np.ndarray], forms: Sequence[int | None]) -> bytes:
         parts.append(stream(LOW_PAIR, np.stack(planes[:2], axis=1).tobytes()))
         asked, planes = asked[1:], planes[2:]
     asked = [*asked, *[None] * len(planes)][: len(planes)]
-    parts += [coded(plane.tobytes(), form) for plane, form in zip(planes, asked, strict=True)]
+    for plane, form in zip(planes, asked, strict=True):
+        divide = form == CLASSED and classes is not None
+        parts.append(classed(plane, classes) if divide else coded(plane.tobytes(), form))
     return b"".join(parts)
 
 

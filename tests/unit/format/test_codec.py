@@ -182,7 +182,7 @@ def test_a_bomb_allocates_nothing() -> None:
         assert peak(refused) < 1 << 16
 
 
-@pytest.mark.parametrize("codec", [7, 77, 255])
+@pytest.mark.parametrize("codec", [8, 77, 255])
 def test_an_unknown_codec_asks_for_a_newer_release(codec: int) -> None:
     with pytest.raises(FormatError):
         decode(record(codec, 3), b"abc")
@@ -196,7 +196,7 @@ def test_a_codec_without_bases_takes_none(codec: int) -> None:
         decode(record(codec, 3, base_1=1), b"abc", (b"abc",))
 
 
-@pytest.mark.parametrize("codec", [Codec.DELTA_PLANES, Codec.RESIDUAL_2BIT, Codec.RESIDUAL_4BIT])
+@pytest.mark.parametrize("codec", [Codec.DELTA_PLANES, Codec.RESIDUAL_2BIT, Codec.RESIDUAL_4BIT, Codec.CLASSED_PLANES])
 def test_a_delta_needs_the_bases_that_its_record_names(codec: int) -> None:
     with pytest.raises(IntegrityError):
         decode(record(codec, 3), b"abc")

@@ -23,6 +23,8 @@ ENCODER, PLAIN = DeltaEncoder(), Encoder()
 BFLOAT16, FLOAT32 = element_code("bfloat16"), element_code("float32")
 ELEMENT = {1: element_code("int8"), 2: BFLOAT16, 4: FLOAT32, 8: element_code("float64")}
 FORMS = [(Codec.DELTA_PLANES, width) for width in ELEMENT] + [(Codec.RESIDUAL_2BIT, 2), (Codec.RESIDUAL_4BIT, 2)]
+CLASSED = [(Codec.CLASSED_PLANES, 2), (Codec.CLASSED_PLANES, 4)]
+RANGES = [(1, 1), (1, 4), (2, 2), (4, 1), (4, 4), (16, 16)]
 STEPS = {
     "none": [0],
     "rare": [0] * 60 + [1, -1],
@@ -84,7 +86,7 @@ def assert_comes_back(delta: Delta, plain: bytes, element: int, offered: tuple[b
 
 
 @pytest.mark.parametrize("steps", STEPS)
-@pytest.mark.parametrize(("codec", "width"), FORMS)
+@pytest.mark.parametrize(("codec", "width"), FORMS + CLASSED)
 @settings(max_examples=25)
 @given(kind=st.sampled_from(KINDS), length=LENGTHS, weight=st.integers(0, 15), seed=st.integers(0, 99), data=st.data())
 def test_every_form_comes_back_from_both_decoders(
@@ -93,11 +95,14 @@ def test_every_form_comes_back_from_both_decoders(
     first = chunk(kind, NAMES[ELEMENT[width]], length, seed)
     plain = moved(first, width, STEPS[steps], seed)
     bases = (first, moved(plain, width, STEPS[data.draw(st.sampled_from(list(STEPS)))], seed + 1))[: 1 + (weight > 0)]
-    chosen = tuple(range(len(bases)))
-    delta = ENCODER._from(Codec(codec), plain, ELEMENT[width], bases, chosen, weight or 8)
+    if codec == Codec.CLASSED_PLANES:
+        ranges = data.draw(st.sampled_from(RANGES)) if weight else (1, data.draw(st.integers(1, 16)))
+        delta = ENCODER._divided(plain, ELEMENT[width], bases, weight or 8, {len(bases): (ranges,)})
+    else:
+        delta = ENCODER._from(Codec(codec), plain, ELEMENT[width], bases, weight or 8)
     if delta is None:
         return
-    assert (delta.codec, delta.bases, delta.weight) == (codec, chosen, weight)
+    assert (delta.codec, delta.bases, delta.weight) == (codec, tuple(range(len(bases))), weight)
     assert len(delta.stored) < 0.98 * length
     assert_comes_back(delta, plain, ELEMENT[width], bases)
     if length <= 300:
@@ -112,20 +117,20 @@ def test_every_form_comes_back_from_both_decoders(
     steps=st.lists(st.sampled_from(list(STEPS)), min_size=2, max_size=2),
     weight=st.integers(1, 15),
     count=st.integers(0, 2),
-    thorough=st.booleans(),
+    mode=st.sampled_from(["", "classed", "thorough"]),
 )
 def test_what_is_chosen_comes_back_and_is_never_longer_than_plain(
-    name: str, kind: str, length: int, steps: list[str], weight: int, count: int, thorough: bool
+    name: str, kind: str, length: int, steps: list[str], weight: int, count: int, mode: str
 ) -> None:
     element = element_code(name)
     first = chunk(kind, name, length)
     plain = moved(first, word_bytes(element), STEPS[steps[0]], 1)
     bases = (first, moved(plain, word_bytes(element), STEPS[steps[1]], 2))[:count]
-    delta = ENCODER.encode(plain, element, bases, weight, thorough=thorough)
+    delta = ENCODER.encode(plain, element, bases, weight, classed=mode == "classed", thorough=mode == "thorough")
     assert_comes_back(delta, plain, element, bases)
     without = len(PLAIN.encode(plain, element)[1])
     assert len(delta.stored) <= without
-    if delta.bases and not thorough:
+    if delta.bases and mode != "thorough":
         assert len(delta.stored) < 0.98 * without
 
 
@@ -161,7 +166,7 @@ def test_the_streams_are_those_of_the_reference(codec: int, width: int, length: 
     # So short that no stream is worth a frame; what is constant is one byte, though.
     first = chunk("counting", NAMES[ELEMENT[width]], length)
     plain = moved(first, width, STEPS["small"], length)
-    delta = ENCODER._from(Codec(codec), plain, ELEMENT[width], (first,), (0,), 8)
+    delta = ENCODER._from(Codec(codec), plain, ELEMENT[width], (first,), 8)
     stored = reference.encode_delta(codec, plain, ELEMENT[width], (first,))
     assert delta is None or bytes(delta.stored) == stored
     assert delta is not None or len(stored) >= 0.98 * length or length < width
@@ -230,10 +235,29 @@ def test_a_known_plain_length_gives_the_same_as_an_unknown_one() -> None:
 def test_trying_everything_is_never_longer_and_the_sample_nearly_as_good(name: str) -> None:
     for step in (2.0**-6, 2.0**-9, 2.0**-13):
         first, plain, last = walk(name, step)
-        quick = ENCODER.encode(plain, element_code(name), (first, last), 5)
+        quick = ENCODER.encode(plain, element_code(name), (first, last), 5, classed=True)
         best = ENCODER.encode(plain, element_code(name), (first, last), 5, thorough=True)
         assert len(best.stored) <= len(quick.stored) < 1.35 * len(best.stored)
         assert_comes_back(best, plain, element_code(name), (first, last))
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16"])
+def test_classes_save_where_words_of_unlike_size_move_alike(name: str) -> None:
+    first, plain, last = walk(name, 2.0**-9 if name == "float32" else 2.0**-7)
+    element = element_code(name)
+    without = ENCODER.encode(plain, element, (first, last))
+    few = ENCODER.encode(plain, element, (first, last), classed=True)
+    many = ENCODER.encode(plain, element, (first, last), thorough=True)
+    assert len(many.stored) < len(few.stored) < 0.98 * len(without.stored)
+    assert {few.codec, many.codec} == {Codec.CLASSED_PLANES}
+    for delta in (few, many):
+        assert_comes_back(delta, plain, element, (first, last))
+
+
+def test_classes_are_not_taken_where_they_tell_nothing() -> None:
+    first = np.random.default_rng(0).uniform(1, 2, MIB // 4).astype(np.float32).tobytes()  # all of one size
+    plain = moved(first, 4, STEPS["coarse"], 0)
+    assert ENCODER.encode(plain, FLOAT32, (first,), classed=True).codec == Codec.DELTA_PLANES
 
 
 def test_a_sample_says_what_the_whole_chunk_will_take() -> None:

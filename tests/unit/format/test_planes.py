@@ -12,7 +12,7 @@ from casckpt.errors import FormatError, IntegrityError
 from casckpt.format import planes
 from casckpt.format.codec import Codec
 from casckpt.format.elements import element_code
-from casckpt.format.planes import CONSTANT, LOW_PAIR, RAW, ZSTD
+from casckpt.format.planes import CLASSED, CONSTANT, LOW_PAIR, RAW, ZSTD
 from tests.support import plane_decoder
 from tests.support import plane_encoder as pe
 
@@ -20,7 +20,7 @@ ELEMENT = {1: element_code("int8"), 2: element_code("bfloat16"), 4: element_code
 PLAIN = [(Codec.PLANES, 1), (Codec.PLANES, 2), (Codec.PLANES, 4), (Codec.PLANES, 8)]
 PLAIN += [(Codec.ALIGNED_PLANES, 2), (Codec.ALIGNED_PLANES, 4)]
 DELTA = [(Codec.DELTA_PLANES, 1), (Codec.DELTA_PLANES, 2), (Codec.DELTA_PLANES, 4), (Codec.DELTA_PLANES, 8)]
-DELTA += [(Codec.RESIDUAL_2BIT, 2), (Codec.RESIDUAL_4BIT, 2)]
+DELTA += [(Codec.RESIDUAL_2BIT, 2), (Codec.RESIDUAL_4BIT, 2), (Codec.CLASSED_PLANES, 2), (Codec.CLASSED_PLANES, 4)]
 BYTES = st.binary(min_size=1, max_size=100)
 
 
@@ -55,6 +55,37 @@ def test_deltas_of_any_bytes_come_back(
     stored = pe.encode_delta(codec, plain, ELEMENT[width], bases, weight, [form] * width)
     assert planes.decode_delta(codec, stored, len(plain), ELEMENT[width], bases, weight) == plain
     assert plane_decoder.decode(codec, stored, len(plain), width, bases, weight) == plain
+
+
+@pytest.mark.parametrize("width", [2, 4])
+@settings(max_examples=150)
+@given(
+    data=st.data(),
+    plain=BYTES,
+    weight=st.integers(0, 15),
+    forms=st.lists(st.sampled_from([None, RAW, ZSTD, CLASSED, CLASSED]), min_size=4, max_size=4),
+)
+def test_planes_by_any_classes_come_back(
+    width: int, data: st.DataObject, plain: bytes, weight: int, forms: list[int | None]
+) -> None:
+    bases = tuple(data.draw(like(plain, width)) for _ in range(2 if weight else 1))
+    cuts = [bytes(sorted(data.draw(st.sets(st.integers(0, 255), max_size=15)))) for _ in range(2)]
+    if not weight:
+        cuts[0] = b""
+    stored = pe.encode_delta(Codec.CLASSED_PLANES, plain, ELEMENT[width], bases, weight, forms, cuts)
+    assert planes.decode_delta(Codec.CLASSED_PLANES, stored, len(plain), ELEMENT[width], bases, weight) == plain
+    assert plane_decoder.decode(Codec.CLASSED_PLANES, stored, len(plain), width, bases, weight) == plain
+
+
+def test_classes_are_as_the_format_draws_them() -> None:
+    first, second = struct.pack("<4f", 1.0, 1.5, 2.0, -8.0), struct.pack("<4f", 1.0, 1.5, 2.5, -9.0)
+    plain = struct.pack("<4I", 0x3F800001, 0x3FC00001, 0x40100002, 0xC1080003)
+    # The spreads are those of 0, 0, 2^21 and 2^20: 0, 0, 148 and 147. 1.0 and 1.5 are of size 127, the others above.
+    head = "02 01 94" + "01 80"
+    low = "04 13000000  00 02000000 8181  02 01000000 83  02 01000000 82"
+    rest = "02 01000000 80" * 3
+    stored = bytes.fromhex(head + low + rest)
+    assert planes.decode_delta(Codec.CLASSED_PLANES, stored, 16, ELEMENT[4], (first, second), 8) == plain
 
 
 @pytest.mark.parametrize("weight", range(1, 16))
@@ -190,7 +221,7 @@ def test_a_low_pair_of_another_length_is_refused() -> None:
 
 def test_an_unknown_form_asks_for_a_newer_release() -> None:
     with pytest.raises(FormatError):
-        planes.decode(Codec.PLANES, pe.stream(4, bytes(9)) * 2, 18, ELEMENT[2])
+        planes.decode(Codec.PLANES, pe.stream(5, bytes(9)) * 2, 18, ELEMENT[2])
 
 
 @pytest.mark.parametrize(("codec", "width"), [(3, 1), (3, 8)])
@@ -243,6 +274,48 @@ def test_wrong_residuals_are_refused(stored: bytes) -> None:
         planes.decode_delta(Codec.RESIDUAL_2BIT, stored, 10, ELEMENT[2], (bytes(10),), 0)
 
 
+CLASSES = {
+    "no cuts": b"",
+    "no cuts of size": b"\0",
+    "cuts cut short": b"\2\1",
+    "sixteen cuts": b"\x10" + bytes(range(16)) + b"\0" + pe.stream(CONSTANT, b"x") * 2,
+    "cuts that descend": b"\2\2\1\0" + pe.stream(CONSTANT, b"x") * 2,
+    "a cut twice": b"\2\1\1\0" + pe.stream(CONSTANT, b"x") * 2,
+    "streams missing": b"\0\1\1" + pe.stream(CONSTANT, b"x"),
+    "a class missing": b"\0\1\1" + pe.stream(CLASSED, b"") + pe.stream(CONSTANT, b"x"),
+    "a stream of a class without words": b"\0\1\1"
+    + pe.stream(CLASSED, pe.stream(CONSTANT, b"x") * 2)
+    + pe.stream(CONSTANT, b"x"),
+    "a class of another length": b"\0\0" + pe.stream(CLASSED, pe.stream(RAW, bytes(4))) + pe.stream(CONSTANT, b"x"),
+    "classes in a class": b"\0\0"
+    + pe.stream(CLASSED, pe.stream(CLASSED, pe.stream(RAW, bytes(5))))
+    + pe.stream(CONSTANT, b"x"),
+    "a low pair in a class": b"\0\0" + pe.stream(CLASSED, pe.stream(LOW_PAIR, bytes(10))) + pe.stream(CONSTANT, b"x"),
+    "bytes behind the classes": b"\0\0"
+    + pe.stream(CLASSED, pe.stream(RAW, bytes(5)) + b"x")
+    + pe.stream(CONSTANT, b"x"),
+}
+
+
+@pytest.mark.parametrize("stored", CLASSES.values(), ids=CLASSES)
+def test_wrong_classes_are_refused(stored: bytes) -> None:
+    with pytest.raises(IntegrityError):
+        planes.decode_delta(Codec.CLASSED_PLANES, stored, 10, ELEMENT[2], (bytes(10), bytes(10)), 8)
+
+
+def test_cuts_of_a_spread_need_two_bases() -> None:
+    stored = b"\1\1\0" + pe.stream(CONSTANT, b"\x80") * 2
+    assert planes.decode_delta(7, stored, 10, ELEMENT[2], (bytes(10), bytes(10)), 8) == bytes(10)
+    with pytest.raises(IntegrityError):
+        planes.decode_delta(7, stored, 10, ELEMENT[2], (bytes(10),), 0)
+
+
+def test_a_classed_plane_is_refused_in_another_codec() -> None:
+    stored = pe.stream(CLASSED, pe.stream(RAW, bytes(5))) + pe.stream(CONSTANT, b"x")
+    with pytest.raises(IntegrityError):
+        planes.decode_delta(Codec.DELTA_PLANES, stored, 10, ELEMENT[2], (bytes(10),), 0)
+
+
 LYING = {
     "a stream of 4 GiB": struct.pack("<BI", RAW, 0xFFFFFFFF),
     "a frame of 64 MiB": pe.stream(ZSTD, pe.zstd(bytes(64 << 20))),
@@ -254,10 +327,12 @@ LYING = {
 }
 
 
-@pytest.mark.parametrize("codec", [4, 5, 6])
+@pytest.mark.parametrize("codec", [4, 5, 6, 7])
 @pytest.mark.parametrize("stored", LYING.values(), ids=LYING)
 def test_lies_about_lengths_are_refused_in_little_memory(codec: int, stored: bytes) -> None:
     plain, bases = bytearray(1 << 20), (bytes(1 << 20),)
+    if codec == Codec.CLASSED_PLANES:
+        stored = b"\0\x0f" + bytes(range(15)) + pe.stream(CLASSED, stored)
     tracemalloc.start()
     try:
         with pytest.raises(IntegrityError):
@@ -268,7 +343,7 @@ def test_lies_about_lengths_are_refused_in_little_memory(codec: int, stored: byt
 
 
 @settings(max_examples=200)
-@given(stored=st.binary(max_size=60), codec=st.sampled_from(range(2, 7)), width=st.sampled_from([1, 2, 4, 8]))
+@given(stored=st.binary(max_size=60), codec=st.sampled_from(range(2, 8)), width=st.sampled_from([1, 2, 4, 8]))
 def test_arbitrary_bytes_never_end_in_another_error(stored: bytes, codec: int, width: int) -> None:
     try:
         if codec < Codec.DELTA_PLANES:

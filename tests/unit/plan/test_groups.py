@@ -20,6 +20,7 @@ from casckpt.plan.groups import (
     closure_costs,
     distinct,
     groups,
+    heights,
     pyramid,
     pyramid_cost,
     weight_between,
@@ -214,3 +215,13 @@ def test_bases_that_no_reader_takes_are_refused(bases: list[tuple[int, ...]]) ->
 def test_sizes_of_no_group_are_refused(size: int, chains: bool) -> None:
     with pytest.raises(UsageError):
         list(groups(versions(3), size, chains=chains))
+
+
+@pytest.mark.parametrize("size", GROUP_SIZES)
+def test_half_of_a_pyramid_is_needed_by_no_other_version(size: int) -> None:
+    (frames,) = groups(versions(size), size)
+    found = heights(frames)
+    assert found.count(0) == (size - 1) // 2
+    assert found[0] == max(found) == (size - 1).bit_length() - 1
+    for number, frame in enumerate(frames):
+        assert all(found[base] > found[number] for base in frame.bases)
