@@ -164,9 +164,8 @@ class Sender:
 
     Args:
         push_id: the hint in every pack.
-        concurrency: uploads at a time; each holds one pack in memory.
-        verify: read back each pack that was sent, one at a time, before it is noted. Of more than one upload there is
-            one less then, since reading needs memory too.
+        concurrency: packs in memory, most of which are being uploaded.
+        verify: read back each pack that was sent, one at a time, before it is noted; it is one of those in memory.
         note: called with each pack that arrived, by the thread that sent it, one at a time.
         advance: called with the stored bytes of each object when the pack that holds it has arrived.
     """
@@ -199,16 +198,17 @@ class Sender:
             RemoteUnavailable, RemoteDenied: an upload failed for good; what arrived before was noted.
             RemoteUntrusted: a pack reads otherwise than it was sent; it was not noted.
 
-        Memory: a pack of 32 MiB for each upload, one that is being filled, and one that is read back.
+        Memory: a pack of 32 MiB for each upload, one of which is being filled or read back.
         """
         sent: list[Sent] = []
         running: deque[Future[Sent]] = deque()
         packing = Packing()
         with Workers[Sent](self._concurrency, "casckpt-push") as workers:
             for pack in packing.packs(items(packing.room)):
+                running.append(workers.submit(partial(self._upload, pack, packing)))
+                # Not one more to be filled meanwhile: filling takes little of the time that an upload does.
                 while len(running) >= self._concurrency:
                     sent.append(self._arrived(running.popleft()))
-                running.append(workers.submit(partial(self._upload, pack, packing)))
             while running:
                 sent.append(self._arrived(running.popleft()))
         return sent
