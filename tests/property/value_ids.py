@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import casckpt
@@ -29,31 +28,16 @@ def _mixed(draw: st.DrawFn) -> Any:
 MIXED = _mixed()
 
 
-def _examples(count: int, note: Any, **words: Any) -> None:
+def _examples(count: int, note: Any) -> None:
     settings(
-        derandomize=True,
-        database=None,
-        deadline=None,
-        max_examples=count,
-        suppress_health_check=list(HealthCheck),
-        **words,
+        derandomize=True, database=None, deadline=None, max_examples=count, suppress_health_check=list(HealthCheck)
     )(given(MIXED)(note))()
 
 
-class _Complete(Exception):
-    """Every row was there."""
-
-
 def collect(count: int) -> set[str]:
-    """The rows that so many mixed states hold; what comes after the last one is found is not made."""
+    """The rows that so many mixed states hold."""
     _found.clear()
-
-    def note(_state: Any) -> None:
-        if _found >= set(ROWS):
-            raise _Complete
-
-    with contextlib.suppress(_Complete):
-        _examples(count, note, phases=[Phase.generate])
+    _examples(count, lambda _state: None)
     return set(_found)
 
 
