@@ -29,6 +29,11 @@ _DELTA_CODECS = 4
 _Data = bytes | bytearray | memoryview
 _Siblings = Callable[[], list[p.Record]]
 _WHICH = attrgetter("offset", "id", "kind", "length")
+_ROOM_BYTES = limits.MAX_OBJECT_BYTES[Kind.CHUNK] + limits.MAX_STORED_EXCESS
+_MOST_IDLE = 8
+_idle: list[memoryview] = []
+"""Rooms for stored bytes and for plain bytes of bases that no call uses now, of any thread. Memory that a restore takes
+from the system anew for every chunk costs it an eighth of its time."""
 _KINDS = {int(kind): kind.name.lower() for kind in Kind}
 
 
@@ -259,26 +264,44 @@ class PackReader:
 
     def _decode_closure(self, file: ReadFile, rows: list[p.Record], number: int, target: memoryview | None) -> _Data:
         """Decode record `number` after the bases it needs, each of which is let go of after its last use."""
-        import numpy as np
-
         needed = closure(rows, number)
         last_use = {base: user for user in needed for base in bases_of(rows, user)}
+        rooms: dict[int, memoryview] = {}
         plains: dict[int, _Data] = {}
-        aside = np.empty(max(rows[current].stored for current in needed), np.uint8).data
+        aside = _room(max(rows[current].stored for current in needed))
         for current in needed:
             record, bases = rows[current], bases_of(rows, current)
             stored = aside[: record.stored]
             whole = file.read_into(stored, record.offset) == record.stored
             if not whole or p.check_of(record.codec, record.id, record.kind, stored) != record.check:
                 raise IntegrityError(object="a delta record", problem="stored bytes of it or of a base are damaged")
-            if record.codec == Codec.RAW:
-                stored = memoryview(bytes(stored))  # it is kept as it is, and the next one is read to its place
-            into = target if current == number else None
+            into = target
+            if current != number:
+                rooms[current] = _room(record.length)
+                into = rooms[current][: record.length]
             plains[current] = _decoded(record, stored, tuple(plains[base] for base in bases), into)
             for base in set(bases):
                 if last_use[base] == current:
                     del plains[base]
+                    _give_back(rooms.pop(base))
+        _give_back(aside)
         return plains[number]
+
+
+def _room(nbytes: int) -> memoryview:
+    """At least so many writable bytes."""
+    import numpy as np
+
+    try:
+        room = _idle.pop()
+    except IndexError:
+        room = np.empty(0, np.uint8).data
+    return room if len(room) >= nbytes else np.empty(max(nbytes, _ROOM_BYTES), np.uint8).data
+
+
+def _give_back(room: memoryview) -> None:
+    if len(_idle) < _MOST_IDLE and len(room) == _ROOM_BYTES:
+        _idle.append(room)
 
 
 def _decoded(record: p.Record, stored: _Data, bases: tuple[_Data, ...], target: memoryview | None) -> _Data:

@@ -116,7 +116,8 @@ class GroupEncoder:
         *_, classed = self._encoder().sample(now, element, (before, after), classed=True)
         sampled = min(len(now), SAMPLE_BYTES)
         lengths = (plain, min(near), between, classed)
-        return Layout(*smallest_groups(costs, element, Ratios(*(min(one, plain) / sampled for one in lengths))))
+        ratios = Ratios(*(min(one, plain) / sampled for one in lengths))
+        return Layout(*smallest_groups(costs, element, ratios, len(now)))
 
     def _smallest(self, versions: Sequence[Version]) -> Layout:
         """The layout in which the middle of the place takes the fewest bytes over its whole history."""

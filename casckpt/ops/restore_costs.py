@@ -45,12 +45,19 @@ def _read(storage: Storage, machine: str) -> Costs | None:
         return None
     try:
         found = json.loads(read_exact(file, 0, min(file.size(), _MAX_FILE_BYTES)))
-        costs = {int(width): WordCosts(*map(_curve, map(item.get, _CURVES))) for width, item in found["costs"].items()}
+        costs = {int(width): _word_costs(item) for width, item in found["costs"].items()}
         return costs if found["machine"] == machine and set(costs) == _WIDTHS else None
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     finally:
         file.close()
+
+
+def _word_costs(item: dict[str, Any]) -> WordCosts:
+    record = float(item["record"])
+    if record <= 0:
+        raise ValueError("no costs")
+    return WordCosts(record, *(_curve(item[name]) for name in _CURVES))
 
 
 def _curve(points: list[Any]) -> tuple[tuple[float, float], ...]:

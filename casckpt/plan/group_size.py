@@ -8,8 +8,8 @@ the time of noise and nearly nothing of zeros. So all kinds are measured once pe
 with steps from coarse to fine. Between the measured points costs are read off a line, at the ratio that samples of a
 leaf show.
 
-The cost of a record is that of its check and of decoding it. The id of the version that is wanted is counted with the
-plain record, since every restore has one of each.
+The cost of a record is that of its check and of decoding it, and what any record costs, however short. The id of the
+version that is wanted is counted with the plain record, since every restore has one of each.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from casckpt.format.codec import worth
-from casckpt.format.decode import decode
+from casckpt.format.decode import decode_into
 from casckpt.format.elements import element_code, word_bytes
 from casckpt.format.ids import Kind, ObjectId, checksum, object_id
 from casckpt.format.pack import Record
@@ -33,21 +33,32 @@ Clock = Callable[[], float]
 Curve = tuple[tuple[float, float], ...]
 """Points (stored bytes / plain bytes, seconds per plain byte), ratios ascending."""
 
-WORST_PER_S, MEAN_PER_S = 150e6, 250e6
-"""Plain bytes a second of one core at which the deepest version of a default group is restored, and all in turn."""
+WORST_PER_S, MEAN_PER_S = 120e6, 190e6
+"""Plain bytes a second of one core at which the deepest version of a default group is restored, and all in turn.
+
+Whole states come back at 150 and 250 MB/s: of what AdamW keeps a third, the first moments, hardly compresses, is left
+plain, and read in no time.
+"""
 _TYPES = {1: "int8", 2: "bfloat16", 4: "float32", 8: "float64"}
 """An element type for each width of words: its plain form stands for all of that width."""
 _STEPS = (2.0**-3, 2.0**-6, 2.0**-9, 2.0**-13, 0.0)
 """Steps of the walks, against words of deviation 1: from hardly worth a delta to none at all."""
 _CHUNK_BYTES = 1 << 20
+_SHORT_BYTES = 1 << 10
+_READING = 2
+"""To look up, read and check a short record takes a reader about as long as to decode it."""
 _COPIES = 4
 """Copies of a record that are decoded in turn, so that each has left the cache of the core when it comes up."""
 
 
 @dataclass(frozen=True, slots=True)
 class WordCosts:
-    """What records of one width of words cost to decode: plain, from one base, from two, from two by classes."""
+    """What records of one width of words cost to decode: plain, from one base, from two, from two by classes.
 
+    `record` is the seconds that any record costs, however short.
+    """
+
+    record: float
     plain: Curve
     one: Curve
     two: Curve
@@ -92,12 +103,17 @@ class Speeds(NamedTuple):
     mean: float
 
 
-def restore_speeds(costs: WordCosts, ratios: Ratios, grouping: Grouping) -> Speeds:
-    """What a full group gives."""
-    plain, one = _at(costs.plain, ratios.plain), _at(costs.one, ratios.one)
+def restore_speeds(costs: WordCosts, ratios: Ratios, grouping: Grouping, nbytes: int = _CHUNK_BYTES) -> Speeds:
+    """What a full group gives.
+
+    Args:
+        nbytes: plain bytes of each version.
+    """
+    record = costs.record / max(nbytes, 1)
+    plain, one = _at(costs.plain, ratios.plain) + record, _at(costs.one, ratios.one) + record
     if not grouping.classed and not worth(min(ratios.one, ratios.two), ratios.plain):
         return Speeds(1 / plain, 1 / plain)  # the encoder leaves all of them plain
-    two, classed = _at(costs.two, ratios.two), _at(costs.classed, ratios.classed)
+    two, classed = _at(costs.two, ratios.two) + record, _at(costs.classed, ratios.classed) + record
     # The keyframe, both ends, and twice as many versions on each level as on the one above.
     seconds = [plain, *[plain + one] * 2]
     for level, by_classes in _levels(grouping):
@@ -123,6 +139,7 @@ def smallest_groups(
     costs: Mapping[int, WordCosts],
     element: int,
     ratios: Ratios,
+    nbytes: int = _CHUNK_BYTES,
     *,
     worst: float = WORST_PER_S,
     mean: float = MEAN_PER_S,
@@ -134,11 +151,12 @@ def smallest_groups(
     Args:
         costs: by width of words, from `measure`.
         element: element type code of the leaf.
+        nbytes: plain bytes of each version.
         worst, mean: bytes a second that are enough for the deepest version, and for all in turn.
     """
     enough = []
     for grouping in (Grouping(size, classed) for size in GROUP_SIZES for classed in range(size.bit_length() - 1)):
-        speeds = restore_speeds(costs[word_bytes(element)], ratios, grouping)
+        speeds = restore_speeds(costs[word_bytes(element)], ratios, grouping, nbytes)
         if speeds.worst >= worst and speeds.mean >= mean:
             enough.append(grouping)
     smallest = Grouping(GROUP_SIZES[0])
@@ -159,7 +177,11 @@ def _measure_words(encoder: DeltaEncoder, width: int, clock: Clock, chunk_bytes:
     plain = encoder.encode(middle, element, ())
     ratio, seconds = _point(plain, middle, element, (), clock)
     seconds += _least(clock, partial(object_id, Kind.CHUNK), middle) / chunk_bytes
-    return WordCosts(((ratio, seconds),), tuple(sorted(one)), tuple(sorted(two)), tuple(sorted(classed)))
+    first, middle, last = _walk(width, _STEPS[1], _SHORT_BYTES)
+    short = encoder.encode_from(middle, element, (first, last)) or encoder.encode(middle, element, ())
+    _, per_byte = _point(short, middle, element, (first, last) if short.bases else (), clock)
+    record = _READING * per_byte * len(middle)
+    return WordCosts(record, ((ratio, seconds),), tuple(sorted(one)), tuple(sorted(two)), tuple(sorted(classed)))
 
 
 def _point(delta: Delta, plain: bytes, element: int, bases: tuple[bytes, ...], clock: Clock) -> tuple[float, float]:
@@ -172,9 +194,11 @@ def _point(delta: Delta, plain: bytes, element: int, bases: tuple[bytes, ...], c
         weight=delta.weight,
     )
 
+    target = memoryview(bytearray(length))
+
     def restore(stored: bytes) -> None:
         checksum(stored)
-        decode(record, stored, bases)
+        decode_into(record, stored, target, bases)
 
     return len(stored) / length, _least(clock, restore, stored) / length
 

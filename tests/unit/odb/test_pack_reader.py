@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import struct
 import threading
-import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -128,19 +127,19 @@ def test_a_base_is_let_go_of_when_nothing_needs_it_any_more(monkeypatch: pytest.
     for number in range(1, 15):
         line.append(built.delta(words(number), [line[-1]]))
     reader, ref, _ = stored(built.pack)
-    made: list[weakref.ref[memoryview]] = []
-    alive: list[int] = []
-    decode = pack_reader.decode
+    monkeypatch.setattr(pack_reader, "_idle", [])
+    for _ in range(2):
+        assert bytes(reader.read_record(pack_name(ref.id), reader.records(ref)[line[-1]])) == words(14)
+        # Two bases in turn, and what is read: rooms that the next call takes again.
+        assert len(pack_reader._idle) == 3
 
-    def watched(record: p.Record, stored: bytes, bases: tuple[memoryview, ...]) -> memoryview:
-        alive.append(sum(one() is not None for one in made))
-        plain = memoryview(decode(record, stored, bases))
-        made.append(weakref.ref(plain))
-        return plain
 
-    monkeypatch.setattr(pack_reader, "decode", watched)
-    assert bytes(reader.read_record(pack_name(ref.id), reader.records(ref)[line[-1]])) == words(14)
-    assert alive == [0] + [1] * 14
+def test_rooms_that_nobody_uses_are_few() -> None:
+    for _ in range(20):
+        pack_reader._give_back(memoryview(bytearray(pack_reader._ROOM_BYTES)))
+        pack_reader._give_back(memoryview(bytearray(1)))
+    assert len(pack_reader._idle) == pack_reader._MOST_IDLE
+    assert {len(room) for room in pack_reader._idle} == {pack_reader._ROOM_BYTES}
 
 
 def test_a_damaged_base_is_an_error_of_what_needs_it() -> None:

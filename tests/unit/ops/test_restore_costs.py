@@ -12,7 +12,7 @@ from casckpt.plan.groups import GROUP_SIZES
 from casckpt.storage.base import read_exact
 from casckpt.storage.memory import MemoryStorage
 
-NOTHING: dict[str, list[float]] = {"plain": [], "one": [], "two": [], "classed": []}
+NOTHING: dict[str, object] = {"record": 1e-4, "plain": [], "one": [], "two": [], "classed": []}
 
 
 @pytest.fixture
@@ -48,6 +48,7 @@ def test_a_storage_that_cannot_be_written_has_costs_all_the_same() -> None:
         lambda found: json.dumps(json.loads(found) | {"costs": {"4": {}}}).encode(),
         lambda found: found.replace(b'"1":', b'"3":'),
         lambda found: found.replace(b'"classed"', b'"other"'),
+        lambda found: found.replace(b'"record": ', b'"record": -'),
         lambda found: json.dumps(json.loads(found) | {"costs": dict.fromkeys("1248", NOTHING)}).encode(),
         lambda found: found.replace(b"]]", b", 7]]"),
     ],

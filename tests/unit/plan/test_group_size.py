@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -23,6 +24,7 @@ from casckpt.plan.groups import GROUP_SIZES, Version, groups
 
 NS = 1e-9
 COSTS = WordCosts(
+    record=0.0,
     plain=((0.8, 1 * NS),),
     one=((0.0, 0.2 * NS), (0.6, 0.8 * NS)),
     two=((0.0, 0.4 * NS), (0.5, 0.9 * NS)),
@@ -46,6 +48,12 @@ def test_the_mean_is_that_of_a_planned_group(size: int) -> None:
     assert 1 / restore_speeds(COSTS, RATIOS, Grouping(size)).mean == pytest.approx(sum(seconds) / size * NS)
 
 
+def test_short_versions_cost_more_per_byte() -> None:
+    costs = replace(COSTS, record=1000 * NS)
+    assert 1 / restore_speeds(costs, RATIOS, Grouping(5), 100).worst == pytest.approx((2.7 + 3 * 10) * NS)
+    assert 1 / restore_speeds(costs, RATIOS, Grouping(5), 10**6).worst == pytest.approx((2.7 + 3 * 0.001) * NS)
+
+
 def test_costs_lie_on_the_line_between_what_was_measured() -> None:
     half = Ratios(0.7, 0.3, 0.25, 0.2)
     assert 1 / restore_speeds(COSTS, half, Grouping(5)).worst == pytest.approx((1 + 0.5 + 0.65) * NS)
@@ -61,7 +69,7 @@ def test_the_largest_group_that_is_fast_enough_is_taken() -> None:
             assert smallest_groups(costs, element, RATIOS, **least) == Grouping(size)
             faster = {name: speed * 1.001 for name, speed in least.items()}
             assert smallest_groups(costs, element, RATIOS, **faster).size == max(GROUP_SIZES[0], _before(size))
-    assert smallest_groups(costs, element, RATIOS) == (17, 0)
+    assert smallest_groups(costs, element, RATIOS, worst=150e6, mean=250e6) == (17, 0)
     assert smallest_groups(costs, element, RATIOS, worst=1e12) == (GROUP_SIZES[0], 0)
 
 
