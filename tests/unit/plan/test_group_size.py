@@ -94,7 +94,9 @@ def test_no_other_groups_that_are_fast_enough_take_fewer_bytes(
     speeds = {one: restore_speeds(COSTS, sampled, one) for one in GROUPINGS}
     enough = [one for one in GROUPINGS if speeds[one].worst >= worst and speeds[one].mean >= mean]
     assert found in (enough or [(GROUP_SIZES[0], 0)])
-    assert all(stored_ratio(sampled, one) >= stored_ratio(sampled, found) for one in enough)
+    least = min((stored_ratio(sampled, one) for one in enough), default=1.0)
+    alike = [speeds[one].mean for one in enough if stored_ratio(sampled, one) <= 1.005 * least]
+    assert not enough or (stored_ratio(sampled, found) <= 1.005 * least and speeds[found].mean == max(alike))
 
 
 def test_classes_are_taken_on_the_deepest_levels_as_far_as_the_speed_allows() -> None:
@@ -104,8 +106,10 @@ def test_classes_are_taken_on_the_deepest_levels_as_far_as_the_speed_allows() ->
         speeds = restore_speeds(COSTS, ratios, grouping)
         assert 1 / speeds.worst == pytest.approx((1.8 + (3 - classed) * 0.9 + classed * 1.45) * NS)
         found = smallest_groups(costs, element, ratios, worst=speeds.worst, mean=1)
-        assert stored_ratio(ratios, found) <= stored_ratio(ratios, grouping)
-    assert smallest_groups(costs, element, ratios, worst=1, mean=1) == (65, 5)
+        assert stored_ratio(ratios, found) <= 1.005 * stored_ratio(ratios, grouping)
+    found = smallest_groups(costs, element, ratios, worst=1, mean=1)
+    assert found.size == 65
+    assert found.classed >= 4
     assert stored_ratio(ratios, Grouping(9, 1)) == pytest.approx((0.8 + 2 * 0.6 + 2 * 0.5 + 4 * 0.45) / 9)
 
 
@@ -114,9 +118,9 @@ def test_every_width_of_words_is_measured_with_the_clock_that_is_given() -> None
     costs = measure(lambda: next(ticks) * 1e-3, chunk_bytes=1 << 14)
     assert set(costs) == {1, 2, 4, 8}
     for one in costs.values():
-        assert len(one.plain) == 1
-        # The clock says a millisecond for each call, and two are timed for the plain one: record and id.
-        assert [seconds for _, seconds in one.plain] == [pytest.approx(2e-3 / (1 << 14))]
+        assert len(one.plain) == 2
+        # The clock says a millisecond for each call, and two are timed for a plain one: record and id.
+        assert [seconds for _, seconds in one.plain] == [pytest.approx(2e-3 / (1 << 14))] * 2
         for curve in (one.one, one.two, one.classed):
             assert len(curve) >= 3
             assert list(curve) == sorted(curve)
