@@ -8,10 +8,9 @@ to files that are durable in the end. casckpt checks every object before it send
 
 Method: cases alternate inside one run, one round does not count; every push goes to an empty place, every fetch into an
 empty store. Before each, what the server has taken in is brought to the disk, so that no case pays for what another
-left to do. cpu_s counts user and system time of the
-client alone, all threads; the server is a process of its own. peak_mb is the most anonymous memory above the level at
-the call, of one more call. Unit: seconds, 10^6 bytes; requests are counted at the client. An incremental push brings a
-commit in which 10 % changed.
+left to do. cpu_s counts user and system time of the client alone, all threads; the server is a process of its own.
+peak_mb is the most anonymous memory above the level at the call, of one more call. Unit: seconds, 10^6 bytes; requests
+are counted at the client. An incremental push brings a commit in which 10 % changed.
 """
 
 from __future__ import annotations

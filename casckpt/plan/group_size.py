@@ -42,6 +42,8 @@ Whole states come back at 150 and 250 MB/s: of what AdamW keeps a third, the fir
 plain, and read in no time. A state in words of 2 bytes has the same number of tensors in half of the bytes, and what
 each tensor costs beside its bytes counts twice.
 """
+_SHORTEST = 128 << 10
+"""Shorter versions count as this long: they are too small a part of a state to slow it down."""
 _ALIKE = 1.005
 """Groups that take so little more than the smallest ones are taken if they are restored faster."""
 _TYPES = {1: "int8", 2: "bfloat16", 4: "float32", 8: "float64"}
@@ -114,7 +116,7 @@ def restore_speeds(costs: WordCosts, ratios: Ratios, grouping: Grouping, nbytes:
     Args:
         nbytes: plain bytes of each version.
     """
-    record = costs.record / max(nbytes, 1)
+    record = costs.record / max(nbytes, _SHORTEST)
     plain, one = _at(costs.plain, ratios.plain) + record, _at(costs.one, ratios.one) + record
     if not grouping.classed and not worth(min(ratios.one, ratios.two), ratios.plain):
         return Speeds(1 / plain, 1 / plain)  # the encoder leaves all of them plain

@@ -26,7 +26,7 @@ LINKS_MAX = 64
 a collector removes old roots, so that whoever was away for long cannot be told of them in any case."""
 WALK_MAX = 4096
 """Roots that are read to tell what was condemned; an upload during which there were more is made again."""
-_TRIES = 6
+_TRIES = 20
 _MAX_ROOT_FILE = MAX_ROOT_BYTES + 64
 _MAX_SEEN_BYTES = 256
 T = TypeVar("T")

@@ -49,9 +49,12 @@ def test_the_mean_is_that_of_a_planned_group(size: int) -> None:
 
 
 def test_short_versions_cost_more_per_byte() -> None:
-    costs = replace(COSTS, record=1000 * NS)
-    assert 1 / restore_speeds(costs, RATIOS, Grouping(5), 100).worst == pytest.approx((2.7 + 3 * 10) * NS)
-    assert 1 / restore_speeds(costs, RATIOS, Grouping(5), 10**6).worst == pytest.approx((2.7 + 3 * 0.001) * NS)
+    costs = replace(COSTS, record=1e6 * NS)
+    assert 1 / restore_speeds(costs, RATIOS, Grouping(5), 10**6).worst == pytest.approx((2.7 + 3) * NS)
+    for nbytes in (0, 1, 1 << 17):  # short ones do not count for less
+        assert 1 / restore_speeds(costs, RATIOS, Grouping(5), nbytes).worst == pytest.approx(
+            (2.7 + 3e6 / (1 << 17)) * NS
+        )
 
 
 def test_costs_lie_on_the_line_between_what_was_measured() -> None:
