@@ -35,6 +35,7 @@ from tests.crash.faultsweeps import fault_sweep
 from tests.crash.folders import ram_folder
 from tests.crash.promises import check_commits, check_store, look, settled_world, state_of
 from tests.crash.recorder import RecordingStorage
+from tests.crash.seeded import assert_caught
 from tests.crash.sweeps import power_failures, twice
 from tests.crash.workloads import WORKLOADS
 
@@ -399,14 +400,7 @@ BUGS: dict[str, Bug] = {
 
 @pytest.mark.parametrize("name", BUGS)
 def test_a_seeded_bug_is_caught(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    break_it, sweep = BUGS[name]
-    break_it(monkeypatch)
-    try:
-        found = sweep()
-    except Exception as error:
-        found = [f"not even without a fault: {type(error).__name__}: {error}"]
-    print(f"{name}: {len(found)} violations, as {found[:1]}")
-    assert found
+    assert_caught(name, BUGS[name], monkeypatch)
 
 
 @pytest.mark.parametrize("scene", [two_at_once, index_ahead])

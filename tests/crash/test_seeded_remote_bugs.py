@@ -24,6 +24,7 @@ from tests.crash.errands import Course, bundle_power_failures, errands, power_fa
 from tests.crash.faults import FaultyStorage, on
 from tests.crash.folders import ram_folder
 from tests.crash.recorder import RecordingStorage
+from tests.crash.seeded import assert_caught
 from tests.crash.test_shared_folder import SCENES, fetch_of_another, flush_that_fails, losses
 
 Patch = pytest.MonkeyPatch
@@ -168,11 +169,4 @@ BUGS: dict[str, tuple[Callable[[Patch], None], Sweep]] = {
 @pytest.mark.parametrize("name", BUGS)
 def test_a_seeded_bug_is_caught(monkeypatch: Patch, name: str) -> None:
     """Without the bug the sweeps are silent, in the tests that are theirs."""
-    break_it, sweep = BUGS[name]
-    break_it(monkeypatch)
-    try:
-        found = sweep()
-    except Exception as error:
-        found = [f"not even without a fault: {type(error).__name__}: {error}"]
-    print(f"{name}: {len(found)} violations, as {found[:1]}")
-    assert found
+    assert_caught(name, BUGS[name], monkeypatch)
