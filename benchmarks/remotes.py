@@ -60,16 +60,14 @@ class Bench:
         self._options = {"endpoint": endpoint, "region": REGION}
         self._numbers = count()
         self._state = states.model(mb)
-        self._source = folder / "source"
-        self._store = casckpt.init(self._source)
-        self._store.commit(states.nested(self._state), run="training")
-        self._pieces = list(pieces(self._source))
+        self._store = self._committed(folder / "source")
+        self._pieces = list(pieces(folder / "source"))
 
     def cases(self) -> list[tuple[str, str, Prepare]]:
         """(question, case, what prepares the call to be measured)."""
         return [
             (PUSH, BARE, lambda: partial(send, self._objects(self._place()), self._pieces)),
-            (PUSH, OURS, lambda: partial(self._store.push, self._remote(self._place()))),
+            (PUSH, OURS, lambda: partial(self._store.push, self._remote(self._store, self._place()))),
             (FETCH, BARE, self._takes),
             (FETCH, OURS, self._fetches),
             (CHANGED, OURS, partial(self._pushes_again, 0.1)),
@@ -82,9 +80,15 @@ class Bench:
     def _objects(self, url: str) -> Objects:
         return open_bare(parse(url), Access(**self._options))
 
-    def _remote(self, url: str) -> str:
+    def _committed(self, path: Path) -> casckpt.Store:
+        """A new store with the state as it is now."""
+        store = casckpt.init(path)
+        store.commit(states.nested(self._state), run="training")
+        return store
+
+    def _remote(self, store: casckpt.Store, url: str) -> str:
         name = f"at-{url.rpartition('-')[2]}"
-        self._store.add_remote(name, url, probe=False, **self._options)
+        store.add_remote(name, url, probe=False, **self._options)
         return name
 
     def _takes(self) -> Callable[[], Any]:
@@ -94,18 +98,20 @@ class Bench:
 
     def _fetches(self) -> Callable[[], Any]:
         url = self._place()
-        self._store.push(self._remote(url))
+        self._store.push(self._remote(self._store, url))
         store = casckpt.init(self._new_folder() / "store")
         store.add_remote("origin", url, probe=False, **self._options)
         return store.fetch
 
     def _pushes_again(self, share: float) -> Callable[[], Any]:
-        name = self._remote(self._place())
-        self._store.push(name)
+        # A store of its own: the others are to send the same bytes in every round.
+        store = self._committed(self._new_folder() / "store")
+        name = self._remote(store, self._place())
+        store.push(name)
         if share:
             states.edit(self._state, share)
-            self._store.commit(states.nested(self._state), run="training")
-        return partial(self._store.push, name)
+            store.commit(states.nested(self._state), run="training")
+        return partial(store.push, name)
 
     def _new_folder(self) -> Path:
         folder = self._folder / f"copy-{next(self._numbers)}"

@@ -79,6 +79,7 @@ class Workers(Generic[T]):
             while (task := self._tasks.get()) is not None:
                 if not self._stopped:
                     self._do(*task)
+                del task  # with it its result, which is for who asked
         finally:
             ended.set()
 

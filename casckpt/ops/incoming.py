@@ -108,6 +108,7 @@ class Incoming:
                 self._check_kind(one, kind)
                 self._take(one)
                 self._done += one.record.length
+                del one  # the piece that it lies in is in memory as long as any of its objects
                 if self._progress is not None:
                     self._progress(self._done, self._total)
 

@@ -145,6 +145,7 @@ class RemoteReader:
                         continue
                     del future  # the piece is the caller's now, and nobody else's
                     yield from found
+                    del found  # before the next piece is asked for, not after it has come
 
     def _plan(self, places: dict[SegmentPack, list[Row]], footers: _Footers) -> Iterator[tuple[Piece, int]]:
         """The pieces that bring these objects, each with the number of the root by which it was planned.
@@ -234,12 +235,12 @@ class RemoteReader:
     def _footer(self, pack: SegmentPack) -> list[p.Record]:
         """All records of a pack."""
         start = max(pack.nbytes - TAIL_BYTES, 0)
-        header, tail = self._objects.get_ranges(pack.key, [(0, p.BLOCK), (start, pack.nbytes)])
+        header, tail = map(bytes, self._objects.get_ranges(pack.key, [(0, p.BLOCK), (start, pack.nbytes)]))
         identity, offset, size = p.decode_trailer(tail[-p.TRAILER_BYTES :], pack.nbytes)
         if identity != pack.id:
             raise IntegrityError(object="a pack trailer", problem="it names another pack than its key")
         if offset < start:
-            tail = self._objects.get_ranges(pack.key, [(offset, start)])[0] + tail
+            tail = bytes(self._objects.get_ranges(pack.key, [(offset, start)])[0]) + tail
             start = offset
         return p.decode_footer(header, tail[offset - start : offset - start + size], offset, identity).records
 

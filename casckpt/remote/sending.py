@@ -111,9 +111,14 @@ class OutgoingPack:
 
     def _reach(self, nbytes: int) -> None:
         if nbytes > len(self.buffer):
-            longer = memoryview(pages(max(2 * nbytes, PACK_BYTES + _SPARE_BYTES)))
+            longer = _memory(2 * nbytes)
             longer[: self.nbytes] = self.data
             self.buffer = longer
+
+
+def _memory(nbytes: int = 0) -> memoryview:
+    """Room for a pack of `nbytes`, at least for a full one."""
+    return memoryview(pages(max(nbytes, PACK_BYTES + _SPARE_BYTES), huge=False))
 
 
 def _unit(record: p.Record) -> int:
@@ -156,7 +161,7 @@ class Packing:
 
     def _fresh(self) -> OutgoingPack:
         with self._mutex:
-            return OutgoingPack(self._spare.pop() if self._spare else memoryview(pages(PACK_BYTES + _SPARE_BYTES)))
+            return OutgoingPack(self._spare.pop() if self._spare else _memory())
 
 
 class Sender:
@@ -318,7 +323,7 @@ def _problem(objects: Objects, sent: Sent) -> str:
         return "it has another length"
     identity, offset, size = p.decode_trailer(tail[-p.TRAILER_BYTES :], nbytes)
     if offset < start:
-        tail, start = objects.get_ranges(key, [(offset, nbytes)])[0], offset
+        tail, start = bytes(objects.get_ranges(key, [(offset, nbytes)])[0]), offset
     footer = tail[offset - start : offset - start + size]
     if p.decode_footer(header, footer, offset, identity).records != list(sent.records):
         return "its footer lists other objects"

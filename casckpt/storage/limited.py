@@ -67,7 +67,7 @@ class Limited(Around):
             self._bucket.take(len(data) - known)
         return data
 
-    def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> Sequence[Buffer]:
         self._bucket.take(sum(stop - start for start, stop in ranges))
         return self.objects.get_ranges(key, ranges)
 

@@ -57,7 +57,7 @@ class Metered(Around):
         self._moved(down=len(data))
         return data
 
-    def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> Sequence[Buffer]:
         self._count("get", len(ranges))
         pieces = self.objects.get_ranges(key, ranges)
         self._moved(down=sum(map(len, pieces)))

@@ -29,9 +29,10 @@ from casckpt.storage.answers import Answer, error_of, read
 from casckpt.storage.credentials import NOWHERE, aws_provider, certificates, check_google
 from casckpt.storage.objects import Buffer, Listed, Outcome
 from casckpt.storage.pace import SLOWEST, Pace
+from casckpt.storage.pages import pages
 
 _CONNECT_S = 5
-_PIECE_BYTES = 1 << 20
+_PIECE_BYTES = 1 << 18
 _PAGE = 1000
 _LISTED_MAX = 20_000_000
 _KEY_MAX_BYTES = 1024
@@ -83,32 +84,55 @@ class ServiceObjects:
     def get(self, key: str, start: int = 0, stop: int | None = None, *, limit: int) -> bytes:
         if stop is not None and stop <= start:
             return b""
+        most = limit if stop is None else min(limit, stop - start)
+
+        def taken_in(pieces: Iterator[Buffer]) -> bytes:
+            buffer = BytesIO()
+            for piece in pieces:
+                buffer.write(piece)
+            return buffer.getvalue()
+
+        return self._read(key, start, stop, most, taken_in) or b""
+
+    def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[Buffer]:
+        return [self._range(key, start, stop) if stop > start else b"" for start, stop in ranges]
+
+    def _range(self, key: str, start: int, stop: int) -> memoryview:
+        """One range, in memory of its own that no piece of it is moved in, and that is given back as a whole."""
+        nbytes = stop - start
+
+        def taken_in(pieces: Iterator[Buffer]) -> memoryview:
+            memory, at = memoryview(pages(nbytes, huge=False)), 0
+            for piece in pieces:
+                memory[at : at + len(piece)] = piece
+                at += len(piece)
+            return memory[:at]
+
+        found = self._read(key, start, stop, nbytes, taken_in)
+        if found is None or len(found) != nbytes:
+            raise RemoteUntrusted(remote=self.url, problem=f"{key} is shorter than the remote's index says")
+        return found
+
+    def _read(
+        self, key: str, start: int, stop: int | None, limit: int, taken_in: Callable[[Iterator[Buffer]], _T]
+    ) -> _T | None:
+        """What `taken_in` makes of the bytes of an object; None if they begin behind its end."""
         options: dict[str, Any] = {}
         if stop is not None:
             options["range"] = (start, stop)
         elif start:
             options["range"] = {"offset": start}
-        most = limit if stop is None else min(limit, stop - start)
 
-        def ask(store: Any) -> bytes:
+        def ask(store: Any) -> _T:
             result = self._obstore.get(store, self._path(key), options=options)
-            return self._taken_in(result, key, start, stop, limit)
+            return taken_in(self._pieces(result, key, start, stop, limit))
 
         try:
-            return self._ask(ask, most / SLOWEST)
+            return self._ask(ask, limit / SLOWEST)
         except _Refused as refused:
-            if refused.answer.status == 416:  # it begins behind the end of the object
-                return b""
+            if refused.answer.status == 416:
+                return None
             raise self._error("read", key, refused.answer) from None
-
-    def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        found = []
-        for start, stop in ranges:
-            piece = self.get(key, start, stop, limit=max(0, stop - start))
-            if len(piece) != stop - start:
-                raise RemoteUntrusted(remote=self.url, problem=f"{key} is shorter than the remote's index says")
-            found.append(piece)
-        return found
 
     def create(self, key: str, data: Buffer) -> Outcome:
         if self.read_only:
@@ -201,22 +225,23 @@ class ServiceObjects:
         nbytes: int = found["size"]
         return nbytes
 
-    def _taken_in(self, result: Any, key: str, start: int, stop: int | None, limit: int) -> bytes:
+    def _pieces(self, result: Any, key: str, start: int, stop: int | None, limit: int) -> Iterator[Buffer]:
         """The bytes of an answer, counted while they come: its own figures may be wrong."""
         total = result.meta["size"]
         end = total if stop is None else min(stop, total)
-        if end - start > limit:
+        most = end - start
+        if most > limit:
             raise RemoteUntrusted(remote=self.url, problem=f"{key} has more than the {limit} bytes it may have")
         if tuple(result.range) != (start, end):
             raise RemoteUntrusted(remote=self.url, problem=f"{key} was asked for in part, and another part came")
-        buffer, most = BytesIO(), end - start
+        taken = 0
         for piece in result.stream(min_chunk_size=min(max(most, 1), _PIECE_BYTES)):
-            if buffer.tell() + len(piece) > most:
+            taken += len(piece)
+            if taken > most:
                 raise RemoteUntrusted(remote=self.url, problem=f"{key} went on after its end")
-            buffer.write(piece)
-        if buffer.tell() != most:
+            yield memoryview(piece)
+        if taken != most:
             raise RemoteUnavailable(remote=self.url, operation=f"read {key}", problem="the connection broke")
-        return buffer.getvalue()
 
     def _path(self, key: str) -> str:
         return self._prefix + key

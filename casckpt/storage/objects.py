@@ -52,7 +52,7 @@ class Objects(Protocol):
             limit: most bytes that are taken in; more is `RemoteUntrusted`, before they are in memory.
         """
 
-    def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> Sequence[Buffer]:
         """Several (start, stop) ranges of an object at once, each whole or `RemoteUntrusted`."""
 
     def create(self, key: str, data: Buffer) -> Outcome:

@@ -48,7 +48,7 @@ class Retrying(Around):
     def get(self, key: str, start: int = 0, stop: int | None = None, *, limit: int) -> bytes:
         return self._again(lambda: self.objects.get(key, start, stop, limit=limit))
 
-    def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> Sequence[Buffer]:
         return self._again(lambda: self.objects.get_ranges(key, ranges))
 
     def create(self, key: str, data: Buffer) -> Outcome:
