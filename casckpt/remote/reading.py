@@ -2,8 +2,8 @@
 
     wanted ids -> rows of the segments -> pieces of packs -> ranges -> decode -> compare with the id -> hand out
 
-Several pieces are on their way at a time, each of 34 MiB at most, whatever is wanted in all. Packs never change,
-but a collection may remove one that was planned for: then the newest root says where its objects lie now.
+Several ranges are on their way at a time, of as many pieces of 34 MiB at most, whatever is wanted in all. Packs never
+change, but a collection may remove one that was planned for: then the newest root says where its objects lie now.
 """
 
 from __future__ import annotations
@@ -68,14 +68,14 @@ class RemoteReader:
 
     Args:
         view: says where objects lie; refreshed where a pack has gone.
-        concurrency: pieces on their way at a time.
+        concurrency: requests at a time, of no more pieces than that.
     """
 
     def __init__(self, view: RemoteView, *, concurrency: int = CONCURRENCY) -> None:
         self._view = view
         self._objects = view.objects
         self._concurrency = concurrency
-        self._local = threading.local()
+        self._mutex, self._local = threading.Lock(), threading.local()
 
     def read(self, ids: Iterable[ObjectId], planned: Callable[[int], object] = int) -> Generator[Fetched, None, None]:
         """The objects with these ids, each once, in the order in which they lie on the remote.
@@ -122,7 +122,7 @@ class RemoteReader:
         places = self._by_pack(ids)
         planned(sum(row.length for rows in places.values() for row in rows))
         waiting: deque[Iterator[tuple[Piece, int]]] = deque()
-        running: deque[tuple[Piece, int, Future[list[Fetched]]]] = deque()
+        running: deque[tuple[Piece, int, list[Future[list[Fetched]]]]] = deque()
         with (
             Workers[list[p.Record]](self._concurrency, "casckpt-footers") as footers,
             Workers[list[Fetched]](self._concurrency, "casckpt-remote") as workers,
@@ -135,15 +135,15 @@ class RemoteReader:
                         waiting.popleft()
                     else:
                         piece, seq = following
-                        running.append((piece, seq, workers.submit(partial(self._fetch, piece))))
+                        running.append((piece, seq, self._begin(workers, piece)))
                 if running:
-                    piece, seq, future = running.popleft()
+                    piece, seq, futures = running.popleft()
                     try:
-                        found = future.result()
+                        found = [one for future in futures for one in future.result()]
                     except FileNotFoundError:
                         waiting.append(self._replan(piece, seq, footers))
                         continue
-                    del future  # the piece is the caller's now, and nobody else's
+                    del futures  # the piece is the caller's now, and nobody else's
                     yield from found
                     del found  # before the next piece is asked for, not after it has come
 
@@ -244,15 +244,28 @@ class RemoteReader:
             start = offset
         return p.decode_footer(header, tail[offset - start : offset - start + size], offset, identity).records
 
-    def _fetch(self, piece: Piece) -> list[Fetched]:
-        """The objects of a piece, verified; in a thread of the reader."""
-        found = self._objects.get_ranges(piece.pack.key, piece.ranges)
-        if [len(data) for data in found] != [stop - start for start, stop in piece.ranges]:
+    def _begin(self, workers: Workers[list[Fetched]], piece: Piece) -> list[Future[list[Fetched]]]:
+        """Ask for the ranges of a piece, each in a request that waits for no other."""
+        arrived: dict[int, _Data] = {}
+        numbers = range(len(piece.ranges))
+        return [workers.submit(partial(self._fetch, piece, number, arrived)) for number in numbers]
+
+    def _fetch(self, piece: Piece, number: int, arrived: dict[int, _Data]) -> list[Fetched]:
+        """The objects of a piece, verified, if this range of it came last, else none; in a thread of the reader."""
+        start, stop = piece.ranges[number]
+        found = self._objects.get_ranges(piece.pack.key, [(start, stop)])
+        if [len(data) for data in found] != [stop - start]:
             raise self._untrusted(f"{piece.pack.key} is shorter than the remote's index says")
+        with self._mutex:
+            arrived[number] = found[0]
+            if len(arrived) < len(piece.ranges):
+                return []
         try:
-            return list(self._decoded(piece, [memoryview(data) for data in found]))
+            return list(self._decoded(piece, [memoryview(arrived[one]) for one in sorted(arrived)]))
         except IntegrityError as error:
             raise self._untrusted(f"{piece.pack.key}: {error}") from error
+        finally:
+            arrived.clear()  # the task that holds it outlives what the caller is given
 
     def _decoded(self, piece: Piece, found: Sequence[memoryview]) -> Iterator[Fetched]:
         bases = {number: bases_of(piece.needed, number) for number in piece.needed}
