@@ -361,8 +361,8 @@ class BusyError(CasckptError, TimeoutError):
 class LockHeld(BusyError):
     code = "lock.held"
     what = "the lock {lock} of {remote} is held by {holder}"
-    why = "who waits may take it over {ttl_s} s after its last renewal"
-    hint = "wait for it (--wait), or take it away: casckpt remote unlock --break"
+    why = "if he does not renew it, it can be taken over {left_s} s from now"
+    hint = "wait for it (--wait), ask again then, or take it away: casckpt remote unlock --break"
 
 
 class NotDurableYet(BusyError):

@@ -291,7 +291,8 @@ class Syncing:
 
         Args:
             ttl_s: so many seconds after its last renewal others may take it over.
-            wait_s: how long to wait for it; for longer than its time, and that of a holder who died is taken over.
+            wait_s: how long to wait for it. That of a holder who died is taken over by who waits for longer than its
+                time, or asks again after it.
             keep: the store keeps it from one process to the next, until `unlock_remote`. What it keeps is renewed and
                 returned by later calls, whether or not they say so, and their end lets go of nothing.
 

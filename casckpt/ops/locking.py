@@ -9,7 +9,8 @@ from casckpt.errors import LockLost, ReadOnlyStore, UsageError
 from casckpt.format.remote import Lock
 from casckpt.plan.names import check_name
 from casckpt.remote.lock_notes import TTL_MAX_S, LockNotes
-from casckpt.remote.locks import RemoteLock, break_lock, held, lock_remote
+from casckpt.remote.lock_watch import LockWatch
+from casckpt.remote.locks import RemoteLock, break_lock, held, lock_remote, seconds
 from casckpt.remote.view import RemoteView
 
 TTL_S = 600
@@ -83,7 +84,7 @@ def unlock(view: RemoteView, name: str, *, force: bool, dry_run: bool) -> HeldLo
     there = None if root is None else root.locks.get(name)
     found = None if there is None else _held(name, there, notes)
     if there is not None and found is not None and not found.is_kept and not force:
-        raise held(view, name, there)
+        raise held(view, name, there, LockWatch(view.folder, name, seconds).left_s(root))
     if dry_run:
         return found
     if found is not None and found.is_kept:

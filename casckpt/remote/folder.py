@@ -6,6 +6,7 @@ about                       casckpt.json of the remote
 index/<hash>.<nonce>        index segments
 push                        journal of a push that was interrupted
 locks                       locks that the store keeps, with their tokens
+watched                     since when locks of others were seen unchanged
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from before its token was seen, so that his has run out when somebody takes over
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 import time
@@ -23,6 +24,7 @@ from casckpt.errors import CasckptError, LockHeld, LockLost, OutcomeUnknown
 from casckpt.format.remote import Lock, RemoteRoot
 from casckpt.odb.notices import warn
 from casckpt.remote.lock_notes import LockNotes
+from casckpt.remote.lock_watch import LockWatch
 from casckpt.remote.roots import append_root, new_push_id, pusher
 from casckpt.remote.view import RemoteView
 
@@ -198,28 +200,27 @@ def lock_remote(
 
     Args:
         ttl_s: so many seconds after its last renewal others may take it over.
-        wait_s: how long to wait for it; for the whole time it may live without renewal, a dead holder's is taken.
+        wait_s: how long to wait for it. A dead holder's is taken once it was seen unchanged for as long as it lives:
+            by this call, or since an earlier one of the same store on the same machine.
         notes: those of the store, which keeps it then.
 
     Raises:
         LockHeld: somebody holds it; names who.
     """
     lock = RemoteLock(view, name, ttl_s, notes, is_kept=notes is not None, clock=clock)
+    watch = LockWatch(view.folder, name, clock)
     end = clock() + wait_s
-    watched: Lock | None = None
-    since = clock()
     while True:
         root = view.refresh()
         there = None if root is None else root.locks.get(name)
-        if there != watched:
-            watched, since = there, clock()
-        if there is None or clock() - since >= there.ttl_s:
+        left_s = watch.left_s(root)
+        if left_s <= 0:
             if lock.take(there):
                 return lock
             continue
-        if clock() >= end:
-            raise held(view, name, there, wait_s)
-        sleep(min(POLL_S, max(end - clock(), 0)))
+        if there is not None and clock() >= end:
+            raise held(view, name, there, left_s, wait_s)
+        sleep(min(POLL_S, left_s, max(end - clock(), 0)))
 
 
 def break_lock(view: RemoteView, name: str) -> Lock | None:
@@ -235,9 +236,10 @@ def break_lock(view: RemoteView, name: str) -> Lock | None:
     return found[0]
 
 
-def held(view: RemoteView, name: str, lock: Lock, wait_s: float = 0.0) -> LockHeld:
-    """The error that says who holds a lock."""
-    return LockHeld(lock=name, remote=view.objects.url, holder=lock.owner, wait_s=wait_s, ttl_s=lock.ttl_s)
+def held(view: RemoteView, name: str, lock: Lock, left_s: float, wait_s: float = 0.0) -> LockHeld:
+    """The error that says who holds a lock, and for how long it lives if he does not renew it."""
+    left = math.ceil(left_s)
+    return LockHeld(lock=name, remote=view.objects.url, holder=lock.owner, wait_s=wait_s, ttl_s=lock.ttl_s, left_s=left)
 
 
 class _Changed(Exception):

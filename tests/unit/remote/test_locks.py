@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 
 import casckpt
-from casckpt.errors import BusyError, LockLost
+from casckpt.errors import BusyError, LockHeld, LockLost
 from casckpt.ops.push import push
-from casckpt.remote import roots
+from casckpt.remote import lock_watch, roots
+from casckpt.remote.folder import RemoteFolder
+from casckpt.remote.lock_watch import boot
 from casckpt.remote.locks import break_lock, lock_remote
 from casckpt.remote.view import RemoteView
+from casckpt.storage.memory import MemoryStorage
 from casckpt.storage.memory_objects import MemoryObjects
 from casckpt.storage.objects import Buffer, Outcome
 from tests.support.buckets import chain, newest
@@ -91,3 +94,76 @@ def test_lost_answers_do_not_lose_a_lock() -> None:
     mine.release()
     assert newest(objects).locks == {}
     assert len(chain(objects)) == 3
+
+
+def watching(storage: MemoryStorage, objects: MemoryObjects) -> RemoteView:
+    """The remote as a command of a store sees it that begins now."""
+    return RemoteView(objects, RemoteFolder(storage, "origin"))
+
+
+def test_commands_that_ask_once_take_a_dead_holders_lock_together() -> None:
+    objects, storage, clock = MemoryObjects(), MemoryStorage(), Clock()
+    lock_remote(RemoteView(objects), "ckpt", ttl_s=60)
+    for left in (60, 35, 10):
+        with pytest.raises(LockHeld, match=f" {left} s from now") as caught:
+            lock_remote(watching(storage, objects), "ckpt", ttl_s=5, clock=clock)
+        assert caught.value.facts["left_s"] == left
+        clock.sleep(25)
+    with pytest.raises(LockHeld):
+        lock_remote(RemoteView(objects), "ckpt", ttl_s=5, clock=clock)  # who has not watched it
+    lock_remote(watching(storage, objects), "ckpt", ttl_s=5, clock=clock)
+    with pytest.raises(LockHeld, match=" 5 s from now"):
+        lock_remote(watching(storage, objects), "ckpt", ttl_s=5, clock=clock)
+
+
+def test_a_renewal_between_two_commands_begins_the_watch_anew() -> None:
+    objects, storage, clock = MemoryObjects(), MemoryStorage(), Clock()
+    mine = lock_remote(RemoteView(objects), "ckpt", ttl_s=60)
+    other = lock_remote(RemoteView(objects), "other", ttl_s=600)
+    for _ in range(4):
+        with pytest.raises(LockHeld):
+            lock_remote(watching(storage, objects), "other", ttl_s=5, clock=clock)
+        with pytest.raises(LockHeld, match=" 60 s from now"):
+            lock_remote(watching(storage, objects), "ckpt", ttl_s=5, clock=clock)
+        clock.sleep(59)
+        mine.renew()
+    with pytest.raises(LockHeld, match=f" {600 - 4 * 59} s from now"):  # that of another one is not forgotten
+        lock_remote(watching(storage, objects), "other", ttl_s=5, clock=clock)
+    other.renew()
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        b"",
+        b"[]",
+        b"{" * 100_000,
+        b'{"boot": "another", "locks": {"ckpt": {"token": "TOKEN", "since": 0}}}',
+        b'{"boot": "BOOT", "locks": {"ckpt": {"token": "TOKEN", "since": 1e9}}}',
+        b'{"boot": "BOOT", "locks": {"ckpt": {"token": "TOKEN", "since": NaN}}}',
+        b'{"boot": "BOOT", "locks": {"ckpt": {"token": "TOKEN"}}}',
+        b'{"boot": "BOOT", "locks": {"ckpt": {"token": "00", "since": 0}}}',
+        b'{"boot": "BOOT", "locks": {"ckpt": {"token": 0, "since": 0}}}',
+    ],
+)
+def test_what_cannot_be_read_or_is_of_another_clock_was_not_seen(stored: bytes) -> None:
+    objects, storage, clock = MemoryObjects(), MemoryStorage(), Clock()
+    lock_remote(RemoteView(objects), "ckpt", ttl_s=60)
+    token = newest(objects).locks["ckpt"].token.hex()
+    facts = stored.replace(b"BOOT", boot().encode()).replace(b"TOKEN", token.encode())
+    RemoteFolder(storage, "origin").write("watched", facts)
+    with pytest.raises(LockHeld, match=" 60 s from now"):
+        lock_remote(watching(storage, objects), "ckpt", ttl_s=5, clock=clock)
+    clock.sleep(60)
+    lock_remote(watching(storage, objects), "ckpt", ttl_s=5, clock=clock)
+
+
+def test_where_no_system_tells_its_start_only_one_command_can_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock_watch, "_BOOT", lock_watch._BOOT / "missing")
+    objects, storage, clock = MemoryObjects(), MemoryStorage(), Clock()
+    lock_remote(RemoteView(objects), "ckpt", ttl_s=60)
+    for _ in range(3):
+        with pytest.raises(LockHeld, match=" 60 s from now"):
+            lock_remote(watching(storage, objects), "ckpt", ttl_s=5, clock=clock)
+        clock.sleep(60)
+    lock_remote(watching(storage, objects), "ckpt", ttl_s=5, wait_s=61, clock=clock, sleep=clock.sleep)
