@@ -109,6 +109,7 @@ class Normal:
         text = re.sub(r" *\+?\b\d[\d,.]* (B|KiB|MiB|GiB|TiB)\b", " SIZE", text)
         text = re.sub(r"\(\d+\.\dx\)", "(RATIO)", text)
         text = re.sub(r"(?:just now|\d+ (?:s|min|h|d) ago)( {2,})?", lambda match: "AGE" + (match[1] or "")[:2], text)
+        text = re.sub(r"\d+ s from now", "N s from now", text)
         text = re.sub(r"the first for -?\d+ (?:s|min|h|d)", "the first for AGE", text)
         return re.sub(r"offset \d+|at \d+\)", lambda match: re.sub(r"\d+", "N", match[0]), text)
 
