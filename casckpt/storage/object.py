@@ -102,7 +102,8 @@ class ServiceObjects:
         nbytes = stop - start
 
         def taken_in(pieces: Iterator[Buffer]) -> memoryview:
-            memory, at = memoryview(pages(nbytes, huge=False)), 0
+            memory = memoryview(bytearray(nbytes) if nbytes < _PIECE_BYTES else pages(nbytes, huge=False))
+            at = 0
             for piece in pieces:
                 memory[at : at + len(piece)] = piece
                 at += len(piece)
