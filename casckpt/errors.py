@@ -361,7 +361,7 @@ class BusyError(CasckptError, TimeoutError):
 class LockHeld(BusyError):
     code = "lock.held"
     what = "the lock {lock} of {remote} is held by {holder}"
-    why = "if he does not renew it, it can be taken over {left_s} s from now"
+    why = "unless it is renewed, it can be taken over {left_s} s from now"
     hint = "wait for it (--wait), ask again then, or take it away: casckpt remote unlock --break"
 
 

@@ -237,7 +237,7 @@ def break_lock(view: RemoteView, name: str) -> Lock | None:
 
 
 def held(view: RemoteView, name: str, lock: Lock, left_s: float, wait_s: float = 0.0) -> LockHeld:
-    """The error that says who holds a lock, and for how long it lives if he does not renew it."""
+    """The error that says who holds a lock, and for how long it lives unless it is renewed."""
     left = math.ceil(left_s)
     return LockHeld(lock=name, remote=view.objects.url, holder=lock.owner, wait_s=wait_s, ttl_s=lock.ttl_s, left_s=left)
 
