@@ -69,13 +69,13 @@ class LockWatch:
         return now
 
     def _read(self) -> dict[str, tuple[str, float]]:
-        data = None if self._folder is None else self._folder.read(_FILE, _MAX_BYTES)
         try:
+            data = None if self._folder is None else self._folder.read(_FILE, _MAX_BYTES)
             found = {} if data is None else json.loads(data)
             if found.get("boot") != self._boot:
                 return {}
             return {name: _watched(value) for name, value in found["locks"].items()}
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
+        except (CasckptError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
             return {}
 
     def _write(self, known: dict[str, tuple[str, float]]) -> None:

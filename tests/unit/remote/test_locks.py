@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import casckpt
-from casckpt.errors import BusyError, LockHeld, LockLost
+from casckpt.errors import BusyError, LockHeld, LockLost, StorageError
 from casckpt.ops.push import push
 from casckpt.remote import lock_watch, roots
 from casckpt.remote.folder import RemoteFolder
@@ -156,6 +156,24 @@ def test_what_cannot_be_read_or_is_of_another_clock_was_not_seen(stored: bytes) 
         lock_remote(watching(storage, objects), "ckpt", ttl_s=5, clock=clock)
     clock.sleep(60)
     lock_remote(watching(storage, objects), "ckpt", ttl_s=5, clock=clock)
+
+
+@pytest.mark.parametrize("call", ["open_read", "rename"])
+def test_a_disk_that_fails_hides_no_lock_and_takes_none(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    objects, storage, clock = MemoryObjects(), MemoryStorage(), Clock()
+    lock_remote(RemoteView(objects), "ckpt", ttl_s=60)
+    inner = getattr(storage, call)
+
+    def failing(*names: str) -> object:
+        if names[-1].endswith("/watched"):
+            raise StorageError(path=names[-1], problem="input/output error")
+        return inner(*names)
+
+    monkeypatch.setattr(storage, call, failing)
+    for _ in range(2):
+        with pytest.raises(LockHeld, match=" 60 s from now"):
+            lock_remote(watching(storage, objects), "ckpt", ttl_s=5, clock=clock)
+        clock.sleep(60)
 
 
 def test_where_no_system_tells_its_start_only_one_command_can_watch(monkeypatch: pytest.MonkeyPatch) -> None:
