@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-Bug = tuple[Callable[[pytest.MonkeyPatch], None], Callable[[], Sequence[object]]]
+Bug = tuple[Callable[[pytest.MonkeyPatch], object], Callable[[], Sequence[object]]]
 """What breaks a rule, and the sweep that must find violations then; unbroken, it finds none in its own test."""
 
 

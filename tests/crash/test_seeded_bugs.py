@@ -35,12 +35,9 @@ from tests.crash.faultsweeps import fault_sweep
 from tests.crash.folders import ram_folder
 from tests.crash.promises import check_commits, check_store, look, settled_world, state_of
 from tests.crash.recorder import RecordingStorage
-from tests.crash.seeded import assert_caught
+from tests.crash.seeded import Bug, assert_caught
 from tests.crash.sweeps import power_failures, twice
 from tests.crash.workloads import WORKLOADS
-
-Bug = tuple[Callable[[pytest.MonkeyPatch], object], Callable[[], list[str]]]
-
 
 # --- the sweeps, on small workloads -----------------------------------------------------------------------------------
 

@@ -36,6 +36,7 @@ from tests.crash.faults import Action, FaultyStorage
 from tests.crash.folders import ram_folder
 from tests.crash.promises import AGAIN, Workload, check_commits, commit, drop, look, settled_world, state_of
 from tests.crash.recorder import RecordingStorage
+from tests.crash.seeded import Bug, assert_caught
 from tests.crash.sweeps import power_failures
 from tests.crash.workloads import WORKLOADS
 from tests.support.packs import merge_packs
@@ -391,7 +392,7 @@ def files_stay_open(patch: Patch) -> None:
     patch.setattr(PackReader, "let_go", lambda self, names=None: None)
 
 
-BUGS: dict[str, tuple[Callable[[Patch], None], Callable[[], list[str]]]] = {
+BUGS: dict[str, Bug] = {
     "a session holds no lock": (no_lock_of_sessions, a_gc_between_look_up_and_frame),
     "a check holds no lock": (no_lock_of_sessions, a_gc_during_a_check),
     "a collector is not alone": (no_lock_of_collectors, a_gc_between_look_up_and_frame),
@@ -421,14 +422,7 @@ BUGS: dict[str, tuple[Callable[[Patch], None], Callable[[], list[str]]]] = {
 
 @pytest.mark.parametrize("name", BUGS)
 def test_a_seeded_bug_is_caught(monkeypatch: Patch, name: str) -> None:
-    break_it, speaks_up = BUGS[name]
-    break_it(monkeypatch)
-    try:
-        found = speaks_up()
-    except Exception as error:
-        found = [f"not even without a fault: {type(error).__name__}: {error}"]
-    print(f"{name}: {len(found)} violations, as {found[:1]}")
-    assert found
+    assert_caught(name, BUGS[name], monkeypatch)
 
 
 @pytest.mark.parametrize("play", SCENES)

@@ -24,7 +24,7 @@ from tests.crash.errands import Course, bundle_power_failures, errands, power_fa
 from tests.crash.faults import FaultyStorage, on
 from tests.crash.folders import ram_folder
 from tests.crash.recorder import RecordingStorage
-from tests.crash.seeded import assert_caught
+from tests.crash.seeded import Bug, assert_caught
 from tests.crash.test_shared_folder import SCENES, fetch_of_another, flush_that_fails, losses
 
 Patch = pytest.MonkeyPatch
@@ -141,7 +141,7 @@ def kept_roots_are_believed(patch: Patch) -> None:
     patch.setattr(views, "_kept", lambda folder, seen: folder.read("root", 1 << 20))
 
 
-BUGS: dict[str, tuple[Callable[[Patch], None], Sweep]] = {
+BUGS: dict[str, Bug] = {
     "objects of a folder are not flushed": (objects_are_not_flushed, folder("first push")),
     "names of a folder are not flushed": (names_are_not_flushed, folder("first push")),
     "folders of a folder are not flushed": (folders_are_not_flushed, folder("first push")),

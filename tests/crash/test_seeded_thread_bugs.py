@@ -21,10 +21,10 @@ from casckpt.store import Store
 from tests.crash.faults import Action, FaultyStorage
 from tests.crash.faultsweeps import fault_sweep
 from tests.crash.promises import check_commits, look, settled_world, state_of
+from tests.crash.seeded import Bug, assert_caught
 from tests.crash.sweeps import power_failures
 from tests.crash.workloads import WORKLOADS, threaded
 
-Bug = tuple[Callable[[pytest.MonkeyPatch], object], Callable[[], list[str]]]
 PAUSES_S = (0.005, 0.02, 0.08)
 STEP = 301
 
@@ -242,11 +242,7 @@ BUGS: dict[str, Bug] = {
 
 @pytest.mark.parametrize("name", BUGS)
 def test_a_seeded_bug_is_caught(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    break_it, sweep = BUGS[name]
-    break_it(monkeypatch)
-    found = sweep()
-    print(f"{name}: {len(found)} violations, as {found[:1]}")
-    assert found
+    assert_caught(name, BUGS[name], monkeypatch)
 
 
 @pytest.mark.parametrize("scene", [slow_disk, failing_worker, changing_state])
